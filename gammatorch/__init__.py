@@ -1,0 +1,63 @@
+"""Read the norm gains γ of every layer out of any model checkpoint, without loading the model.
+
+>>> import gammatorch
+>>> gains = gammatorch.read_gains("Qwen/Qwen3-32B", site="input")      # doctest: +SKIP
+>>> gammatorch.analyze(gains).cosine                                    # doctest: +SKIP
+
+The names below are the public API; they are imported when first used, so that ``import gammatorch`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gammatorch.analysis.analyze import Analysis, analyze
+    from gammatorch.architectures.match import find_stacks
+    from gammatorch.checkpoints.base import Checkpoint
+    from gammatorch.checkpoints.opening import open_checkpoint
+    from gammatorch.errors import GammatorchError, SiteNotFound
+    from gammatorch.gains.stack import Gains
+    from gammatorch.gains.stream import read_gains
+
+__all__ = [
+    "Analysis",
+    "Checkpoint",
+    "Gains",
+    "GammatorchError",
+    "SiteNotFound",
+    "analyze",
+    "errors",
+    "find_stacks",
+    "open_checkpoint",
+    "read_gains",
+]
+
+_HOMES = {
+    "Analysis": "gammatorch.analysis.analyze",
+    "Checkpoint": "gammatorch.checkpoints.base",
+    "Gains": "gammatorch.gains.stack",
+    "GammatorchError": "gammatorch.errors",
+    "SiteNotFound": "gammatorch.errors",
+    "analyze": "gammatorch.analysis.analyze",
+    "find_stacks": "gammatorch.architectures.match",
+    "open_checkpoint": "gammatorch.checkpoints.opening",
+    "read_gains": "gammatorch.gains.stream",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name == "errors":
+        return importlib.import_module("gammatorch.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,5 @@
+"""``python -m gammatorch``."""
+
+from gammatorch.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""ANALYSE: from gains to numbers, on the gains' own device. No file, no printing."""

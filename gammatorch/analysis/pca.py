@@ -1,0 +1,147 @@
+"""Principal axes of the layers' directions, with and without their mean."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.geometry import cosine_matrix, units
+from gammatorch.errors import InvalidArgument
+
+SVD_MAX_WIDTH = 65_536
+"""Widest gains for which ``auto`` takes the SVD; beyond, the Gram matrix is as exact and needs no further copies."""
+
+METHODS = ("auto", "svd", "gram")
+
+_ROUNDING = 32
+"""How many times the rounding error of the input a quantity must exceed to be more than rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class PrincipalAxes:
+    """PCA of the layers' unit vectors.
+
+    Attributes:
+        singular_values: Of the centred units, descending, shape (min(layer, hidden)).
+        explained_var: Share of each axis in the variance, S² / ΣS²; None if the directions are equal to rounding.
+        proj_top1: Projection of each (uncentred) unit on the first axis, shape (layer); None likewise.
+        residual_top1: What is left of each unit, √(1 − proj²), shape (layer); None likewise.
+        singular_gap: (S₀ − S₁) / S₀, how well the first axis is told from the second; None likewise.
+        method: ``"svd"`` or ``"gram"``.
+        error_estimate: Estimated largest absolute error of the cosines and of explained_var, from rounding.
+    """
+
+    singular_values: Tensor
+    explained_var: Tensor | None
+    proj_top1: Tensor | None
+    residual_top1: Tensor | None
+    singular_gap: float | None
+    method: str
+    error_estimate: float
+
+
+@dataclass(frozen=True, eq=False)
+class SharedDirection:
+    """The direction closest to all layers at once.
+
+    Attributes:
+        energy: Its share in the uncentred units, λ₁(C) / L, between 1/L (orthogonal layers) and 1 (one direction).
+        projection: Cosine of each layer with it, shape (layer).
+    """
+
+    energy: float
+    projection: Tensor
+
+
+def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
+    """PCA of the directions u_i = γ_i / ‖γ_i‖, over layers.
+
+    ``svd``: U S Vᵀ = u − mean(u) with ``torch.linalg.svd``; proj = u · v₀. ``gram``: with C = u uᵀ and J = I − 11ᵀ/L,
+    the eigenvalues of J C J are S² and proj = C J u₀ / S₀, so no axis of length hidden is needed; it cannot see
+    singular values below some 1e-8 of √L. The sign is the one that makes the largest entry of the left vector
+    positive.
+
+    Args:
+        gains: Gain vectors γ, shape (layer, hidden), no zero rows.
+        method: ``"svd"``, ``"gram"``, or ``"auto"``: svd up to a width of 65,536.
+
+    Raises:
+        ZeroGain: If a layer has zero norm, because its direction is undefined.
+        InvalidArgument: There is no such method.
+
+    Example:
+        >>> axes = principal_axes(torch.eye(3, dtype=torch.float64))
+        >>> axes.explained_var
+        tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
+    """
+    if method not in METHODS:
+        raise InvalidArgument(f"there is no method {method!r}: pass {', '.join(METHODS)}")
+    layers, hidden = gains.shape
+    if method == "auto":
+        method = "svd" if hidden <= SVD_MAX_WIDTH else "gram"
+    left, singular_values, projections = _by_svd(gains) if method == "svd" else _by_gram(gains)
+    eps = torch.finfo(gains.dtype).eps
+    # the Gram matrix holds squares, so its rounding hides singular values up to the root of it
+    floor = _ROUNDING * eps * layers if method == "svd" else math.sqrt(_ROUNDING * eps * layers)
+    total = float(singular_values.square().sum())
+    largest = float(singular_values[0])
+    cosine_error = eps * math.sqrt(hidden)
+    if largest <= floor:
+        return PrincipalAxes(singular_values, None, None, None, None, method, cosine_error)
+    sign = left[left.abs().argmax()].sign()
+    proj_top1 = projections * sign
+    second = float(singular_values[1]) if len(singular_values) > 1 else 0.0
+    noise = 2 * largest * math.sqrt(layers) if method == "svd" else float(layers)
+    return PrincipalAxes(
+        singular_values=singular_values,
+        explained_var=singular_values.square() / total,
+        proj_top1=proj_top1,
+        residual_top1=(1 - proj_top1.square()).clamp_(min=0).sqrt_(),
+        singular_gap=(largest - second) / largest,
+        method=method,
+        error_estimate=max(cosine_error, eps * noise / total),
+    )
+
+
+def _by_svd(gains: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """First left vector, singular values, and the units' projections on the first right vector."""
+    directions = units(gains)
+    U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
+    return U[:, 0], S, directions @ Vh[0]
+
+
+def _by_gram(gains: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same from the (layer, layer) cosines alone."""
+    cosine = cosine_matrix(gains)
+    half = cosine - cosine.mean(dim=0)  # J C
+    W, U = torch.linalg.eigh(half - half.mean(dim=1, keepdim=True))
+    rank = min(gains.shape)
+    S = W.flip(0)[:rank].clamp(min=0).sqrt()
+    first = U[:, -1]
+    return first, S, (cosine @ (first - first.mean())) / S[0]
+
+
+def shared_direction(cosine: Tensor) -> SharedDirection:
+    """The direction v that maximises Σ (u_i · v)², from the cosines of the layers.
+
+    v is the first right singular vector of the *uncentred* units: with C a = λ₁ a, the projections are u_i · v =
+    √λ₁ a_i. Where all layers point one way its energy is 1, while the centred axes of :func:`principal_axes` have
+    lost that direction with the mean.
+
+    Args:
+        cosine: Cosines between layers, shape (layer, layer).
+
+    Returns:
+        Its energy and each layer's cosine with it; the sign makes the largest projection positive.
+
+    Example:
+        >>> shared_direction(torch.ones(4, 4, dtype=torch.float64)).energy
+        1.0
+    """
+    W, A = torch.linalg.eigh(cosine)
+    projection = A[:, -1] * W[-1].clamp(min=0).sqrt()
+    projection = projection * projection[projection.abs().argmax()].sign()
+    return SharedDirection(energy=min(float(W[-1]) / len(cosine), 1.0), projection=projection)

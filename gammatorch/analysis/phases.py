@@ -1,0 +1,143 @@
+"""Runs of layers, and how alike the directions are within and between them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import einsum
+from torch import Tensor
+
+from gammatorch.errors import InvalidArgument
+
+PRESETS: Mapping[str, str] = {"qwen3-32b": "A=0-6,B=7-9,C=10-31,D=32-46,E=47-58,tail=59-"}
+"""Named bounds; those of Qwen3-32B were set by hand when its gains were first studied."""
+
+_PHASE = re.compile(r"(?P<name>[^=,]+)=(?P<first>\d+)(?P<dash>-(?P<last>\d+)?)?")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A run of layers, with its figures; those that are undefined are None.
+
+    Attributes:
+        name: Its name.
+        first: Index of its first layer.
+        last: Index of its last layer.
+        n: Number of layers.
+        norm_mean: Mean length of its gains.
+        norm_std: Standard deviation of their lengths (population: divided by n).
+        intra_cos: Mean cosine over the pairs of its layers; None for a single layer.
+        vs_other_cos: Mean cosine between its layers and all others; None if there are none.
+    """
+
+    name: str
+    first: int
+    last: int
+    n: int
+    norm_mean: float
+    norm_std: float
+    intra_cos: float | None
+    vs_other_cos: float | None
+
+
+def assign_phases(text: str, layers: Sequence[int], *, model_type: str | None = None) -> dict[str, list[int]]:
+    """Rows of each phase.
+
+    Args:
+        text: ``"auto"``, a preset's name, or bounds as layer indices, ends included: ``"early=0-9,late=10-"``.
+            ``auto`` is the preset for a Qwen3 of 64 layers, and equal thirds for all others.
+        layers: Layer index of each row.
+        model_type: ``model_type`` of config.json.
+
+    Returns:
+        Row numbers by phase, in the order given; layers outside all bounds belong to none.
+
+    Raises:
+        InvalidArgument: The text is no such list, or its phases overlap or hold no layer.
+
+    Example:
+        >>> assign_phases("early=0-1,late=2-", range(4))
+        {'early': [0, 1], 'late': [2, 3]}
+    """
+    if text == "auto":
+        if model_type == "qwen3" and list(layers) == list(range(64)):
+            text = "qwen3-32b"
+        else:
+            return _thirds(len(layers))
+    rows: dict[str, list[int]] = {}
+    taken: dict[int, str] = {}
+    for part in PRESETS.get(text, text).split(","):
+        match = _PHASE.fullmatch(part.strip())
+        if match is None:
+            raise InvalidArgument(
+                f"cannot read the phase {part.strip()!r} in {text!r}: "
+                f"pass auto, {', '.join(PRESETS)}, or bounds like 'early=0-9,late=10-'"
+            )
+        name, first = match["name"].strip(), int(match["first"])
+        last = int(match["last"]) if match["last"] else (first if not match["dash"] else max(layers, default=0))
+        if name in rows:
+            raise InvalidArgument(f"phase {name!r} is given twice in {text!r}")
+        rows[name] = [row for row, layer in enumerate(layers) if first <= layer <= last]
+        if not rows[name]:
+            raise InvalidArgument(f"phase {part.strip()!r} holds none of the layers {layers[0]}-{layers[-1]}")
+        for row in rows[name]:
+            if row in taken:
+                raise InvalidArgument(f"phases {taken[row]!r} and {name!r} both hold layer {layers[row]}")
+            taken[row] = name
+    return rows
+
+
+def phase_statistics(
+    rows: Mapping[str, Sequence[int]], layers: Sequence[int], lengths: Tensor, cosine: Tensor
+) -> list[Phase]:
+    """Figures of each phase.
+
+    Args:
+        rows: Row numbers by phase.
+        layers: Layer index of each row.
+        lengths: Lengths of the gains, shape (layer).
+        cosine: Cosines between layers, shape (layer, layer).
+
+    Returns:
+        One :class:`Phase` each, in the same order.
+
+    Example:
+        >>> cosine = torch.tensor([[1.0, 0.8, 0.1], [0.8, 1.0, 0.3], [0.1, 0.3, 1.0]], dtype=torch.float64)
+        >>> phases = phase_statistics({"a": [0, 1], "b": [2]}, [0, 1, 2], torch.ones(3), cosine)
+        >>> [(phase.intra_cos, phase.vs_other_cos) for phase in phases]
+        [(0.8, 0.2), (None, 0.2)]
+    """
+    member = torch.zeros(len(rows), len(layers), dtype=cosine.dtype, device=cosine.device)
+    for phase, of_phase in enumerate(rows.values()):
+        member[phase, list(of_phase)] = 1
+    off_diagonal = cosine - torch.diag_embed(cosine.diagonal())
+    within = einsum(member, off_diagonal, member, "phase i, i j, phase j -> phase").tolist()
+    across = einsum(member, off_diagonal, 1 - member, "phase i, i j, phase j -> phase").tolist()
+    phases = []
+    for phase, (name, of_phase) in enumerate(rows.items()):
+        n, others = len(of_phase), len(layers) - len(of_phase)
+        of_lengths = lengths[list(of_phase)]
+        phases.append(
+            Phase(
+                name=name,
+                first=layers[of_phase[0]],
+                last=layers[of_phase[-1]],
+                n=n,
+                norm_mean=of_lengths.mean().item(),
+                norm_std=of_lengths.std(correction=0).item(),
+                intra_cos=within[phase] / (n * (n - 1)) if n > 1 else None,
+                vs_other_cos=across[phase] / (n * others) if others else None,
+            )
+        )
+    return phases
+
+
+def _thirds(count: int) -> dict[str, list[int]]:
+    """Three runs of (nearly) equal length, the longer ones first; one run for fewer than six layers."""
+    if count < 6:
+        return {"all": list(range(count))}
+    parts = torch.arange(count).tensor_split(3)
+    return {name: part.tolist() for name, part in zip(("early", "middle", "late"), parts, strict=True)}

@@ -1,0 +1,100 @@
+"""The words for norms: places in a block, sites of a stack, and what is selected for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gammatorch.checkpoints.base import TensorEntry
+
+PLACES: Mapping[str, str] = {
+    "input": "on the block's input, before attention or whichever mixer the block has",
+    "post_attention": "on attention's output, or after its residual in post-LN models",
+    "pre_mlp": "before the MLP",
+    "post_mlp": "on the MLP's output, or after its residual in post-LN models",
+    "query": "on the queries",
+    "key": "on the keys",
+    "final": "after the last block",
+}
+"""Where in a block a norm stands. Names are places, not parameter names."""
+
+LAYER = "{layer}"
+"""Stands for the layer's index in a pattern of keys."""
+
+
+@dataclass(frozen=True)
+class NormSite:
+    """One norm of a stack, in all layers that have it.
+
+    Attributes:
+        place: A name from :data:`PLACES`, or the norm's own name where its place is not known.
+        pattern: Key of its tensors, with ``{layer}`` for the index.
+        offset: What is added to the stored weight to give the gain: γ = offset + w.
+        rows: Layer and tensor, in layer order; the layer of ``final`` is None.
+    """
+
+    place: str
+    pattern: str
+    offset: float
+    rows: tuple[tuple[int | None, TensorEntry], ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Stored size of all its tensors, in bytes."""
+        return sum(entry.nbytes for _, entry in self.rows)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A run of numbered blocks: a decoder, an encoder, a vision tower.
+
+    Attributes:
+        name: The keys' part before the layer index, ``"model.layers"``.
+        main: Whether it is the one that is read when none is named.
+        family: Name of the family that its places come from, None if they are unknown.
+        layout: How its blocks are normalised (``"pre-norm"``, ``"post-LN"`` …), None if unknown.
+        layers: Indices of its blocks, ascending.
+        sites: Its norms.
+        offset_known: Whether the offset comes from the table, rather than being taken as 0.
+        notes: What a reader should know about it.
+    """
+
+    name: str
+    main: bool
+    family: str | None
+    layout: str | None
+    layers: tuple[int, ...]
+    sites: tuple[NormSite, ...]
+    offset_known: bool
+    notes: tuple[str, ...] = ()
+
+    def site(self, place: str) -> NormSite | None:
+        """The norm at a place, None if there is none."""
+        return next((site for site in self.sites if site.place == place), None)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tensors that one run reads, and what they are.
+
+    Attributes:
+        site: The place they stand at; ``"pattern"`` for a pattern that is no known site.
+        reason: Why this site.
+        stack: The stack they belong to, None for a pattern across stacks.
+        pattern: Their keys, with ``{layer}`` for the index.
+        offset: What is added to the stored weight to give the gain.
+        offset_known: Whether that offset is known, rather than taken as 0.
+        layers: Layer of each row, ascending; ``final`` counts as the last block's.
+        entries: Tensor of each row.
+        notes: What a reader of the results should know.
+    """
+
+    site: str
+    reason: str
+    stack: str | None
+    pattern: str
+    offset: float
+    offset_known: bool
+    layers: tuple[int, ...]
+    entries: tuple[TensorEntry, ...]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,78 @@
+"""What config.json says about the layers, whichever words the model uses for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gammatorch.errors import MalformedCheckpoint
+
+_TEXT = ("text_config", "llm_config", "language_config")
+_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The few facts of config.json that the headers are held against.
+
+    Attributes:
+        model_type: The model's own type, ``"gemma3"``.
+        types: That type, and the text model's where one is nested, ``("gemma3", "gemma3_text")``.
+        num_layers: Blocks of the main stack.
+        hidden: Width of its residual stream.
+        raw: The text model's own configuration.
+    """
+
+    model_type: str | None
+    types: tuple[str, ...]
+    num_layers: int | None
+    hidden: int | None
+    raw: Mapping[str, Any]
+
+
+def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
+    """Find the facts in a parsed config.json; those it does not tell are None.
+
+    Args:
+        config: The parsed file, None if there is none.
+        where: Its name, for messages.
+
+    Raises:
+        MalformedCheckpoint: A fact is there, but is not what it must be.
+
+    Example:
+        >>> read_config({"model_type": "gpt2", "n_layer": 12, "n_embd": 768}).num_layers
+        12
+    """
+    if config is None:
+        return ModelConfig(None, (), None, None, {})
+    text = next((config[name] for name in _TEXT if isinstance(config.get(name), Mapping)), config)
+    types = tuple(dict.fromkeys(_types(config, text, where)))
+    return ModelConfig(
+        model_type=types[0] if types else None,
+        types=types,
+        num_layers=_count(_LAYERS, text, where),
+        hidden=_count(_HIDDEN, text, where),
+        raw=text,
+    )
+
+
+def _types(config: Mapping[str, Any], text: Mapping[str, Any], where: str) -> Iterator[str]:
+    for level in (config, text):
+        named = level.get("model_type")
+        if named is not None and not isinstance(named, str):
+            raise MalformedCheckpoint("model_type is not a text", file=where)
+        if named:
+            yield named
+
+
+def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str) -> int | None:
+    for name in names:
+        value = config.get(name)
+        if value is not None:
+            if type(value) is not int or value < 1:
+                raise MalformedCheckpoint(f"{name} is {value!r}, not a positive whole number", file=where)
+            return value
+    return None

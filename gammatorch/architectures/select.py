@@ -1,0 +1,214 @@
+"""Choose the tensors of one run, and refuse what does not hold together."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
+from gammatorch.architectures.config import read_config
+from gammatorch.architectures.match import find_stacks
+from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.errors import (
+    IncompleteCheckpoint,
+    InvalidArgument,
+    MalformedCheckpoint,
+    SiteNotFound,
+    StackNotFound,
+    WidthMismatch,
+)
+
+_RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"})
+"""Places whose norms are as wide as the residual stream."""
+
+
+def select(
+    checkpoint: Checkpoint, site: str = "auto", *, stack: str | None = None, pattern: str | None = None
+) -> Selection:
+    """Choose the tensors of one site, one row per layer, in layer order.
+
+    Layer indices, their count and the widths are held against each other and against config.json: none may be
+    missing, and none is invented.
+
+    Args:
+        checkpoint: An open checkpoint.
+        site: A place of :data:`~gammatorch.architectures.base.PLACES`, or ``"auto"``: ``input``, and where a model
+            has no learned norm there, the nearest analogue.
+        stack: Name of the stack, or a part of its name that no other has; the main one if None.
+        pattern: Keys to read instead of a site, with ``{layer}`` for the index.
+
+    Raises:
+        SiteNotFound: The model has no norm at that site, or no tensor for that pattern.
+        StackNotFound: It has no such stack, or several.
+        IncompleteCheckpoint: Layers are missing, or more are there than config.json says.
+        WidthMismatch: The rows differ in width, or are not as wide as config.json says.
+        InvalidArgument: The arguments contradict each other.
+    """
+    if pattern is not None:
+        if stack is not None or site != "auto":
+            raise InvalidArgument("pass a pattern, or a site and a stack, not both")
+        return _by_pattern(checkpoint, pattern)
+    if site != "auto" and site not in PLACES:
+        raise InvalidArgument(f"there is no site {site!r}: pass auto, {', '.join(PLACES)}")
+    chosen = _choose_stack(find_stacks(checkpoint), stack, checkpoint)
+    found, reason = _choose_site(chosen, site, checkpoint)
+    _check_layers(chosen, found, checkpoint)
+    _check_widths(found, checkpoint, residual=chosen.main and found.place in _RESIDUAL)
+    return Selection(
+        site=found.place,
+        reason=reason,
+        stack=chosen.name,
+        pattern=found.pattern,
+        offset=found.offset,
+        offset_known=chosen.offset_known,
+        layers=tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows),
+        entries=tuple(entry for _, entry in found.rows),
+        notes=chosen.notes,
+    )
+
+
+def _choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
+    where = checkpoint.source.name
+    if not stacks:
+        raise SiteNotFound(
+            "no norm in any numbered block: `gammatorch inspect` lists what there is, --pattern reads any tensor",
+            file=where,
+        )
+    if name is None:
+        return stacks[0]
+    exact = [stack for stack in stacks if stack.name == name]
+    near = exact or [stack for stack in stacks if name in stack.name]
+    if len(near) == 1:
+        return near[0]
+    known = ", ".join(stack.name or "''" for stack in near or stacks)
+    problem = "several stacks have" if near else "no stack has"
+    raise StackNotFound(f"{problem} {name!r} in their name: pass --stack with one of {known}", file=where)
+
+
+def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormSite, str]:
+    """The site asked for and why; for ``auto`` the analogue nearest to the block's input."""
+    wanted = "input" if site == "auto" else site
+    found = stack.site(wanted)
+    if found is not None:
+        return found, PLACES[wanted]
+    analogue = stack.site("post_attention")
+    if site == "auto" and analogue is not None:
+        return analogue, (
+            f"no learned norm stands on the block's input ({stack.layout}); "
+            f"post_attention is the nearest: {PLACES['post_attention']}"
+        )
+    places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
+    if places:
+        raise SiteNotFound(
+            f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}",
+            file=checkpoint.source.name,
+        )
+    candidates = [known.pattern for known in stack.sites]
+    raise SiteNotFound(
+        f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r} "
+        f"(there are {', '.join(candidates)}): pass --pattern {candidates[0]!r} or another of them",
+        file=checkpoint.source.name,
+    )
+
+
+def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
+    config = read_config(checkpoint.config)
+    promised = config.num_layers if stack.main else None
+    expected = range(promised if promised is not None else stack.layers[-1] + 1)
+    said = f"config.json says {promised}" if promised is not None else f"the last one is {stack.layers[-1]}"
+    if extra := sorted(set(stack.layers) - set(expected)):
+        raise IncompleteCheckpoint(
+            f"stack {stack.name!r} has layer {_numbers(extra)}, but config.json says {promised} layers: "
+            "config and weights are of different models",
+            file=checkpoint.source.name,
+        )
+    if missing := sorted(set(expected) - set(stack.layers)):
+        raise IncompleteCheckpoint(
+            f"layer {_numbers(missing)} of stack {stack.name!r} missing ({said}): "
+            f"{'pass the whole model, not one shard' if len(checkpoint.files) == 1 else 'download the model again'}",
+            file=checkpoint.source.name,
+        )
+    if site.place != "final" and (without := sorted(set(stack.layers) - {layer for layer, _ in site.rows})):
+        raise IncompleteCheckpoint(
+            f"layer {_numbers(without)} has no tensor for site {site.place!r}, the other layers have: "
+            f"download the model again, or pass --pattern {site.pattern!r} to read those that are there",
+            file=checkpoint.source.name,
+            tensor=site.pattern.replace(LAYER, str(without[0])),
+        )
+
+
+def _check_widths(site: NormSite, checkpoint: Checkpoint, *, residual: bool) -> None:
+    entries = [entry for _, entry in site.rows]
+    _check_same_width(entries, checkpoint)
+    hidden = read_config(checkpoint.config).hidden
+    if residual and hidden is not None and entries[0].width != hidden:
+        raise WidthMismatch(
+            f"holds {entries[0].width} values, but config.json says hidden size {hidden}: "
+            "config and weights are of different models",
+            file=checkpoint.where(entries[0]),
+            tensor=entries[0].key,
+        )
+
+
+def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) -> None:
+    for entry in entries:
+        if entry.width != entries[0].width:
+            raise WidthMismatch(
+                f"holds {entry.width} values where {entries[0].key} holds {entries[0].width}: "
+                "rows of different widths cannot be compared",
+                file=checkpoint.where(entry),
+                tensor=entry.key,
+            )
+    if entries[0].width == 0:
+        raise MalformedCheckpoint("is empty", file=checkpoint.where(entries[0]), tensor=entries[0].key)
+
+
+def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
+    if pattern.count(LAYER) != 1:
+        raise InvalidArgument(f"a pattern holds {LAYER} once, for the layer's index: {pattern!r}")
+    matcher = re.compile(re.escape(pattern).replace(re.escape(LAYER), r"(\d+)"))
+    matches = ((matcher.fullmatch(key), entry) for key, entry in checkpoint.entries.items())
+    rows = sorted((int(match[1]), entry) for match, entry in matches if match is not None)
+    if not rows:
+        skeletons = {re.sub(r"(^|(?<=\.))\d+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
+        close = difflib.get_close_matches(pattern, sorted(skeletons), n=3, cutoff=0.5)
+        hint = f"closest: {', '.join(close)}" if close else "`gammatorch inspect` lists what there is"
+        raise SiteNotFound(f"no tensor matches the pattern {pattern!r} ({hint})", file=checkpoint.source.name)
+    layers, entries = tuple(layer for layer, _ in rows), tuple(entry for _, entry in rows)
+    if len(set(layers)) < len(layers):
+        raise MalformedCheckpoint("writes the index of one layer in two ways", file=checkpoint.source.name)
+    _check_same_width(entries, checkpoint)
+    known = next(
+        (
+            (stack, site)
+            for stack in find_stacks(checkpoint)
+            for site in stack.sites
+            if site.pattern == pattern and site.place in PLACES
+        ),
+        None,
+    )
+    gaps = sorted(set(range(layers[-1] + 1)) - set(layers))
+    return Selection(
+        site=known[1].place if known else "pattern",
+        reason=f"the pattern asked for, {PLACES[known[1].place]}" if known else "the pattern asked for",
+        stack=known[0].name if known else None,
+        pattern=pattern,
+        offset=known[1].offset if known else 0.0,
+        offset_known=known[0].offset_known if known else True,  # a tensor that is no norm has no offset
+        layers=layers,
+        entries=entries,
+        notes=(f"no tensor for layer {_numbers(gaps)}",) if gaps else (),
+    )
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    """A few indices as text, runs as ranges: ``3, 5-9``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return ", ".join(texts[:8]) + (" …" if len(texts) > 8 else "")

@@ -1,0 +1,240 @@
+"""Checkpoints of any size made on the spot: real names, real headers, sparse files in which only the norms are stored.
+
+They serve the demonstration, the tests and the benchmarks. A 65 GB layout takes 2 MB of disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gammatorch.errors import InvalidArgument, OutputError
+
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class SyntheticCheckpoint:
+    """A checkpoint that was made.
+
+    Attributes:
+        folder: Where it is.
+        shards: Names of its weight files.
+        checkpoint_bytes: Their apparent size, in bytes.
+        stored: The norm weights as stored, float64, by key.
+    """
+
+    folder: Path
+    shards: tuple[str, ...]
+    checkpoint_bytes: int
+    stored: Mapping[str, npt.NDArray[np.float64]] = field(repr=False)
+
+
+def write_checkpoint(
+    folder: str | os.PathLike[str],
+    family: str = "qwen3",
+    *,
+    layers: int = 64,
+    hidden: int = 5120,
+    dtype: str = "BF16",
+    shards: int = 17,
+    seed: int = 0,
+) -> SyntheticCheckpoint:
+    """Write a checkpoint in the layout of a family, with drawn norm weights and empty matrices.
+
+    The weights of a norm are drawn around a direction that all layers share, with a part that drifts from layer to
+    layer and a part of each layer's own; their size grows with depth. The defaults are Qwen3-32B's: 707 tensors,
+    65.5 GB, 17 shards.
+
+    Args:
+        folder: An existing folder.
+        family: A name from :data:`LAYOUTS`.
+        layers: Number of blocks.
+        hidden: Width of the residual stream.
+        dtype: Stored type, ``"BF16"``, ``"F16"`` or ``"F32"``.
+        shards: Number of weight files.
+        seed: Seed of the draws; the same seed gives the same bytes.
+
+    Returns:
+        What was written.
+
+    Raises:
+        InvalidArgument: There is no such family or type, or more shards than tensors.
+        OutputError: The folder cannot be written to.
+    """
+    if family not in LAYOUTS or dtype not in ITEM_BYTES:
+        raise InvalidArgument(f"families are {', '.join(LAYOUTS)}; types are {', '.join(ITEM_BYTES)}")
+    config, shapes = LAYOUTS[family](layers, hidden)
+    tensors = dict(shapes)
+    if not 1 <= shards <= len(tensors):
+        raise InvalidArgument(f"{len(tensors)} tensors cannot be spread over {shards} shards")
+    rng = np.random.default_rng(seed)
+    weights = _draw_norms({key: shape for key, shape in tensors.items() if len(shape) == 1}, layers, rng)
+    encoded = {key: _encode(weight, dtype) for key, weight in weights.items()}
+    parts = _spread(tensors, ITEM_BYTES[dtype], shards)
+    names = (
+        ["model.safetensors"]
+        if shards == 1
+        else [f"model-{number:05d}-of-{shards:05d}.safetensors" for number in range(1, shards + 1)]
+    )
+    path = Path(folder)
+    try:
+        sizes = [
+            _write_shard(path / name, {key: tensors[key] for key in part}, encoded, dtype)
+            for name, part in zip(names, parts, strict=True)
+        ]
+        if shards > 1:
+            index = {
+                "metadata": {"total_size": sum(sizes)},
+                "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
+            }
+            (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
+        (path / "config.json").write_text(json.dumps({**config, "torch_dtype": dtype.lower()}, indent=2))
+    except OSError as error:
+        raise OutputError(f"cannot be written ({error.strerror})", file=str(folder)) from error
+    return SyntheticCheckpoint(path, tuple(names), sum(sizes), {key: _decode(encoded[key], dtype) for key in encoded})
+
+
+def _qwen3(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+    query, grouped, mlp, head = 8 * hidden // 5, hidden // 5, 5 * hidden, min(128, hidden)
+    vocabulary = 151_936
+
+    def shapes() -> Shapes:
+        yield "model.embed_tokens.weight", (vocabulary, hidden)
+        for layer in range(layers):
+            block = f"model.layers.{layer}"
+            yield f"{block}.input_layernorm.weight", (hidden,)
+            yield f"{block}.mlp.down_proj.weight", (hidden, mlp)
+            yield f"{block}.mlp.gate_proj.weight", (mlp, hidden)
+            yield f"{block}.mlp.up_proj.weight", (mlp, hidden)
+            yield f"{block}.post_attention_layernorm.weight", (hidden,)
+            yield f"{block}.self_attn.k_norm.weight", (head,)
+            yield f"{block}.self_attn.k_proj.weight", (grouped, hidden)
+            yield f"{block}.self_attn.o_proj.weight", (hidden, query)
+            yield f"{block}.self_attn.q_norm.weight", (head,)
+            yield f"{block}.self_attn.q_proj.weight", (query, hidden)
+            yield f"{block}.self_attn.v_proj.weight", (grouped, hidden)
+        yield "model.norm.weight", (hidden,)
+        yield "lm_head.weight", (vocabulary, hidden)
+
+    return {"model_type": "qwen3", "num_hidden_layers": layers, "hidden_size": hidden}, shapes()
+
+
+def _gemma2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+    def shapes() -> Shapes:
+        yield "model.embed_tokens.weight", (256_000, hidden)
+        for layer in range(layers):
+            block = f"model.layers.{layer}"
+            for norm in ("input", "post_attention", "post_feedforward", "pre_feedforward"):
+                yield f"{block}.{norm}_layernorm.weight", (hidden,)
+            for name, rows, columns in (("down", 1, 4), ("gate", 4, 1), ("up", 4, 1)):
+                yield f"{block}.mlp.{name}_proj.weight", (rows * hidden, columns * hidden)
+            for name in "kovq":
+                yield f"{block}.self_attn.{name}_proj.weight", (hidden, hidden)
+        yield "model.norm.weight", (hidden,)
+
+    return {"model_type": "gemma2", "num_hidden_layers": layers, "hidden_size": hidden}, shapes()
+
+
+def _gpt2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+    def shapes() -> Shapes:
+        yield "wte.weight", (50_257, hidden)
+        yield "wpe.weight", (1024, hidden)
+        for layer in range(layers):
+            for norm in ("ln_1", "ln_2"):
+                yield f"h.{layer}.{norm}.weight", (hidden,)
+                yield f"h.{layer}.{norm}.bias", (hidden,)
+            for name, rows, columns in (("attn.c_attn", 1, 3), ("attn.c_proj", 1, 1), ("mlp.c_fc", 1, 4)):
+                yield f"h.{layer}.{name}.weight", (rows * hidden, columns * hidden)
+            yield f"h.{layer}.mlp.c_proj.weight", (4 * hidden, hidden)
+        yield "ln_f.weight", (hidden,)
+        yield "ln_f.bias", (hidden,)
+
+    return {"model_type": "gpt2", "n_layer": layers, "n_embd": hidden}, shapes()
+
+
+LAYOUTS: Mapping[str, Callable[[int, int], tuple[dict[str, Any], Shapes]]] = {
+    "qwen3": _qwen3,
+    "gemma2": _gemma2,
+    "gpt2": _gpt2,
+}
+"""By name: the config.json and the tensors of a family, from its number of layers and its hidden size."""
+
+
+def _draw_norms(
+    shapes: Mapping[str, tuple[int, ...]], layers: int, rng: np.random.Generator
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights of every norm: the same name in successive layers shares a direction and drifts."""
+    shared: dict[str, npt.NDArray[np.float32]] = {}
+    drift: dict[str, npt.NDArray[np.float32]] = {}
+    weights = {}
+    for key, (width,) in shapes.items():
+        parts = key.split(".")
+        layer = next((int(part) for part in parts if part.isdigit()), layers)
+        kind = ".".join(part for part in parts if not part.isdigit())
+        if kind not in shared:
+            shared[kind] = rng.standard_normal(width, dtype=np.float32)
+            drift[kind] = np.zeros(width, dtype=np.float32)
+        drift[kind] += rng.standard_normal(width, dtype=np.float32) / np.float32(layers**0.5)
+        own = rng.standard_normal(width, dtype=np.float32)
+        exponent = 0.30 * shared[kind] + 0.20 * drift[kind] + 0.08 * own
+        weights[key] = np.float32(0.5 + 2.0 * layer / max(layers, 1)) * np.exp(exponent)
+    return weights
+
+
+def _spread(tensors: Mapping[str, tuple[int, ...]], item_bytes: int, shards: int) -> list[list[str]]:
+    """Keys in order, in as many parts of about equal bytes, none empty."""
+    sizes = {key: int(np.prod(shape, dtype=np.int64)) * item_bytes for key, shape in tensors.items()}
+    total, seen = sum(sizes.values()), 0
+    parts: list[list[str]] = [[]]
+    for position, (key, nbytes) in enumerate(sizes.items()):
+        left = len(sizes) - position
+        full = seen >= total * len(parts) / shards or left == shards - len(parts)
+        if parts[-1] and full and len(parts) < shards:
+            parts.append([])
+        parts[-1].append(key)
+        seen += nbytes
+    return parts
+
+
+def _write_shard(path: Path, tensors: Mapping[str, tuple[int, ...]], encoded: Mapping[str, bytes], dtype: str) -> int:
+    """One sparse safetensors file; its apparent size in bytes."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for key in sorted(tensors):
+        stop = position + int(np.prod(tensors[key], dtype=np.int64)) * ITEM_BYTES[dtype]
+        header[key] = {"dtype": dtype, "shape": list(tensors[key]), "data_offsets": [position, stop]}
+        position = stop
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)
+    data_start = 8 + len(raw)
+    with open(path, "wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(data_start + position)
+        for key in tensors:
+            if key in encoded:
+                file.seek(data_start + header[key]["data_offsets"][0])
+                file.write(encoded[key])
+    return data_start + position
+
+
+def _encode(values: npt.NDArray[np.float32], dtype: str) -> bytes:
+    if dtype != "BF16":
+        return values.astype({"F32": "<f4", "F16": "<f2"}[dtype]).tobytes()
+    bits = values.astype("<f4").view("<u4")
+    rounded: npt.NDArray[np.uint32] = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # to the nearest, ties to even
+    return rounded.astype("<u2").tobytes()
+
+
+def _decode(stored: bytes, dtype: str) -> npt.NDArray[np.float64]:
+    if dtype != "BF16":
+        return np.frombuffer(stored, {"F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float64)
+    return (np.frombuffer(stored, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)

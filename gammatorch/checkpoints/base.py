@@ -1,0 +1,177 @@
+"""What a checkpoint is to the rest of the package: a source of bytes, and a table of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from gammatorch.errors import MalformedCheckpoint
+
+Advance = Callable[[int], None]
+
+
+class Read(NamedTuple):
+    """One positioned read: ``len(into)`` bytes of ``file`` from byte ``start``, straight into ``into``."""
+
+    file: str
+    start: int
+    into: memoryview
+
+
+@dataclass
+class Traffic:
+    """What a source has moved so far.
+
+    Attributes:
+        bytes_read: Bytes delivered, repository listings included.
+        requests: Reads made (positioned reads, or HTTP requests with their repetitions).
+        rounds: Dependent rounds: calls that had to wait for the answer of the one before.
+    """
+
+    bytes_read: int = 0
+    requests: int = 0
+    rounds: int = 0
+
+
+class ByteSource(Protocol):
+    """The one seam to disk, network and tests: named files with known sizes, and positioned reads.
+
+    Whatever has these members can be opened with :func:`gammatorch.checkpoints.opening.open_source`.
+    """
+
+    @property
+    def name(self) -> str:
+        """How people call it, for messages: a folder, or ``org/name@commit``."""
+
+    @property
+    def revision(self) -> str | None:
+        """The resolved commit, where there is one."""
+
+    @property
+    def files(self) -> Mapping[str, int]:
+        """Size in bytes of each file, by its plain name."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What has been moved so far."""
+
+    def speculate(self, file: str) -> int:
+        """How many bytes of the head of ``file`` are worth reading before its header's length is known."""
+
+    def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
+        """Fill every buffer, or raise; the reads are independent and may run at the same time.
+
+        Args:
+            reads: What to read. One call is one round, whatever the number of reads.
+            advance: Called with the number of bytes that have arrived since its last call.
+
+        Raises:
+            UnreadableCheckpoint: A read failed, came short, or the file is not what it was.
+        """
+
+    def close(self) -> None:
+        """Let go of open files; the source may still be read afterwards."""
+
+
+class TensorEntry(NamedTuple):
+    """One tensor as the header of its file describes it.
+
+    Attributes:
+        key: Name of the tensor.
+        dtype: Stored type in safetensors' spelling (``"BF16"``).
+        shape: Shape as stored.
+        file: The file (shard) that holds it.
+        start: First byte within the file.
+        stop: One past the last byte within the file.
+    """
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: str
+    start: int
+    stop: int
+
+    @property
+    def nbytes(self) -> int:
+        """Stored size in bytes."""
+        return self.stop - self.start
+
+    @property
+    def width(self) -> int:
+        """Number of values."""
+        width = 1
+        for extent in self.shape:
+            width *= extent
+        return width
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint whose headers have been read and whose tensors have not.
+
+    Attributes:
+        model: The name it was asked for by.
+        source: Where its bytes are.
+        files: The weight files (shards), in order.
+        entries: Every tensor in them, by key.
+        config: The parsed ``config.json``, or None where there is none.
+        seconds: Time spent on opening it.
+        notes: What a reader of the results should know.
+    """
+
+    model: str
+    source: ByteSource = field(repr=False)
+    files: tuple[str, ...]
+    entries: Mapping[str, TensorEntry] = field(repr=False)
+    config: Mapping[str, Any] | None = field(repr=False)
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def revision(self) -> str | None:
+        """The resolved commit, where there is one."""
+        return self.source.revision
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of all weight files together, in bytes."""
+        return sum(self.source.files[file] for file in self.files)
+
+    def where(self, entry: TensorEntry) -> str:
+        """The file of a tensor as messages name it: ``folder/shard``."""
+        return f"{self.source.name}/{entry.file}"
+
+    def close(self) -> None:
+        """Let go of open files; the checkpoint may still be read afterwards."""
+        self.source.close()
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def merge_entries(tables: Sequence[Mapping[str, TensorEntry]], where: str) -> dict[str, TensorEntry]:
+    """The tables of several shards as one.
+
+    Args:
+        tables: Entries of each shard, by key.
+        where: Name of the checkpoint, for the message.
+
+    Raises:
+        MalformedCheckpoint: Two shards hold a tensor of the same name, so which one counts is unknown.
+    """
+    merged: dict[str, TensorEntry] = {}
+    for table in tables:
+        if not merged.keys().isdisjoint(table):
+            key = next(key for key in table if key in merged)
+            raise MalformedCheckpoint(
+                f"stands in both {merged[key].file} and {table[key].file}: remove the shard that does not belong",
+                file=where,
+                tensor=key,
+            )
+        merged.update(table)
+    return merged

@@ -1,0 +1,192 @@
+"""The safetensors format: eight bytes of header length, a JSON header, then the tensors without gaps.
+
+Format: https://huggingface.co/docs/safetensors (the rules checked here are those of its Rust parser).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
+from gammatorch.errors import MalformedCheckpoint
+
+HEADER_CAP = 100_000_000
+"""Longest header the format allows, in bytes."""
+
+LENGTH_BYTES = 8
+
+DTYPE_BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+"""Width in bits of each stored type."""
+
+
+def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> list[dict[str, TensorEntry]]:
+    """The tensors of each file, from its header alone.
+
+    Args:
+        source: Where the files are.
+        files: Names of safetensors files.
+        extra: Other reads to make in the first round, so that they cost no round of their own.
+
+    Returns:
+        For each file its entries by key.
+
+    Raises:
+        MalformedCheckpoint: A file is not safetensors, is cut short, or its header contradicts itself.
+        UnreadableCheckpoint: The source failed.
+    """
+    for file in files:
+        if source.files[file] < LENGTH_BYTES:
+            raise MalformedCheckpoint(
+                f"is {source.files[file]} bytes long, too short for safetensors: download it again",
+                file=f"{source.name}/{file}",
+            )
+    heads = [bytearray(min(source.files[file], max(LENGTH_BYTES, source.speculate(file)))) for file in files]
+    source.read([*extra, *(Read(file, 0, memoryview(head)) for file, head in zip(files, heads, strict=True))])
+    headers, rest = [], []
+    for file, head in zip(files, heads, strict=True):
+        stop = LENGTH_BYTES + _header_length(head, source.files[file], f"{source.name}/{file}")
+        header = bytearray(stop - LENGTH_BYTES)
+        known = min(len(head), stop) - LENGTH_BYTES
+        header[:known] = head[LENGTH_BYTES : LENGTH_BYTES + known]
+        if known < len(header):
+            rest.append(Read(file, LENGTH_BYTES + known, memoryview(header)[known:]))
+        headers.append(header)
+    if rest:
+        source.read(rest)
+    return [
+        parse_header(bytes(header), file, source.files[file], f"{source.name}/{file}")
+        for file, header in zip(files, headers, strict=True)
+    ]
+
+
+def parse_header(header: bytes, file: str, file_bytes: int, where: str) -> dict[str, TensorEntry]:
+    """The entries that a header describes, checked against each other and against the file.
+
+    Args:
+        header: The JSON header, without the eight bytes of its length.
+        file: Name of the file, for the entries.
+        file_bytes: Size of the file in bytes.
+        where: Name of the file, for messages.
+
+    Returns:
+        Entries by key, with byte positions counted from the start of the file.
+
+    Raises:
+        MalformedCheckpoint: It is not such a header, or it does not fit the file.
+
+    Example:
+        >>> header = b'{"norm.weight": {"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}}'
+        >>> parse_header(header, "model.safetensors", 8 + len(header) + 8, "model.safetensors")["norm.weight"].start
+        80
+    """
+    try:
+        described = _load_object(header)
+    except (ValueError, RecursionError) as error:
+        raise MalformedCheckpoint(f"header is not valid JSON ({error}): download it again", file=where) from None
+    metadata = described.pop("__metadata__", None)
+    if metadata is not None and not isinstance(metadata, dict):
+        raise MalformedCheckpoint("__metadata__ in its header is not an object: write it again", file=where)
+    data_start = LENGTH_BYTES + len(header)
+    entries = {}
+    for key, tensor in described.items():
+        try:
+            dtype, shape, (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+            _check_entry(dtype, shape, start, stop)
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise MalformedCheckpoint(
+                f"header entry is broken ({reason}): download the file again", file=where, tensor=key
+            ) from None
+        entries[key] = TensorEntry(key, dtype, tuple(shape), file, data_start + start, data_start + stop)
+    _check_layout(entries, data_start, file_bytes, where)
+    return entries
+
+
+def _header_length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
+    """Length of the header in bytes, once it is plausible."""
+    if head.startswith(b"version "):  # as a length this would be 10¹⁸ bytes, so it cannot be a real header
+        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=where)
+    length = int.from_bytes(head[:LENGTH_BYTES], "little")
+    if length > HEADER_CAP:
+        raise MalformedCheckpoint(f"is not safetensors (header of {length} bytes announced)", file=where)
+    if LENGTH_BYTES + length > file_bytes:
+        raise MalformedCheckpoint(
+            f"is cut short within its header ({file_bytes} of at least {LENGTH_BYTES + length} bytes): "
+            "download it again",
+            file=where,
+        )
+    return length
+
+
+def _load_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object without repeated names.
+
+    The hook that sees repetitions costs a call per object. Without escapes every name stands in the bytes as
+    it is, so as many ``"dtype"`` as tensors proves that nothing was said twice inside a tensor, and the count
+    of ``"data_offsets"`` that no tensor was.
+    """
+    text = raw.decode("utf-8")  # strict: json would also take UTF-16 and a byte order mark
+    if not text.startswith("{"):
+        raise ValueError("it does not start with {")
+    loaded = json.loads(text, parse_constant=_refuse_constant)
+    names = len(loaded) - ("__metadata__" in loaded)
+    counts = {raw.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
+    if b"\\" in raw or counts != {names} or raw.count(b'"__metadata__"') > 1:
+        loaded = json.loads(text, object_pairs_hook=_unique_object, parse_constant=_refuse_constant)
+    return loaded  # type: ignore[no-any-return]
+
+
+def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return unique
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_entry(dtype: object, shape: object, start: object, stop: object) -> None:
+    """Types of the four fields, and shape × item size = length where the item size is known."""
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise TypeError("dtype must be text and shape a list")
+    if type(start) is not int or type(stop) is not int or not 0 <= start <= stop:
+        raise ValueError("data_offsets must be two growing whole numbers")
+    bits = DTYPE_BITS.get(dtype)
+    for extent in shape:
+        if type(extent) is not int or extent < 0:
+            raise ValueError("shape must hold whole numbers")
+        if bits is not None:
+            bits *= extent
+    if bits is not None and bits != 8 * (stop - start):
+        raise ValueError(f"{dtype} {shape} does not take {stop - start} bytes")
+
+
+def _check_layout(entries: dict[str, TensorEntry], data_start: int, file_bytes: int, where: str) -> None:
+    """The tensors fill the rest of the file, without gap or overlap."""
+    position = data_start
+    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.stop)):
+        if entry.start != position:
+            raise MalformedCheckpoint(
+                f"starts at byte {entry.start}, not at {position} where the tensor before it ends: "
+                "the header is broken, download the file again",
+                file=where,
+                tensor=entry.key,
+            )
+        position = entry.stop
+    if position != file_bytes:
+        what = "is cut short" if position > file_bytes else "has bytes that no tensor owns"
+        raise MalformedCheckpoint(
+            f"{what} (header describes {position} bytes, file has {file_bytes}): download it again", file=where
+        )

@@ -1,0 +1,77 @@
+"""The command line: parse, call, render. The only place that knows click."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+import gammatorch
+from gammatorch.cli.inspect import inspect
+from gammatorch.cli.options import Session
+from gammatorch.cli.run import run
+from gammatorch.errors import GammatorchError
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(gammatorch.__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Read the norm gains γ of every layer out of a checkpoint, without loading the model, and tell what their
+    directions say.
+
+    MODEL is a folder, a .safetensors file, a *.index.json, or org/name[@revision] on the Hugging Face Hub. Every
+    option can be set in the environment as GAMMATORCH_<COMMAND>_<OPTION>.
+    """
+
+
+cli.add_command(run)
+cli.add_command(inspect)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    session = Session()
+    try:
+        code = _invoke(arguments, session)
+    except BrokenPipeError:  # the reader of our output (`| head`) has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _invoke(arguments: Sequence[str] | None, session: Session) -> int:
+    try:
+        code = cli.main(
+            arguments, prog_name="gammatorch", auto_envvar_prefix="GAMMATORCH", standalone_mode=False, obj=session
+        )
+        sys.stdout.flush()
+        return code or 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except GammatorchError as error:
+        if session.verbose:
+            traceback.print_exc()
+        _complain(f"error: {error}")
+    except Exception as error:
+        if session.verbose:
+            traceback.print_exc()
+        _complain(f"error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
+    return EXIT_FAILED
+
+
+def _complain(message: str) -> None:
+    from gammatorch.reports.text import printable
+
+    click.echo(f"gammatorch: {printable(' '.join(message.split()), 1000)}", err=True)

@@ -1,0 +1,101 @@
+"""What the commands share: options, and how loud they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from gammatorch.architectures.base import PLACES
+from gammatorch.checkpoints.opening import DEFAULT_MODEL
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class Session:
+    """How loud this call is.
+
+    Attributes:
+        verbose: Tracebacks on errors.
+        quiet: No progress, no notices.
+        progress: Progress bars, where there is a terminal for them.
+    """
+
+    verbose: bool = False
+    quiet: bool = False
+    progress: bool = True
+
+    def notice(self, message: str) -> None:
+        """One line on stderr, unless quiet."""
+        if not self.quiet:
+            click.echo(f"gammatorch: {message}", err=True)
+
+
+def _set(name: str, flipped: bool = False) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def callback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(context.ensure_object(Session), name, not flipped)
+
+    return callback
+
+
+_MODEL = (
+    click.argument("model", required=False),
+    click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
+    click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps."),
+)
+_SELECTION = (
+    click.option(
+        "--site",
+        type=click.Choice(["auto", *PLACES]),
+        default="auto",
+        show_default=True,
+        help="Where in the block the norm stands; auto: input, or where there is none the nearest analogue.",
+    ),
+    click.option("--stack", metavar="NAME", help="Which stack, where there are several; `inspect` names them."),
+    click.option(
+        "--pattern",
+        metavar="KEYS",
+        help="Read these tensors instead of a site: 'model.layers.{layer}.input_layernorm.weight'.",
+    ),
+    click.option("--raw", is_flag=True, help="The stored weights, without the offset of zero-centred norms."),
+)
+_LOUDNESS = (
+    click.option(
+        "--no-progress", is_flag=True, expose_value=False, callback=_set("progress", True), help="No progress bar."
+    ),
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Results only."),
+    click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set("verbose"), help="Tracebacks on errors."
+    ),
+)
+_FORMAT = (
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="What goes to stdout.",
+    ),
+)
+
+
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+model_options = _all(*_MODEL)
+selection_options = _all(*_SELECTION)
+format_option = _all(*_FORMAT)
+loudness_options = _all(*_LOUDNESS)
+
+__all__ = ["DEFAULT_MODEL", "Session", "format_option", "loudness_options", "model_options", "selection_options"]

@@ -1,0 +1,148 @@
+"""``gammatorch run``: read one site's gains, analyse them, print and write the result."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gammatorch.cli.options import (
+    DEFAULT_MODEL,
+    Session,
+    format_option,
+    loudness_options,
+    model_options,
+    selection_options,
+)
+from gammatorch.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from gammatorch.analysis.analyze import Analysis
+    from gammatorch.checkpoints.base import Checkpoint
+
+
+@click.command()
+@model_options
+@click.option("--demo", is_flag=True, help="Run on Qwen3-32B's layout with synthetic gains, made on the spot.")
+@selection_options
+@click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float64", "float32"]),
+    default="float64",
+    show_default=True,
+    help="In which precision.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "svd", "gram"]),
+    default="auto",
+    show_default=True,
+    help="How the principal axes are found; auto: svd up to a width of 65,536.",
+)
+@click.option(
+    "--phases",
+    default="auto",
+    show_default=True,
+    metavar="auto|qwen3-32b|BOUNDS",
+    help="Runs of layers to compare; bounds like 'early=0-9,late=10-'.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
+@format_option
+@loudness_options
+@click.pass_obj
+def run(
+    session: Session,
+    model: str | None,
+    revision: str | None,
+    token: str | None,
+    demo: bool,
+    site: str,
+    stack: str | None,
+    pattern: str | None,
+    raw: bool,
+    device: str,
+    dtype: str,
+    method: str,
+    phases: str,
+    out: Path | None,
+    form: str,
+) -> None:
+    """Read one site's gains and analyse their directions across layers.
+
+    MODEL is a folder, a .safetensors file, a *.index.json, or org/name[@revision] on the Hub; Qwen/Qwen3-32B if left
+    out.
+
+    \b
+    gammatorch run --demo
+    gammatorch run ./checkpoints/step1000 --out step1000.json
+    gammatorch run google/gemma-2-2b --site post_mlp --format json
+    """
+    if demo and (model is not None or revision is not None):
+        raise click.UsageError("--demo makes its own checkpoint: leave MODEL and --revision out")
+    if pattern is not None and (stack is not None or site != "auto"):
+        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+    from gammatorch.architectures.select import select
+    from gammatorch.reports.document import check_writable
+
+    if out is not None:
+        check_writable(out)
+    with Progress(session) as progress:
+        progress.stage("opening")
+        with _open(model, revision, token, demo) as checkpoint:
+            selection = select(checkpoint, site, stack=stack, pattern=pattern)
+            progress.stage("starting torch")
+            import torch
+
+            from gammatorch.analysis.analyze import analyze
+            from gammatorch.gains.stream import stream_gains
+
+            if device == "auto" and not torch.cuda.is_available():
+                session.notice("no CUDA device: running on the CPU")
+            progress.stage("reading gains", total=sum(entry.nbytes for entry in selection.entries))
+            gains = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
+        progress.stage("analysing")
+        analysis = analyze(gains, phases=phases, method=method, dtype=dtype)
+    _show(analysis, form, out, session)
+
+
+@contextlib.contextmanager
+def _open(model: str | None, revision: str | None, token: str | None, demo: bool) -> Iterator[Checkpoint]:
+    if demo:
+        from gammatorch.bench.demo import demo_checkpoint
+
+        with demo_checkpoint() as checkpoint:
+            yield checkpoint
+        return
+    from gammatorch.checkpoints.opening import open_checkpoint
+
+    name = model if model is not None else DEFAULT_MODEL
+    if not Path(name).exists():  # the Hub's round trips are time in which torch can be imported
+        threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
+    with open_checkpoint(name, revision, token=token) as checkpoint:
+        yield checkpoint
+
+
+def _show(analysis: Analysis, form: str, out: Path | None, session: Session) -> None:
+    """Print the result and write it; a reader that closes the pipe early does not cost the file."""
+    from gammatorch.reports.document import to_json, write_atomically
+
+    document = to_json(analysis.to_dict()) if form == "json" or out is not None else ""
+    try:
+        if form == "json":
+            click.echo(document, nl=False)
+        else:
+            from gammatorch.reports.analysis import print_analysis
+            from gammatorch.reports.console import make_console
+
+            print_analysis(analysis, make_console())
+    finally:
+        if out is not None:
+            write_atomically(out, document)
+            session.notice(f"saved {out}")

@@ -1,0 +1,1 @@
+"""STREAM: from stored bytes to gains on the device."""

@@ -1,0 +1,54 @@
+"""The gains of one site, as they stand on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Gains:
+    """The gain γ of every layer at one site of one checkpoint.
+
+    Attributes:
+        gamma: Effective gain γ = offset + weight, shape (layer, hidden), on the device.
+        layers: Layer index of each row.
+        keys: Tensor each row came from.
+        site: Where in the block the norm stands; ``"pattern"`` for tensors chosen by pattern.
+        site_reason: Why this site.
+        stack: Stack the rows belong to, None for a pattern that is no known site.
+        pattern: The keys, with ``{layer}`` for the index.
+        offset: What was added to the stored weight.
+        stored_dtype: Stored type in safetensors' spelling; several joined by ``+``.
+        model: The name the checkpoint was asked for by.
+        model_type: ``model_type`` of config.json.
+        revision: Resolved commit, where there is one.
+        bytes_read: Bytes moved so far for this checkpoint: listings, headers and gains.
+        checkpoint_bytes: Size of all its weight files, in bytes.
+        shards: Number of its weight files.
+        requests: Reads made so far for this checkpoint.
+        rounds: How many of them had to wait for others.
+        seconds: Time spent on opening and reading it.
+        notes: What a reader of the results should know.
+    """
+
+    gamma: Tensor = field(repr=False)
+    layers: tuple[int, ...]
+    keys: tuple[str, ...] = field(repr=False)
+    site: str
+    site_reason: str
+    stack: str | None
+    pattern: str
+    offset: float
+    stored_dtype: str
+    model: str
+    model_type: str | None
+    revision: str | None
+    bytes_read: int
+    checkpoint_bytes: int
+    shards: int
+    requests: int
+    rounds: int
+    seconds: float
+    notes: tuple[str, ...] = ()

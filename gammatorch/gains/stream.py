@@ -1,0 +1,207 @@
+"""Bytes of the gains, shard by shard, into one staging buffer, and from there onto the device at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from itertools import groupby
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from gammatorch.architectures.base import Selection
+from gammatorch.architectures.config import read_config
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry
+from gammatorch.checkpoints.opening import open_checkpoint
+from gammatorch.errors import DeviceError, NonFiniteGain, UnsupportedFormat
+from gammatorch.gains.device import choose_device, choose_dtype, free_bytes
+from gammatorch.gains.stack import Gains
+
+STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+"""Stored types that are read as gains, by safetensors' spelling."""
+
+_WORKING_COPIES = 4
+"""Copies of the gains that an analysis holds at most (gains, units, centred units, right vectors)."""
+
+
+def read_gains(
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    site: str = "auto",
+    device: str | torch.device = "auto",
+    *,
+    stack: str | None = None,
+    pattern: str | None = None,
+    raw: bool = False,
+    dtype: str | torch.dtype = "float64",
+    advance: Advance | None = None,
+) -> Gains:
+    """Read the gain γ of every layer at one site, and nothing else of the checkpoint.
+
+    ``γ = offset + weight``: the offset is 1 for zero-centred norms (Gemma), 0 elsewhere. The stored values are cast
+    on the device; float64 holds every sum exactly that the stored types can produce, down to weights of 2⁻⁴⁵.
+
+    Args:
+        checkpoint: An open checkpoint, or what :func:`~gammatorch.open_checkpoint` takes.
+        site: ``"auto"``, ``"input"``, ``"post_attention"``, ``"pre_mlp"``, ``"post_mlp"``, ``"query"``, ``"key"``
+            or ``"final"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        stack: Name of the stack; the main one if None.
+        pattern: Keys to read instead of a site, with ``{layer}`` for the index; tensors of any shape are flattened.
+        raw: Give the stored weight, without offset.
+        dtype: ``"float64"`` or ``"float32"``.
+        advance: Called with the bytes of gains that have arrived since its last call.
+
+    Returns:
+        The gains, shape (layer, hidden).
+
+    Raises:
+        CheckpointError: The checkpoint cannot be opened or read.
+        SelectionError: It has no such site, or its rows do not fit together.
+        NonFiniteGain: A gain holds NaN or infinity.
+        DeviceError: The device is not there, or too small.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        with open_checkpoint(checkpoint) as opened:
+            return read_gains(opened, site, device, stack=stack, pattern=pattern, raw=raw, dtype=dtype, advance=advance)
+    selection = select(checkpoint, site, stack=stack, pattern=pattern)
+    return stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=advance)
+
+
+def stream_gains(
+    checkpoint: Checkpoint,
+    selection: Selection,
+    device: str | torch.device = "auto",
+    *,
+    raw: bool = False,
+    dtype: str | torch.dtype = "float64",
+    advance: Advance | None = None,
+) -> Gains:
+    """Read the tensors of a selection: the second half of :func:`read_gains`, whose arguments and errors it shares.
+
+    Args:
+        checkpoint: An open checkpoint.
+        selection: What :func:`~gammatorch.architectures.select.select` chose from it.
+        device: As there.
+        raw: As there.
+        dtype: As there.
+        advance: As there.
+    """
+    started = time.perf_counter()
+    chosen = choose_device(device)
+    precision = choose_dtype(dtype, chosen)
+    _check_dtypes(checkpoint, selection.entries)
+    _check_memory(selection.entries, chosen, precision)
+    weights = _stream(checkpoint, selection.entries, chosen, precision, advance)
+    _check_finite(weights, checkpoint, selection.entries)
+    offset = 0.0 if raw else selection.offset
+    traffic = checkpoint.source.traffic
+    return Gains(
+        gamma=weights.add_(offset) if offset else weights,
+        layers=selection.layers,
+        keys=tuple(entry.key for entry in selection.entries),
+        site=selection.site,
+        site_reason=selection.reason,
+        stack=selection.stack,
+        pattern=selection.pattern,
+        offset=offset,
+        stored_dtype="+".join(sorted({entry.dtype for entry in selection.entries})),
+        model=checkpoint.model,
+        model_type=read_config(checkpoint.config).model_type,
+        revision=checkpoint.revision,
+        bytes_read=traffic.bytes_read,
+        checkpoint_bytes=checkpoint.checkpoint_bytes,
+        shards=len(checkpoint.files),
+        requests=traffic.requests,
+        rounds=traffic.rounds,
+        seconds=checkpoint.seconds + time.perf_counter() - started,
+        notes=(*checkpoint.notes, *selection.notes, *_offset_notes(checkpoint, selection, weights, raw)),
+    )
+
+
+def _stream(
+    checkpoint: Checkpoint,
+    entries: Sequence[TensorEntry],
+    device: torch.device,
+    dtype: torch.dtype,
+    advance: Advance | None,
+) -> Tensor:
+    """The stored values of all entries, shape (layer, hidden), cast on the device.
+
+    The rows of the buffer stand in layer order, whatever shard they come from; where the layers are stored in
+    several types, the rows of each type stand together and are put in order on the device.
+    """
+    order = sorted(range(len(entries)), key=lambda row: (-_itemsize(entries[row]), entries[row].dtype, row))
+    staging = torch.empty(sum(entry.nbytes for entry in entries), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    buffer = memoryview(staging.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer since Python 3.12's typing
+    reads, position = [], 0
+    for row in order:
+        entry = entries[row]
+        reads.append(Read(entry.file, entry.start, buffer[position : position + entry.nbytes]))
+        position += entry.nbytes
+    checkpoint.source.read(sorted(reads, key=lambda read: (read.file, read.start)), advance)
+    on_device = staging.to(device, non_blocking=True)
+    blocks, position = [], 0
+    for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
+        block_bytes = sum(entry.nbytes for entry in rows)
+        values = on_device[position : position + block_bytes].view(STORED_DTYPES[stored])
+        blocks.append(rearrange(values, "(layer hidden) -> layer hidden", hidden=entries[0].width).to(dtype))
+        position += block_bytes
+    if len(blocks) == 1:
+        return blocks[0]
+    restored = torch.empty(len(entries), dtype=torch.long)
+    restored[torch.tensor(order)] = torch.arange(len(entries))
+    return torch.cat(blocks)[restored.to(device)]
+
+
+def _itemsize(entry: TensorEntry) -> int:
+    return STORED_DTYPES[entry.dtype].itemsize
+
+
+def _check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
+    for entry in entries:
+        if entry.dtype not in STORED_DTYPES:
+            raise UnsupportedFormat(
+                f"is stored as {entry.dtype}, and gains are read as {', '.join(STORED_DTYPES)}: "
+                "quantised weights have no gain of their own",
+                file=checkpoint.where(entry),
+                tensor=entry.key,
+            )
+
+
+def _check_memory(entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse before reading what an analysis could not hold, rather than be killed at the end."""
+    stored = sum(entry.nbytes for entry in entries)
+    needed = stored + _WORKING_COPIES * len(entries) * entries[0].width * dtype.itemsize
+    free = free_bytes(device)
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{len(entries)} rows of {entries[0].width} values need {needed / 1e9:.1f} GB on {device}, "
+            f"{free / 1e9:.1f} GB are free: choose narrower tensors, or --dtype float32"
+        )
+
+
+def _check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
+    if bool(weights.isfinite().all()):
+        return
+    row = int(weights.isfinite().all(dim=1).logical_not().nonzero()[0])
+    channel = int(weights[row].isfinite().logical_not().nonzero()[0])
+    raise NonFiniteGain(
+        f"holds {float(weights[row, channel])} at channel {channel}: the checkpoint is damaged, or training diverged",
+        file=checkpoint.where(entries[row]),
+        tensor=entries[row].key,
+    )
+
+
+def _offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, raw: bool) -> list[str]:
+    if raw or selection.offset_known:
+        return []
+    model_type = read_config(checkpoint.config).model_type
+    who = f"model type {model_type!r} has no entry in the table of families" if model_type else "no config.json"
+    mean, negative = weights.mean().item(), (weights < 0).to(weights.dtype).mean().item()
+    return [
+        f"{who}: offset taken as 0, so γ is the stored weight (mean {mean:.3g}, {negative:.1%} below zero); "
+        "a zero-centred norm (γ = 1 + w) would have a mean near 0"
+    ]

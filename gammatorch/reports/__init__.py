@@ -1,0 +1,1 @@
+"""RENDER: numbers to text and files. Computes nothing."""

@@ -1,0 +1,150 @@
+"""An analysis on the terminal: lengths, axes, phases, neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+from torch import Tensor
+
+from gammatorch.analysis.analyze import Analysis
+from gammatorch.gains.stack import Gains
+from gammatorch.reports.console import Row, print_table
+from gammatorch.reports.text import plural, printable, size
+
+MOST_AXES = 10
+
+
+def print_analysis(analysis: Analysis, console: Console) -> None:
+    """Print an analysis: what was read, four tables, what it cost.
+
+    Args:
+        analysis: The analysis.
+        console: Where to.
+    """
+    if analysis.gains is not None:
+        _print_head(analysis, analysis.gains, console)
+    for note in analysis.notes:
+        console.print(Text(f"note: {printable(note, None)}", style="yellow"))
+    print_table(
+        console,
+        "‖γ‖ per layer, and its direction's projection on the first and on the shared axis",
+        ("layer", "<phase", "‖γ‖", "proj_top1", "resid", "shared"),
+        layer_rows(analysis),
+    )
+    print_table(
+        console,
+        "PCA of the unit γ (direction structure)",
+        ("<axis", "explained", "singular value"),
+        axis_rows(analysis),
+    )
+    for line in summary_lines(analysis):
+        console.print(line)
+    print_table(
+        console,
+        "Directions by phase",
+        ("<phase", "layers", "N", "‖γ‖ mean", "‖γ‖ std", "intra_cos", "vs_other_cos"),
+        phase_rows(analysis),
+    )
+    print_table(
+        console,
+        "Neighbouring layers: cosine of the unit γ, and correlation once their means are gone",
+        ("<layers", "<phase", "cos", "pearson"),
+        neighbour_rows(analysis),
+    )
+    if analysis.gains is not None:
+        console.print()
+        console.print(cost_line(analysis, analysis.gains))
+
+
+def layer_rows(analysis: Analysis) -> Iterator[Row]:
+    """One row per layer: index, phase, length, projections on the first axis and on the shared one."""
+    shared = analysis.statistics["shared_projection"]
+    for row, layer in enumerate(analysis.layers):
+        yield (
+            str(layer),
+            phase_of(analysis, layer),
+            f"{analysis.norms[row]:.3f}",
+            _figure(analysis.proj_top1, row, "+.4f"),
+            _figure(analysis.residual_top1, row, ".4f"),
+            f"{shared[row]:+.4f}",
+        )
+
+
+def axis_rows(analysis: Analysis) -> Iterator[Row]:
+    """One row per leading principal axis: name, share of the variance, singular value."""
+    for axis in range(min(MOST_AXES, len(analysis.singular_values))):
+        yield (
+            f"PC{axis}",
+            _figure(analysis.explained_var, axis, ".4f"),
+            f"{analysis.singular_values[axis]:.4f}",
+        )
+
+
+def summary_lines(analysis: Analysis) -> Iterator[str]:
+    """What the leading axes explain together, and what the shared direction does."""
+    if analysis.explained_var is not None:
+        for count in (3, MOST_AXES):
+            yield f"Top-{count} explain: {analysis.explained_var[:count].sum():.4f}"
+    energy = analysis.statistics["shared_energy"]["value"]
+    yield f"Shared direction (uncentred): {energy:.4f} of the energy; 1 is one direction for all layers"
+
+
+def phase_rows(analysis: Analysis) -> Iterator[Row]:
+    """One row per phase: name, layers, count, mean and deviation of the lengths, cosines within and to the others."""
+    for phase in analysis.phases:
+        yield (
+            printable(phase.name, 24),
+            f"{phase.first}-{phase.last}" if phase.n > 1 else str(phase.first),
+            str(phase.n),
+            f"{phase.norm_mean:.3f}",
+            f"{phase.norm_std:.3f}",
+            _optional(phase.intra_cos),
+            _optional(phase.vs_other_cos),
+        )
+
+
+def neighbour_rows(analysis: Analysis) -> Iterator[Row]:
+    """One row per pair of neighbours: indices, phase, cosine, correlation."""
+    pearson = analysis.statistics["pearson"]
+    for row, (layer, following) in enumerate(zip(analysis.layers, analysis.layers[1:], strict=False)):
+        correlation = float(pearson[row, row + 1])
+        yield (
+            f"{layer}→{following}",
+            phase_of(analysis, layer),
+            f"{analysis.cos_adjacent[row]:+.4f}",
+            _optional(correlation if correlation == correlation else None),
+        )
+
+
+def phase_of(analysis: Analysis, layer: int) -> str:
+    """Name of the phase that a layer belongs to, ``-`` for none."""
+    return next((printable(phase.name, 24) for phase in analysis.phases if phase.first <= layer <= phase.last), "-")
+
+
+def cost_line(analysis: Analysis, gains: Gains) -> str:
+    """What was read, and how long it took."""
+    seconds = analysis.seconds + gains.seconds
+    return (
+        f"read {size(gains.bytes_read)} of {size(gains.checkpoint_bytes)} in {plural(gains.shards, 'shard')}, "
+        f"{plural(gains.requests, 'read')}, {seconds:.2f} s on {analysis.device}"
+    )
+
+
+def _print_head(analysis: Analysis, gains: Gains, console: Console) -> None:
+    commit = f" @ {gains.revision[:7]}" if gains.revision else ""
+    console.print(Text(f"{printable(gains.model)}{commit} · site {gains.site}: {gains.site_reason}", style="bold"))
+    formula = f"γ = {gains.offset:g} + w" if gains.offset else "γ = w"
+    console.print(
+        f"{printable(gains.pattern)} · {plural(analysis.num_layers, 'layer')} × {analysis.hidden} · "
+        f"{gains.stored_dtype} · {formula} · {analysis.method} in {analysis.dtype}"
+    )
+
+
+def _figure(values: Tensor | None, index: int, form: str) -> str:
+    return "-" if values is None else format(float(values[index]), form)
+
+
+def _optional(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

@@ -1,0 +1,39 @@
+"""The terminal: plain text in, nothing interpreted, no figure ever cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+Row = Sequence[str]
+
+
+def make_console(file: TextIO | None = None) -> Console:
+    """A console that takes every text literally; ``NO_COLOR`` and ``TERM=dumb`` are rich's to obey."""
+    return Console(file=file, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """A table under its title: figures on the right, names on the left, columns as wide as they need.
+
+    A terminal narrower than the table wraps its lines; a figure that lost its last digits would be a wrong figure.
+
+    Args:
+        console: Where to.
+        title: What the table tells.
+        columns: Headings; one that starts with ``<`` is a column of names.
+        rows: Cells as text, one row each.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column.removeprefix("<"), justify="left" if column.startswith("<") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print()
+    console.print(Text(title, style="bold"))
+    width = table.__rich_measure__(console, console.options.update(width=10_000)).maximum
+    console.print(table, width=width, crop=False, no_wrap=True, overflow="ignore")

@@ -1,0 +1,87 @@
+"""A result as a JSON document, and as a file that is either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gammatorch.errors import OutputError
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """The document as JSON text, each top-level key on a line of its own.
+
+    Raises:
+        ValueError: It holds NaN or infinity, which JSON has not.
+
+    Example:
+        >>> print(to_json({"layers": [0, 1], "site": "input"}), end="")
+        {
+          "layers": [0, 1],
+          "site": "input"
+        }
+    """
+    lines = (f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in document.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a place that cannot be written to before any work is done for it.
+
+    Raises:
+        OutputError: The folder is not there, or the place is not a file's.
+    """
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        raise OutputError("cannot be written, its folder does not exist: create it first", file=str(path))
+    if path.is_dir():
+        raise OutputError("is a folder: pass the name of a file", file=str(path))
+    if not os.access(path if _is_special(path) else folder, os.W_OK):
+        raise OutputError("cannot be written: no permission", file=str(path))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that at every moment it is the old one or the new one, whole.
+
+    The text goes to a temporary file in the same folder, which is flushed to the disk and renamed. A link is followed;
+    a device or a pipe is written to as it is.
+
+    Raises:
+        OutputError: It could not be written; an existing file is as it was.
+    """
+    try:
+        if _is_special(path):
+            path.write_text(text, encoding="utf-8")
+            return
+        target = path.resolve()
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, _mode(target))
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise OutputError(f"could not be written ({error.strerror or error})", file=str(path)) from error
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def _mode(target: Path) -> int:
+    """Permissions of the file that is replaced, or those that a new file gets."""
+    if target.exists():
+        return stat.S_IMODE(target.stat().st_mode)
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

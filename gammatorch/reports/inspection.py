@@ -1,0 +1,118 @@
+"""What a checkpoint holds, as a tree for people and as a document for programs. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from gammatorch.architectures.base import NormSite, Stack
+from gammatorch.architectures.config import ModelConfig
+from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.reports.text import plural, printable, size
+
+
+def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> dict[str, Any]:
+    """The inspection as plain values, ready for JSON."""
+    return {
+        "model": checkpoint.model,
+        "revision": checkpoint.revision,
+        "model_type": config.model_type,
+        "num_layers": config.num_layers,
+        "checkpoint_bytes": checkpoint.checkpoint_bytes,
+        "stacks": [
+            {
+                "stack": stack.name,
+                "main": stack.main,
+                "family": stack.family,
+                "layout": stack.layout,
+                "sites": [_site_document(site) for site in stack.sites],
+            }
+            for stack in stacks
+        ],
+        "notes": inspection_notes(checkpoint, stacks, config),
+    }
+
+
+def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> list[str]:
+    """What a reader should know: what is missing, what was taken for granted."""
+    notes = list(checkpoint.notes)
+    if checkpoint.config is None:
+        notes.append("no config.json beside the weights: layer count and offsets are not checked against it")
+    for stack in stacks:
+        notes += stack.notes
+        if stack.main and config.num_layers is not None and len(stack.layers) != config.num_layers:
+            notes.append(f"config.json says {config.num_layers} layers, stack {stack.name!r} has {len(stack.layers)}")
+        if stack.main and not stack.offset_known:
+            who = f"model type {config.model_type!r} is in no family's table" if config.model_type else "no model type"
+            notes.append(f"{who}: offsets of stack {stack.name!r} are taken as 0")
+    if not stacks:
+        notes.append("no norm in any numbered block")
+    return notes
+
+
+def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig, console: Console) -> None:
+    """Print the checkpoint as a tree: stack, site, keys.
+
+    Args:
+        checkpoint: An open checkpoint.
+        stacks: Its stacks.
+        config: Its configuration.
+        console: Where to.
+    """
+    commit = f" @ {checkpoint.revision[:7]}" if checkpoint.revision else ""
+    facts = [
+        config.model_type and f"model type {printable(config.model_type)}",
+        config.num_layers and plural(config.num_layers, "layer"),
+        config.hidden and f"hidden size {config.hidden}",
+        f"{plural(len(checkpoint.entries), 'tensor')} in {plural(len(checkpoint.files), 'shard')}",
+        size(checkpoint.checkpoint_bytes),
+    ]
+    console.print(Text(printable(checkpoint.model) + commit, style="bold"))
+    console.print(" · ".join(fact for fact in facts if fact))
+    for note in inspection_notes(checkpoint, stacks, config):
+        console.print(Text(f"note: {printable(note, None)}", style="yellow"))
+    for stack in stacks:
+        tree = Tree(Text(_stack_line(stack), style="bold"))
+        for site in stack.sites:
+            branch = tree.add(Text(_site_line(site)))
+            branch.add(Text(printable(site.pattern), style="dim"))
+        console.print(tree)
+    traffic = checkpoint.source.traffic
+    console.print(f"read {size(traffic.bytes_read)} of {size(checkpoint.checkpoint_bytes)}, headers only")
+
+
+def _stack_line(stack: Stack) -> str:
+    main = "main stack" if stack.main else f"--stack {printable(stack.name)}"
+    layout = f", {stack.layout}" if stack.layout else ", places unknown"
+    return f"{printable(stack.name) or '(top)'}: {plural(len(stack.layers), 'layer')}, {main}{layout}"
+
+
+def _site_line(site: NormSite) -> str:
+    entries = [entry for _, entry in site.rows]
+    shapes = sorted({" × ".join(map(str, entry.shape)) for entry in entries})
+    dtypes = sorted({entry.dtype for entry in entries})
+    formula = f"γ = {site.offset:g} + w" if site.offset else "γ = w"
+    count = "" if site.place == "final" else f"{len(entries)} × "
+    return f"{printable(site.place)}: {count}{'|'.join(dtypes)} ({' | '.join(shapes)}), {formula}, {size(site.nbytes)}"
+
+
+def _site_document(site: NormSite) -> dict[str, Any]:
+    return {
+        "site": site.place,
+        "offset": site.offset,
+        "bytes": site.nbytes,
+        "tensors": [
+            {
+                "layer": layer,
+                "key": entry.key,
+                "shard": entry.file,
+                "dtype": entry.dtype,
+                "shape": list(entry.shape),
+            }
+            for layer, entry in site.rows
+        ],
+    }
