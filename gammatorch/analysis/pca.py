@@ -19,6 +19,9 @@ METHODS = ("auto", "svd", "gram")
 _ROUNDING = 32
 """How many times the rounding error of the input a quantity must exceed to be more than rounding."""
 
+_TIE = 1e-6
+"""Entries closer than this, relatively, count as equally large."""
+
 
 @dataclass(frozen=True, eq=False)
 class PrincipalAxes:
@@ -61,8 +64,7 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
 
     ``svd``: U S Vᵀ = u − mean(u) with ``torch.linalg.svd``; proj = u · v₀. ``gram``: with C = u uᵀ and J = I − 11ᵀ/L,
     the eigenvalues of J C J are S² and proj = C J u₀ / S₀, so no axis of length hidden is needed; it cannot see
-    singular values below some 1e-8 of √L. The sign is the one that makes the largest entry of the left vector
-    positive.
+    singular values below some 1e-8 of √L. The sign makes the largest entry of the left vector positive.
 
     Args:
         gains: Gain vectors γ, shape (layer, hidden), no zero rows.
@@ -74,7 +76,7 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
 
     Example:
         >>> axes = principal_axes(torch.eye(3, dtype=torch.float64))
-        >>> axes.explained_var
+        >>> axes.explained_var.round(decimals=6)
         tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
     if method not in METHODS:
@@ -91,8 +93,7 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     cosine_error = eps * math.sqrt(hidden)
     if largest <= floor:
         return PrincipalAxes(singular_values, None, None, None, None, method, cosine_error)
-    sign = left[left.abs().argmax()].sign()
-    proj_top1 = projections * sign
+    proj_top1 = projections * canonical_sign(left)
     second = float(singular_values[1]) if len(singular_values) > 1 else 0.0
     noise = 2 * largest * math.sqrt(layers) if method == "svd" else float(layers)
     return PrincipalAxes(
@@ -143,5 +144,20 @@ def shared_direction(cosine: Tensor) -> SharedDirection:
     """
     W, A = torch.linalg.eigh(cosine)
     projection = A[:, -1] * W[-1].clamp(min=0).sqrt()
-    projection = projection * projection[projection.abs().argmax()].sign()
-    return SharedDirection(energy=min(float(W[-1]) / len(cosine), 1.0), projection=projection)
+    energy = min(float(W[-1]) / len(cosine), 1.0)
+    return SharedDirection(energy=energy, projection=projection * canonical_sign(projection))
+
+
+def canonical_sign(vector: Tensor) -> Tensor:
+    """The sign, ±1, that makes the entry of largest magnitude positive; of equally large ones the first counts.
+
+    Args:
+        vector: One vector over layers, shape (layer), not zero.
+
+    Example:
+        >>> canonical_sign(torch.tensor([0.1, -0.7, 0.7]))
+        tensor(-1.)
+    """
+    size = vector.abs()
+    largest = (size >= size.max() * (1 - _TIE)).nonzero()[0, 0]
+    return vector[largest].sign()

@@ -58,7 +58,9 @@ def analyze(gains: npt.ArrayLike, phases: Mapping[str, Sequence[int]] | None = N
 
 
 def _sign(left: Array) -> float:
-    return float(np.sign(left[np.abs(left).argmax()]))
+    """Makes the entry of largest magnitude positive, the first of those within 1e-6 of it."""
+    size = np.abs(left)
+    return float(np.sign(left[np.argmax(size >= size.max() * (1 - 1e-6))]))
 
 
 def _phase(name: str, rows: list[int], norms: Array, units: Array) -> dict[str, Any]:

@@ -141,14 +141,15 @@ class HubSource:
 
     def _get_range(self, file: str, start: int, into: memoryview) -> None:
         stop, size = start + len(into), self.files[file]
-        url = self._final_urls.get(file)
+        url = remembered = self._final_urls.get(file)
         headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
         if url is None:  # the token goes to the Hub's own address; on the way to another one the session drops it
             url = hf_hub_url(self._repo, file, revision=self.revision)
             headers |= build_hf_headers(token=self._token)
         self._count(requests=1)
         with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS) as response:
-            if response.status_code == 403 and self._final_urls.pop(file, ""):
+            if remembered is not None and response.status_code in (401, 403, 404, 410):
+                self._final_urls.pop(file, None)
                 raise _Retry("the link to the file expired", wait=0.0)
             if response.status_code >= 400:
                 response.read()
@@ -247,8 +248,6 @@ def _wait(error: Exception, where: str) -> float | None:
             raise _refusal(error, status, where) from None
         asked = response.headers.get("Retry-After", "") if response is not None else ""
         return min(float(asked), DEADLINE_SECONDS) if re.fullmatch(r"\d+(\.\d+)?", asked) else None
-    if isinstance(error, GammatorchError):
-        raise error
     return None
 
 

@@ -61,6 +61,16 @@ def locate(model: str | os.PathLike[str], revision: str | None = None, token: st
     return _hub(match["repo"], revision or match["revision"], token)
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a name means a repository on the Hub: no such path exists, and it is written ``org/name[@revision]``.
+
+    Example:
+        >>> is_hub_id("Qwen/Qwen3-32B"), is_hub_id("./Qwen/Qwen3-32B")
+        (True, False)
+    """
+    return _HUB_ID.fullmatch(model) is not None and not _exists(Path(model))
+
+
 def _exists(path: Path) -> bool:
     try:
         return path.exists() or path.is_symlink()

@@ -141,8 +141,6 @@ def _no_safetensors(present: set[str], where: str) -> CheckpointError:
                 "model.save_pretrained(..., safe_serialization=True)",
                 file=where,
             )
-    if any(name.endswith(".index.json") for name in present):
-        return IncompleteCheckpoint("holds an index and none of its shards: download them", file=where)
     return CheckpointNotFound("holds no safetensors weights: pass the folder of a model", file=where)
 
 

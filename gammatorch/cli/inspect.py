@@ -13,7 +13,7 @@ from gammatorch.cli.progress import Progress
 @format_option
 @loudness_options
 @click.pass_obj
-def inspect(session: Session, model: str | None, revision: str | None, token: str | None, form: str) -> None:
+def inspect(session: Session, model: str | None, revision: str | None, token: str | None, format: str) -> None:
     """List the stacks, the norm sites in them, their keys and offsets.
 
     Reads headers only, loads no tensor and needs no torch.
@@ -34,7 +34,7 @@ def inspect(session: Session, model: str | None, revision: str | None, token: st
         with open_checkpoint(model if model is not None else DEFAULT_MODEL, revision, token=token) as checkpoint:
             stacks = find_stacks(checkpoint)
             config = read_config(checkpoint.config)
-    if form == "json":
+    if format == "json":
         click.echo(to_json(inspection.inspection_document(checkpoint, stacks, config)), nl=False)
     else:
         inspection.print_inspection(checkpoint, stacks, config, make_console())

@@ -75,7 +75,6 @@ _LOUDNESS = (
 _FORMAT = (
     click.option(
         "--format",
-        "form",
         type=click.Choice(["table", "json"]),
         default="table",
         show_default=True,

@@ -72,7 +72,7 @@ def run(
     method: str,
     phases: str,
     out: Path | None,
-    form: str,
+    format: str,
 ) -> None:
     """Read one site's gains and analyse their directions across layers.
 
@@ -109,7 +109,7 @@ def run(
             gains = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
         progress.stage("analysing")
         analysis = analyze(gains, phases=phases, method=method, dtype=dtype)
-    _show(analysis, form, out, session)
+    _show(analysis, format, out, session)
 
 
 @contextlib.contextmanager
@@ -120,10 +120,11 @@ def _open(model: str | None, revision: str | None, token: str | None, demo: bool
         with demo_checkpoint() as checkpoint:
             yield checkpoint
         return
+    from gammatorch.checkpoints.locate import is_hub_id
     from gammatorch.checkpoints.opening import open_checkpoint
 
     name = model if model is not None else DEFAULT_MODEL
-    if not Path(name).exists():  # the Hub's round trips are time in which torch can be imported
+    if is_hub_id(name):  # the Hub's round trips are time in which torch can be imported
         threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
     with open_checkpoint(name, revision, token=token) as checkpoint:
         yield checkpoint

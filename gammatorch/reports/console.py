@@ -11,10 +11,19 @@ from rich.text import Text
 
 Row = Sequence[str]
 
+_UNBOUNDED = 10_000
+"""Width given to rich: it never folds or cuts, the terminal folds what is wider than itself."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the decision to the caller, where rich would exit."""
+        raise BrokenPipeError
+
 
 def make_console(file: TextIO | None = None) -> Console:
     """A console that takes every text literally; ``NO_COLOR`` and ``TERM=dumb`` are rich's to obey."""
-    return Console(file=file, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return _Console(file=file, width=_UNBOUNDED, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -35,5 +44,4 @@ def print_table(console: Console, title: str, columns: Sequence[str], rows: Iter
         table.add_row(*map(Text, row))
     console.print()
     console.print(Text(title, style="bold"))
-    width = table.__rich_measure__(console, console.options.update(width=10_000)).maximum
-    console.print(table, width=width, crop=False, no_wrap=True, overflow="ignore")
+    console.print(table)

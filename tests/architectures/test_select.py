@@ -1,0 +1,183 @@
+"""Choosing tensors by site, stack and pattern, on headers alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+import gammatorch
+from gammatorch import errors
+from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.opening import open_source
+from tests.sources import MemorySource
+
+
+def checkpoint_of(shapes: dict[str, tuple[int, ...]], config: str | None = None) -> Checkpoint:
+    contents = {"model.safetensors": save({key: np.ones(shape, np.float32) for key, shape in shapes.items()})}
+    if config is not None:
+        contents["config.json"] = config.encode()
+    return open_source(MemorySource(contents))
+
+
+def llama(layers: int = 3, prefix: str = "model.", width: int = 4) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {f"{prefix}norm.weight": (width,)}
+    for layer in range(layers):
+        block = f"{prefix}layers.{layer}"
+        shapes[f"{block}.input_layernorm.weight"] = (width,)
+        shapes[f"{block}.post_attention_layernorm.weight"] = (width,)
+        shapes[f"{block}.mlp.down_proj.weight"] = (width, width)
+    return shapes
+
+
+LLAMA = '{"model_type": "llama", "num_hidden_layers": 3, "hidden_size": 4}'
+PATTERN = "model.layers.{layer}.input_layernorm.weight"
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "language_model.model.", "module.model.", "base_model.model.model."])
+def test_the_prefix_of_the_keys_does_not_matter(prefix):
+    checkpoint = checkpoint_of(llama(12, prefix), LLAMA.replace("3", "12"))
+    selection = select(checkpoint)
+    assert [entry.key for entry in selection.entries] == [
+        f"{prefix}layers.{n}.input_layernorm.weight" for n in range(12)
+    ]
+    assert select(checkpoint, "final").entries[0].key == f"{prefix}norm.weight"
+
+
+def test_a_missing_layer_is_named():
+    shapes = {key: shape for key, shape in llama().items() if ".1." not in key}
+    with pytest.raises(
+        errors.IncompleteCheckpoint, match=r"layer 1 of stack 'model.layers' missing \(config.json says 3"
+    ):
+        select(checkpoint_of(shapes, LLAMA))
+    with pytest.raises(
+        errors.IncompleteCheckpoint, match=r"layer 1 of stack 'model.layers' missing \(the last one is 2"
+    ):
+        select(checkpoint_of(shapes))
+
+
+def test_a_layer_without_the_norm_is_named():
+    shapes = llama()
+    del shapes["model.layers.1.input_layernorm.weight"]
+    checkpoint = checkpoint_of(shapes, LLAMA)
+    with pytest.raises(
+        errors.IncompleteCheckpoint, match=r"model.layers.1.input_layernorm.weight: layer 1 has no tensor"
+    ):
+        select(checkpoint)
+    by_pattern = select(checkpoint, pattern=PATTERN)
+    assert by_pattern.layers == (0, 2)
+    assert by_pattern.notes == ("no tensor for layer 1",)
+
+
+def test_differing_widths_are_refused():
+    shapes = llama() | {"model.layers.2.input_layernorm.weight": (5,)}
+    with pytest.raises(
+        errors.WidthMismatch, match=r"model.safetensors: model.layers.2.input_layernorm.weight: holds 5"
+    ):
+        select(checkpoint_of(shapes, LLAMA))
+    with pytest.raises(errors.WidthMismatch, match="holds 5 values where"):
+        select(checkpoint_of(shapes), pattern=PATTERN)
+
+
+def test_layers_of_a_multi_token_prediction_head_are_left_out_and_mentioned():
+    shapes = llama(4)
+    shapes |= {f"model.layers.3.{name}.weight": (4,) for name in ("enorm", "hnorm")}
+    selection = select(checkpoint_of(shapes, LLAMA))
+    assert selection.layers == (0, 1, 2)
+    assert selection.notes == ("multi-token-prediction head model.layers.3 left out",)
+
+
+def test_an_unknown_type_is_read_by_its_names_with_a_note():
+    gains = gammatorch.read_gains(checkpoint_of(llama(), LLAMA.replace("llama", "novel")), device="cpu")
+    assert gains.site == "input" and gains.offset == 0
+    assert gains.notes[0].startswith("model type 'novel' has no entry in the table of families: offset taken as 0")
+    assert "(mean 1, 0.0% below zero)" in gains.notes[0]
+
+
+def test_names_that_do_not_tell_are_refused_with_the_pattern_to_pass():
+    shapes = llama() | {f"model.layers.{layer}.extra_norm.weight": (4,) for layer in range(3)}
+    checkpoint = checkpoint_of(shapes, LLAMA.replace("llama", "novel"))
+    with pytest.raises(errors.SiteNotFound, match=r"there are model.layers.\{layer\}.extra_norm.weight, .*--pattern '"):
+        select(checkpoint)
+    assert select(checkpoint, pattern=PATTERN).layers == (0, 1, 2)
+
+
+def two_stacks() -> dict[str, tuple[int, ...]]:
+    tower = {f"vision_tower.encoder.layers.{layer}.input_layernorm.weight": (8,) for layer in range(5)}
+    return llama(prefix="language_model.model.") | tower
+
+
+def test_the_text_stack_is_the_main_one_and_the_other_has_a_name():
+    checkpoint = checkpoint_of(two_stacks(), '{"model_type": "llava", "text_config": ' + LLAMA + "}")
+    main, tower = find_stacks(checkpoint)
+    assert (main.name, main.main, tower.name, tower.main) == (
+        "language_model.model.layers",
+        True,
+        "vision_tower.encoder.layers",
+        False,
+    )
+    assert select(checkpoint).stack == main.name
+    assert select(checkpoint, pattern="vision_tower.encoder.layers.{layer}.input_layernorm.weight").layers == (
+        0,
+        1,
+        2,
+        3,
+        4,
+    )
+    with pytest.raises(errors.SiteNotFound, match="do not tell"):
+        select(checkpoint, stack="vision")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("audio", r"no stack has 'audio' in their name: pass --stack with one of"),
+        ("layers", r"several stacks have 'layers'"),
+    ],
+)
+def test_a_stack_is_named_without_doubt_or_refused(name, message):
+    with pytest.raises(errors.StackNotFound, match=message):
+        select(checkpoint_of(two_stacks()), stack=name)
+
+
+def test_a_site_the_model_lacks_is_refused_with_those_it_has():
+    with pytest.raises(errors.SiteNotFound, match=r"no learned norm at site 'query' .* one of input \(model.layers"):
+        select(checkpoint_of(llama(), LLAMA), "query")
+    with pytest.raises(errors.InvalidArgument, match="there is no site 'middle': pass auto, input"):
+        select(checkpoint_of(llama(), LLAMA), "middle")
+
+
+def test_no_norms_at_all_is_an_error():
+    with pytest.raises(errors.SiteNotFound, match="no norm in any numbered block"):
+        select(checkpoint_of({"linear.weight": (2, 2)}))
+
+
+def test_a_pattern_knows_its_site_and_its_offset():
+    gemma = LLAMA.replace("llama", "gemma")
+    selection = select(checkpoint_of(llama(), gemma), pattern=PATTERN)
+    assert (selection.site, selection.offset, selection.stack) == ("input", 1.0, "model.layers")
+    matrix = select(checkpoint_of(llama(), gemma), pattern="model.layers.{layer}.mlp.down_proj.weight")
+    assert (matrix.site, matrix.offset, matrix.entries[0].width) == ("pattern", 0.0, 16)
+
+
+@pytest.mark.parametrize("pattern", ["model.norm.weight", "{layer}.{layer}", ""])
+def test_a_pattern_holds_the_layer_once(pattern):
+    with pytest.raises(errors.InvalidArgument, match="once"):
+        select(checkpoint_of(llama(), LLAMA), pattern=pattern)
+
+
+def test_a_pattern_that_matches_nothing_names_the_closest():
+    with pytest.raises(errors.SiteNotFound, match=r"closest: model.layers.\{layer\}.input_layernorm.weight"):
+        select(checkpoint_of(llama(), LLAMA), pattern="model.layers.{layer}.input_norm.weight")
+
+
+def test_a_pattern_is_taken_literally():
+    with pytest.raises(errors.SiteNotFound):
+        select(checkpoint_of(llama(), LLAMA), pattern="model.layers.{layer}.input.layernorm.weight")
+
+
+def test_pattern_and_site_together_are_refused():
+    with pytest.raises(errors.InvalidArgument, match="not both"):
+        select(checkpoint_of(llama(), LLAMA), "input", pattern=PATTERN)

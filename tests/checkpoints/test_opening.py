@@ -1,0 +1,203 @@
+"""From what a user types to an open checkpoint."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import gammatorch
+from gammatorch import errors
+from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.checkpoints.weights import find_weights, parse_index
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_checkpoint(tmp_path, layers=12, hidden=16, dtype="F32", shards=3)
+    return tmp_path
+
+
+def test_folder_index_and_path_object_open_the_same(folder):
+    gammas = [
+        gammatorch.read_gains(model, device="cpu").gamma
+        for model in (folder, str(folder), f"{folder}/", folder / "model.safetensors.index.json")
+    ]
+    for gamma in gammas[1:]:
+        assert gamma.equal(gammas[0])
+
+
+def test_a_single_file_opens_with_the_config_beside_it(tmp_path):
+    made = write_checkpoint(tmp_path, layers=3, hidden=16, shards=1)
+    (tmp_path / "notes.safetensors").write_bytes(b"not weights")
+    gains = gammatorch.read_gains(tmp_path / "model.safetensors", device="cpu")
+    assert gains.model_type == "qwen3"
+    for row, key in zip(gains.gamma, gains.keys, strict=True):
+        torch.testing.assert_close(row, torch.from_numpy(made.stored[key].copy()), rtol=0, atol=0)
+
+
+def test_layers_come_in_numeric_order(folder):
+    gains = gammatorch.read_gains(folder, device="cpu")
+    assert gains.layers == tuple(range(12))
+    assert gains.keys == tuple(f"model.layers.{layer}.input_layernorm.weight" for layer in range(12))
+
+
+def test_one_shard_of_several_says_that_it_is_not_the_whole(tmp_path):
+    write_checkpoint(tmp_path, layers=12, hidden=2048, shards=3)
+    with pytest.raises(errors.IncompleteCheckpoint, match="pass the whole model, not one shard"):
+        gammatorch.read_gains(tmp_path / "model-00002-of-00003.safetensors", device="cpu")
+
+
+def test_without_config_the_count_is_not_checked_and_the_reader_is_told(folder):
+    (folder / "config.json").unlink()
+    gains = gammatorch.read_gains(folder, device="cpu")
+    assert gains.layers == tuple(range(12))
+    assert "no config.json: offset taken as 0" in gains.notes[0]
+
+
+def rewrite_config(folder, **settings):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"num_hidden_layers": 13}, errors.IncompleteCheckpoint, r"layer 12 of stack 'model.layers' missing"),
+        ({"num_hidden_layers": 10}, errors.IncompleteCheckpoint, r"has layer 10-11, but config.json says 10 layers"),
+        ({"hidden_size": 32}, errors.WidthMismatch, r"input_layernorm.weight: holds 16 values, .* hidden size 32"),
+        ({"num_hidden_layers": "12"}, errors.MalformedCheckpoint, r"num_hidden_layers is '12', not a positive"),
+        ({"model_type": 3}, errors.MalformedCheckpoint, r"model_type is not a text"),
+    ],
+)
+def test_headers_are_held_against_the_config(folder, settings, error, message):
+    rewrite_config(folder, **settings)
+    with pytest.raises(error, match=message):
+        gammatorch.read_gains(folder, device="cpu")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b'{"weight_map": ' * 9])
+def test_a_broken_config_is_named(folder, content):
+    (folder / "config.json").write_bytes(content)
+    with pytest.raises(errors.MalformedCheckpoint, match=r"config\.json: is not"):
+        gammatorch.open_checkpoint(folder)
+
+
+def test_a_missing_shard_is_named(folder):
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(
+        errors.IncompleteCheckpoint, match=r"1 of 3 shards missing \(model-00002-of-00003.safetensors\)"
+    ):
+        gammatorch.open_checkpoint(folder)
+    with pytest.raises(
+        errors.IncompleteCheckpoint, match=r"index.json: shard model-00002-of-00003.safetensors is missing"
+    ):
+        gammatorch.open_checkpoint(folder / "model.safetensors.index.json")
+
+
+def test_an_index_that_contradicts_its_shards_is_refused(folder):
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["model.norm.weight"] = "model-00001-of-00003.safetensors"
+    path.write_text(json.dumps(index))
+    with pytest.raises(errors.MalformedCheckpoint, match=r"model.norm.weight: the index puts it in model-00001-of"):
+        gammatorch.open_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.safetensors", "/etc/passwd", "a\\b.safetensors", "", "x.bin", 7, "a/b.safetensors"]
+)
+def test_an_index_names_plain_files_or_is_refused(name):
+    raw = json.dumps({"weight_map": {"a": name}}).encode()
+    with pytest.raises(errors.MalformedCheckpoint, match="which is not a plain safetensors file name"):
+        parse_index(raw, ["passwd"], "index")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{}", b'{"weight_map": 3}', b'{"weight_map": {"a": []}}', b'{"weight_map": {}}']
+)
+def test_what_is_no_index_is_refused(raw):
+    with pytest.raises(errors.MalformedCheckpoint, match="^index: "):
+        parse_index(raw, [], "index")
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path):
+    write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    shutil.copy(tmp_path / "model-00001-of-00002.safetensors", tmp_path / "model-00002-of-00002.safetensors")
+    with pytest.raises(errors.MalformedCheckpoint, match="stands in both model-00001-of-00002.safetensors and"):
+        gammatorch.open_checkpoint(tmp_path)
+
+
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "index"),
+    [
+        (["model.safetensors"], ("model.safetensors",), None),
+        (["model.safetensors", *SHARDS], ("model.safetensors",), None),
+        (SHARDS, tuple(SHARDS), None),
+        ([*SHARDS, "model.safetensors.index.json"], tuple(SHARDS), None),
+        ([*SHARDS, "mtp.safetensors", "model.safetensors.index.json"], (), "model.safetensors.index.json"),
+        ([*SHARDS, "mtp.safetensors"], tuple(SHARDS), None),
+        ([*SHARDS, "model-00001-of-00001.safetensors", "model.safetensors.index.json"], (), "model.safetensors.index.json"),
+        (["layers-1.safetensors", "layers-2.safetensors", "model.safetensors.index.json"], (), "model.safetensors.index.json"),
+        (["weights.safetensors", "config.json"], ("weights.safetensors",), None),
+        (["model-00001-of-00001.safetensors"], ("model-00001-of-00001.safetensors",), None),
+    ],
+)  # fmt: skip
+def test_the_weight_files_are_those_transformers_loads(names, files, index):
+    weights = find_weights(names, "m")
+    assert (weights.files, weights.index) == (files, index)
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ([], errors.CheckpointNotFound, "holds no safetensors weights"),
+        (["pytorch_model.bin"], errors.UnsupportedFormat, r"PyTorch pickles \(.bin\) \(pytorch_model.bin\)"),
+        (["q4.gguf"], errors.UnsupportedFormat, "GGUF"),
+        (["a.safetensors", "b.safetensors"], errors.CheckpointNotFound, "pass one of them"),
+        (["model.safetensors.index.json"], errors.IncompleteCheckpoint, "shard a.safetensors is missing"),
+        ([SHARDS[1]], errors.IncompleteCheckpoint, "model-00001-of-00002.safetensors"),
+    ],
+)
+def test_what_cannot_be_read_is_told_apart(names, error, message):
+    with pytest.raises(error, match=message):
+        weights = find_weights(names, "m")
+        parse_index(b'{"weight_map": {"a": "a.safetensors"}}', names, "m") if weights.index else None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("./runs/none", r"\./runs/none: no such file or folder$"),
+        ("/no/such/folder", "no such file or folder"),
+        ("gpt2", "and a Hub id is written org/name"),
+        ("org/name/more", "no such file or folder"),
+        ("a\0b", "no such file or folder"),
+        ("x" * 5000, "no such file or folder"),
+        ("../escape/name", "no such file or folder"),
+    ],
+)
+def test_what_looks_like_a_path_is_never_sent_to_the_hub(model, message, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "gammatorch.checkpoints.hub", None)
+    with pytest.raises(errors.CheckpointNotFound, match=message):
+        gammatorch.open_checkpoint(model)
+
+
+def test_a_revision_is_not_for_local_paths(folder):
+    with pytest.raises(errors.InvalidArgument, match="revisions are the Hub's"):
+        gammatorch.open_checkpoint(folder, "main")
+    with pytest.raises(errors.InvalidArgument, match="names a revision already"):
+        gammatorch.open_checkpoint("org/name@main", "step1")
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+    for name in ("model.gguf", "model.bin", "model.pt", "pytorch_model.bin.index.json", "README"):
+        (tmp_path / name).write_bytes(b"anything")
+        with pytest.raises(errors.UnsupportedFormat, match=name):
+            gammatorch.open_checkpoint(tmp_path / name)

@@ -1,0 +1,46 @@
+"""What is imported when, which is what start-up costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from gammatorch.bench.synthetic import write_checkpoint
+
+HEAVY = {"torch", "transformers", "numpy", "huggingface_hub", "rich", "einops"}
+
+
+def imported_by(code: str) -> set[str]:
+    program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nsys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return HEAVY & set(done.stderr.split("\n")[-1].split())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import gammatorch; dir(gammatorch); gammatorch.errors; gammatorch.__version__",
+        "from gammatorch.cli import main; main(['--help'])",
+        "from gammatorch.cli import main; main(['run', '--help'])",
+        "from gammatorch.cli import main; main(['--version'])",
+        "from gammatorch.cli import main; main(['run', '--site', 'nowhere'])",
+        "from gammatorch.cli import main; main(['run', './no/such/path'])",
+    ],
+)
+def test_help_usage_and_missing_files_import_nothing_heavy(code):
+    assert imported_by(code) == set()
+
+
+def test_inspect_needs_neither_torch_nor_transformers(tmp_path):
+    write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
+    for form in ("table", "json"):
+        code = f"from gammatorch.cli import main; main(['inspect', {str(tmp_path)!r}, '--format', {form!r}])"
+        assert imported_by(code) == {"rich"}
+
+
+def test_a_local_run_imports_no_transformers_and_no_hub_client(tmp_path):
+    write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
+    code = f"from gammatorch.cli import main; main(['run', {str(tmp_path)!r}])"
+    assert imported_by(code) == {"torch", "numpy", "rich", "einops"}

@@ -1,0 +1,52 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "0"
+
+from tests.zoo import TABLE, save_tiny_model  # noqa: E402  # after the environment is set
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", default="cpu", help="Device that the device tests use: cpu, cuda, cuda:1, mps.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--device").startswith("cuda"):
+        return
+    needs_cuda = pytest.mark.skip(reason="needs --device cuda")
+    for item in items:
+        if "cuda" in item.keywords:
+            item.add_marker(needs_cuda)
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folder of a tiny model of the table, saved by transformers on first use."""
+    folders: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            save_tiny_model(TABLE[name], folders[name])
+        return folders[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained() -> Path:
+    """The norm weights of a trained BERT; see ORIGIN.md there."""
+    return Path(__file__).parent / "data" / "all-MiniLM-L6-v2"

@@ -1,0 +1,88 @@
+"""The house rules that a machine can hold."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import gammatorch
+
+PACKAGE = Path(gammatorch.__file__).parent
+FLOORS = ["errors", "checkpoints", "architectures", "gains", "analysis", "reports", "bench", "cli"]
+CONFINED = {
+    "click": {"cli"},
+    "huggingface_hub": {"checkpoints/hub.py", "checkpoints/locate.py"},
+    "transformers": set(),
+    "numpy": {"bench"},
+    "rich": {"reports", "cli/progress.py"},
+    "torch": {"gains", "analysis", "reports/analysis.py", "cli/run.py"},
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_stage_imports_only_the_stages_before_it(path):
+    place = path.relative_to(PACKAGE)
+    floor = place.parts[0].removesuffix(".py")
+    for name in imports(path):
+        top, _, inner = name.partition(".")
+        room = inner.split(".")[0]
+        if top == "gammatorch" and room and floor in FLOORS:
+            assert FLOORS.index(room) <= FLOORS.index(floor), f"{place} imports {name}"
+        if top in CONFINED:
+            assert {place.parts[0], place.as_posix()} & CONFINED[top], f"{place} imports {name}"
+
+
+def test_the_reference_shares_nothing_with_what_it_checks():
+    assert not any(name.startswith("gammatorch") for name in imports(PACKAGE / "bench" / "reference.py"))
+
+
+def test_the_public_names_are_there_and_documented():
+    for name in gammatorch.__all__:
+        assert getattr(gammatorch, name).__doc__, name
+    assert set(gammatorch.__all__) <= set(dir(gammatorch))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = gammatorch.nothing
+
+
+def test_the_tree_of_errors_is_the_one_in_its_docstring():
+    from gammatorch import errors
+
+    classes = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
+    parents: dict[int, str] = {}
+    drawn = set()
+    for line in errors.__doc__.splitlines():
+        words = line.strip("│├└─ ").split()
+        if words and words[0] in classes:
+            depth = (len(line) - len(line.lstrip("│├└─ "))) // 4
+            parents[depth] = words[0]
+            assert depth == 1 or classes[parents[depth - 1]] in classes[words[0]].__mro__
+            drawn.add(words[0])
+    assert drawn == set(classes)
+
+
+def test_every_public_function_says_what_it_takes_and_returns():
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and "cli" not in path.parts:
+                text = ast.get_docstring(node) or ""
+                arguments = [
+                    arg.arg for arg in [*node.args.args, *node.args.kwonlyargs] if arg.arg not in ("self", "cls")
+                ]
+                overloaded = any(getattr(deco, "id", "") == "overload" for deco in node.decorator_list)
+                if len(arguments) > 2 and not overloaded and "Args:" in text:
+                    missing = [name for name in arguments if f"{name}:" not in text]
+                    assert not missing, f"{path.name}: {node.name} does not tell of {missing}"
