@@ -11,7 +11,7 @@ import pytest
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "0"
 
-from tests.zoo import TABLE, save_tiny_model  # noqa: E402  # after the environment is set
+from tests.zoo import TABLE, save_tiny_model  # after the environment is set
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

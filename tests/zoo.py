@@ -108,7 +108,7 @@ def build_tiny_model(tiny: TinyModel) -> Any:
     model = getattr(transformers, tiny.head).from_config(config).float().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if parameter.ndim == 1 and "norm" in name.lower() or ".ln_" in name:
+            if (parameter.ndim == 1 and "norm" in name.lower()) or ".ln_" in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.3 + (0.0 if "gemma" in tiny.config.lower() else 1.0))
             elif parameter.ndim > 1:
                 parameter.mul_(5)  # so that each sub-layer moves the residual stream by more than rounding

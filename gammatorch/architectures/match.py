@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
@@ -50,15 +51,27 @@ def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, bool
     """Blocks of each stack (with whether they are prediction heads), and its norms by name, leaf and layer."""
     layers: dict[str, dict[int, bool]] = defaultdict(dict)
     norms: dict[str, dict[str, _Rows]] = defaultdict(lambda: defaultdict(dict))
+    seen: dict[str, tuple[str, int]] = {}
     for key, entry in entries.items():
         index = _INDEX.search(key)
         if index is None:
             continue
-        stack, layer, rest = key[: index.start()].rstrip("."), int(index[0]), key[index.end() + 1 :]
-        layers[stack][layer] = layers[stack].get(layer, False) or rest.startswith(_PREDICTION_HEADS)
-        if rest.endswith(_LEAVES) and 1 <= len(entry.shape) <= 2 and _NORM.search(rest):
-            norms[stack][rest][layer] = entry
+        block, rest = key[: index.end()], key[index.end() + 1 :]
+        if block not in seen:
+            seen[block] = key[: index.start()].rstrip("."), int(index[0])
+            layers[seen[block][0]][seen[block][1]] = False
+        is_norm, is_head = _kind(rest)
+        if is_head:
+            layers[seen[block][0]][seen[block][1]] = True
+        if is_norm and 1 <= len(entry.shape) <= 2:
+            norms[seen[block][0]][rest][seen[block][1]] = entry
     return layers, norms
+
+
+@lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
+def _kind(rest: str) -> tuple[bool, bool]:
+    """Whether a name within a block is a norm's, and whether only a multi-token-prediction head has it."""
+    return rest.endswith(_LEAVES) and _NORM.search(rest) is not None, rest.startswith(_PREDICTION_HEADS)
 
 
 def _main_order(name: str, layers: Mapping[int, bool], config: ModelConfig) -> tuple[bool, bool, int, str]:
@@ -75,9 +88,9 @@ def _describe(
     checkpoint: Checkpoint,
     config: ModelConfig,
 ) -> Stack:
-    heads = [layer for layer, head in layers.items() if head and layer >= (config.num_layers or 0)]
+    heads = {layer for layer, head in layers.items() if head and layer >= (config.num_layers or 0)}
     notes = [f"multi-token-prediction head {name}.{layer} left out" for layer in sorted(heads)]
-    blocks = tuple(sorted(set(layers) - set(heads)))
+    blocks = tuple(sorted(layers.keys() - heads))
     finals = _finals_beside(name, checkpoint.entries)
     typed = [key for key, family in FAMILIES.items() if main and not set(family.types).isdisjoint(config.types)]
     own_names = {_own_name(rest) for rest in norms}
@@ -87,7 +100,7 @@ def _describe(
     family = FAMILIES[fitting[0]] if fitting else None
     sites: list[NormSite] = []
     for rest, rows in norms.items():
-        kept = tuple((layer, rows[layer]) for layer in sorted(rows) if layer in set(blocks))
+        kept = tuple((layer, rows[layer]) for layer in sorted(rows) if layer not in heads)
         place = family.places.get(_own_name(rest)) if family is not None else None
         if place is None or any(site.place == place for site in sites):
             place = _own_name(rest)

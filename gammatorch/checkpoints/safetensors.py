@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
@@ -176,7 +177,7 @@ def _check_entry(dtype: object, shape: object, start: object, stop: object) -> N
 def _check_layout(entries: dict[str, TensorEntry], data_start: int, file_bytes: int, where: str) -> None:
     """The tensors fill the rest of the file, without gap or overlap."""
     position = data_start
-    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.stop)):
+    for entry in sorted(entries.values(), key=itemgetter(4, 5)):  # start, stop
         if entry.start != position:
             raise MalformedCheckpoint(
                 f"starts at byte {entry.start}, not at {position} where the tensor before it ends: "

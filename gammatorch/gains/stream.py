@@ -26,6 +26,9 @@ STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float1
 _WORKING_COPIES = 4
 """Copies of the gains that an analysis holds at most (gains, units, centred units, right vectors)."""
 
+_SMALL = 100_000_000
+"""Bytes that any device has."""
+
 
 def read_gains(
     checkpoint: Checkpoint | str | os.PathLike[str],
@@ -175,6 +178,8 @@ def _check_memory(entries: Sequence[TensorEntry], device: torch.device, dtype: t
     """Refuse before reading what an analysis could not hold, rather than be killed at the end."""
     stored = sum(entry.nbytes for entry in entries)
     needed = stored + _WORKING_COPIES * len(entries) * entries[0].width * dtype.itemsize
+    if needed < _SMALL:
+        return
     free = free_bytes(device)
     if free is not None and needed > free:
         raise DeviceError(
@@ -184,10 +189,12 @@ def _check_memory(entries: Sequence[TensorEntry], device: torch.device, dtype: t
 
 
 def _check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
-    if bool(weights.isfinite().all()):
+    if bool(weights.sum().isfinite()):  # neither NaN nor infinity can be summed away
         return
-    row = int(weights.isfinite().all(dim=1).logical_not().nonzero()[0])
-    channel = int(weights[row].isfinite().logical_not().nonzero()[0])
+    places = weights.isfinite().logical_not().nonzero()
+    if not len(places):
+        return  # finite numbers so large that only their sum is not
+    row, channel = places[0].tolist()
     raise NonFiniteGain(
         f"holds {float(weights[row, channel])} at channel {channel}: the checkpoint is damaged, or training diverged",
         file=checkpoint.where(entries[row]),

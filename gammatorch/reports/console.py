@@ -12,7 +12,7 @@ from rich.text import Text
 Row = Sequence[str]
 
 _UNBOUNDED = 10_000
-"""Width given to rich: it never folds or cuts, the terminal folds what is wider than itself."""
+"""Width given to rich where nothing may be folded or cut: tables, and whatever does not go to a terminal."""
 
 
 class _Console(Console):
@@ -23,7 +23,10 @@ class _Console(Console):
 
 def make_console(file: TextIO | None = None) -> Console:
     """A console that takes every text literally; ``NO_COLOR`` and ``TERM=dumb`` are rich's to obey."""
-    return _Console(file=file, width=_UNBOUNDED, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    console = _Console(file=file, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _UNBOUNDED
+    return console
 
 
 def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:
@@ -44,4 +47,6 @@ def print_table(console: Console, title: str, columns: Sequence[str], rows: Iter
         table.add_row(*map(Text, row))
     console.print()
     console.print(Text(title, style="bold"))
+    width, console.width = console.width, _UNBOUNDED
     console.print(table)
+    console.width = width

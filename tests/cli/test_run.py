@@ -169,7 +169,7 @@ def test_verbose_shows_where(call, tmp_path):
 @pytest.mark.parametrize("place", ["no/such/folder/result.json", "."])
 def test_an_impossible_out_is_refused_before_anything_is_read(call, tmp_path, place):
     done = call("run", tmp_path / "none", "--out", tmp_path / place)
-    assert done.code == 1 and "cannot be written" in done.stderr or "is a folder" in done.stderr
+    assert (done.code == 1 and "cannot be written" in done.stderr) or "is a folder" in done.stderr
 
 
 def test_out_is_replaced_whole_with_its_permissions(call, folder, tmp_path):

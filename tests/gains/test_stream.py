@@ -90,6 +90,7 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypa
     from gammatorch.gains import stream
 
     write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
+    monkeypatch.setattr(stream, "_SMALL", 0)
     monkeypatch.setattr(stream, "free_bytes", lambda device: 100)
     with pytest.raises(errors.DeviceError, match="2 rows of 8 values need"):
         gammatorch.read_gains(tmp_path, device="cpu")
