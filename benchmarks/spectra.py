@@ -23,6 +23,7 @@ from gammatorch.bench import reference
 from gammatorch.bench.timing import compare
 
 SIZES = ((36, 2560), (64, 5120), (126, 16384))
+SETTLE_SECONDS = 0.2  # OpenBLAS and MKL each bring threads of their own, which spin for a while when done
 BOUNDS = {"float64": 1e-10, "float32": 1e-4}
 
 
@@ -76,7 +77,7 @@ def main() -> None:
                     gamma = torch.from_numpy(drawn).to(device, dtype)
                     exactness[name] = errors(gamma, method, truth)
                     candidates[name] = with_torch(gamma, method)
-        times = compare(candidates, repeats=chosen.repeats, synchronize=synchronize)
+        times = compare(candidates, repeats=chosen.repeats, synchronize=synchronize, settle_seconds=SETTLE_SECONDS)
         remarks = {
             name: " ".join(f"{what} {error:.0e}" for what, error in found.items()) for name, found in exactness.items()
         }

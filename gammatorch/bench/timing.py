@@ -30,6 +30,7 @@ def compare(
     *,
     repeats: int = 15,
     synchronize: Callable[[], None] = lambda: None,
+    settle_seconds: float = 0.0,
 ) -> dict[str, Timing]:
     """Time the candidates in turn, A B C A B C …, so that a machine that drifts drifts for all.
 
@@ -37,6 +38,7 @@ def compare(
         candidates: What to time, by name; each is called once before anything is counted.
         repeats: Counted calls of each.
         synchronize: Waits for the device; called before and after each call.
+        settle_seconds: Pause before each call, for thread pools of one candidate that spin on into the next.
 
     Returns:
         Times by name.
@@ -50,6 +52,7 @@ def compare(
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, candidate in candidates.items():
+            time.sleep(settle_seconds)
             synchronize()
             started = time.perf_counter()
             candidate()
