@@ -22,7 +22,9 @@ class Progress:
 
     def __init__(self, session: Session) -> None:
         self._wanted = session.progress and not session.quiet and sys.stderr.isatty()
-        self._description, self._total, self._done = "", None, 0  # type: tuple[str, int | None, int]
+        self._description = ""
+        self._total: int | None = None
+        self._stage = self._done = 0
         self._lock = threading.Lock()
         self._finished = threading.Event()
         self._thread: threading.Thread | None = None
@@ -44,6 +46,7 @@ class Progress:
         """Begin a stage; ``total`` in bytes, None if it is not known."""
         with self._lock:
             self._description, self._total, self._done = description, total, 0
+            self._stage += 1
 
     def advance(self, count: int) -> None:
         """So many bytes more are done."""
@@ -54,13 +57,23 @@ class Progress:
         if self._finished.wait(PATIENCE_SECONDS):
             return
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
+        from rich.filesize import decimal
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[amount]}", markup=False),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
         with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("")
+            shown, task = -1, bar.add_task("", amount="")
             while not self._finished.wait(0.1):
                 with self._lock:
-                    description, total, done = self._description, self._total, self._done
-                bar.update(task, description=description, total=total, completed=done)
+                    stage, description, total, done = self._stage, self._description, self._total, self._done
+                if stage != shown:  # a task of its own, since one that has had a total never pulses again
+                    bar.remove_task(task)
+                    shown, task = stage, bar.add_task(description, total=total, amount="")
+                amount = f"{decimal(done)} of {decimal(total)}" if total is not None else ""
+                bar.update(task, completed=done, amount=amount)

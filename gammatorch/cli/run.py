@@ -98,17 +98,15 @@ def run(
         with _open(model, revision, token, demo) as checkpoint:
             selection = select(checkpoint, site, stack=stack, pattern=pattern)
             progress.stage("starting torch")
-            import torch
-
             from gammatorch.analysis.analyze import analyze
             from gammatorch.gains.stream import stream_gains
 
-            if device == "auto" and not torch.cuda.is_available():
-                session.notice("no CUDA device: running on the CPU")
             progress.stage("reading gains", total=sum(entry.nbytes for entry in selection.entries))
             gains = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
         progress.stage("analysing")
         analysis = analyze(gains, phases=phases, method=method, dtype=dtype)
+    if device == "auto" and gains.gamma.device.type == "cpu":
+        session.notice("no CUDA device: ran on the CPU")
     _show(analysis, format, out, session)
 
 

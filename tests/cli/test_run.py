@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -37,7 +38,7 @@ def test_the_demo_prints_the_four_tables_between_what_and_how_much(call):
     assert lines[-1].startswith("read 0.7 MB of 65.5 GB in 17 shards")
     for title in ("‖γ‖ per layer", "PCA of the unit γ", "Directions by phase", "Neighbouring layers"):
         assert sum(line.startswith(title) for line in lines) == 1
-    assert done.stderr == ("" if torch.cuda.is_available() else "gammatorch: no CUDA device: running on the CPU\n")
+    assert done.stderr == ("" if torch.cuda.is_available() else "gammatorch: no CUDA device: ran on the CPU\n")
 
 
 def test_the_tables_hold_the_references_numbers(call, folder):
@@ -254,3 +255,39 @@ def test_a_local_run_needs_no_home_and_no_network(folder):
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+def with_a_terminal_for_stderr(*arguments: str, **environment: str) -> tuple[str, str]:
+    """Output, and what a terminal on stderr shows."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=theirs, text=True, env={**os.environ, **environment}
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal that way
+        while chunk := os.read(ours, 65_536):
+            shown += chunk
+    os.close(ours)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, shown
+    return output, shown.decode()
+
+
+def test_a_bar_shows_what_takes_over_a_second_and_leaves_the_output_alone(folder, tmp_path):
+    from tests.hub_server import serve
+
+    with serve("org/slow", folder) as hub:
+        hub.fault = lambda request: time.sleep(0.5)
+        home = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "TERM": "xterm"}
+        output, shown = with_a_terminal_for_stderr("run", "org/slow", "--format", "json", **home)
+        assert json.loads(output)["num_layers"] == 12
+        assert "reading gains" in shown and "of 1.5 kB" in shown
+        assert "reading gains" not in with_a_terminal_for_stderr("run", "org/slow", "--no-progress", **home)[1]
+
+
+def test_no_bar_for_what_is_quick(folder):
+    output, shown = with_a_terminal_for_stderr("inspect", str(folder), TERM="xterm")
+    assert output.startswith(str(folder)) and shown == ""
