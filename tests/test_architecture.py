@@ -10,7 +10,7 @@ import pytest
 import gammatorch
 
 PACKAGE = Path(gammatorch.__file__).parent
-FLOORS = ["errors", "checkpoints", "architectures", "gains", "analysis", "reports", "bench", "cli"]
+FLOORS = ["version", "errors", "checkpoints", "architectures", "gains", "analysis", "reports", "bench", "cli"]
 CONFINED = {
     "click": {"cli"},
     "huggingface_hub": {"checkpoints/hub.py", "checkpoints/locate.py"},

@@ -12,7 +12,6 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-import gammatorch
 from gammatorch.analysis.geometry import cosine_matrix, cosine_with_ones, norms, pearson_matrix
 from gammatorch.analysis.pca import principal_axes, shared_direction
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
@@ -21,6 +20,7 @@ from gammatorch.errors import InvalidArgument, NonFiniteGain, ZeroGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stream import STORED_DTYPES
+from gammatorch.version import __version__
 
 SCHEMA_VERSION = 1
 
@@ -107,7 +107,7 @@ class Analysis:
     def _provenance(self) -> dict[str, Any]:
         gains = self.gains
         return {
-            "gammatorch": gammatorch.__version__,
+            "gammatorch": __version__,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "commit": gains.revision if gains else None,

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 
 import click
 
-import gammatorch
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
 from gammatorch.cli.run import run
 from gammatorch.errors import GammatorchError
+from gammatorch.version import __version__
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(gammatorch.__version__, message="%(prog)s %(version)s")
+@click.version_option(__version__, message="%(prog)s %(version)s")
 def cli() -> None:
     """Read the norm gains γ of every layer out of a checkpoint, without loading the model, and tell what their
     directions say.
