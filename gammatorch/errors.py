@@ -18,6 +18,7 @@
     │   ├── NonFiniteGain        NaN or infinity
     │   └── ZeroGain             a layer whose gain is zero has no direction
     ├── DeviceError              the device is not there, or has too little memory
+    ├── CannotTell               transformers cannot be asked about this model
     └── OutputError              the result could not be written
 
 A message reads ``file: tensor: what is wrong, what to do``; ``file`` and ``tensor`` are left out
@@ -105,6 +106,10 @@ class ZeroGain(GainError):
 
 class DeviceError(GammatorchError):
     """The device is not there, or has too little memory."""
+
+
+class CannotTell(GammatorchError):
+    """transformers does not hold the model, or it cannot be made tiny and run; the message says why."""
 
 
 class OutputError(GammatorchError):

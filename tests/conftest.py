@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,3 +51,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def trained() -> Path:
     """The norm weights of a trained BERT; see ORIGIN.md there."""
     return Path(__file__).parent / "data" / "all-MiniLM-L6-v2"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the models of the matrix by group and outcome."""
+    counts = matrix_counts(terminalreporter)
+    for group in sorted({group for group, _ in counts}):
+        line = ", ".join(f"{count} {outcome}" for (of, outcome), count in sorted(counts.items()) if of == group)
+        terminalreporter.write_line(f"model matrix, {group}: {line}")
+
+
+def matrix_counts(terminalreporter: pytest.TerminalReporter) -> Counter[tuple[str, str]]:
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(kind, [])]
+    outcomes = [
+        value for report in reports for name, value in getattr(report, "user_properties", []) if name == "matrix"
+    ]
+    return Counter((group, outcome) for group, _, outcome in (value.partition(" ") for value in outcomes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gammatorch.checkpoints.base import TensorEntry
 
@@ -29,14 +29,14 @@ class NormSite:
     Attributes:
         place: A name from :data:`PLACES`, or the norm's own name where its place is not known.
         pattern: Key of its tensors, with ``{layer}`` for the index.
-        offset: What is added to the stored weight to give the gain: γ = offset + w.
         rows: Layer and tensor, in layer order; the layer of ``final`` is None.
+        offset: What is added to the stored weight to give the gain: γ = offset + w.
     """
 
     place: str
     pattern: str
-    offset: float
     rows: tuple[tuple[int | None, TensorEntry], ...]
+    offset: float
 
     @property
     def nbytes(self) -> int:
@@ -51,21 +51,21 @@ class Stack:
     Attributes:
         name: The keys' part before the layer index, ``"model.layers"``.
         main: Whether it is the one that is read when none is named.
-        family: Name of the family that its places come from, None if they are unknown.
-        layout: How its blocks are normalised (``"pre-norm"``, ``"post-LN"`` …), None if unknown.
+        layout: How its blocks are normalised (``"pre-norm"``, ``"post-LN"`` …), None if no name tells.
         layers: Indices of its blocks, ascending.
         sites: Its norms.
-        offset_known: Whether the offset comes from the table, rather than being taken as 0.
+        offset_known: Whether the offsets are known for this model type, rather than taken as 0.
+        kinds: Names of all tensors in each block, by layer.
         notes: What a reader should know about it.
     """
 
     name: str
     main: bool
-    family: str | None
     layout: str | None
     layers: tuple[int, ...]
     sites: tuple[NormSite, ...]
     offset_known: bool
+    kinds: Mapping[int, frozenset[str]] = field(repr=False)
     notes: tuple[str, ...] = ()
 
     def site(self, place: str) -> NormSite | None:

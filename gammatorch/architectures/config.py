@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gammatorch.errors import MalformedCheckpoint
 
-_TEXT = ("text_config", "llm_config", "language_config")
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim")
+_TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
+_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,11 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     """
     if config is None:
         return ModelConfig(None, (), None, None, {})
-    text = next((config[name] for name in _TEXT if isinstance(config.get(name), Mapping)), config)
-    types = tuple(dict.fromkeys(_types(config, text, where)))
+    levels = [config]
+    while inner := next((levels[-1][name] for name in _TEXT if isinstance(levels[-1].get(name), Mapping)), None):
+        levels.append(inner)
+    text = levels[-1]
+    types = tuple(dict.fromkeys(_types(levels, where)))
     return ModelConfig(
         model_type=types[0] if types else None,
         types=types,
@@ -59,8 +62,8 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     )
 
 
-def _types(config: Mapping[str, Any], text: Mapping[str, Any], where: str) -> Iterator[str]:
-    for level in (config, text):
+def _types(levels: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
+    for level in levels:
         named = level.get("model_type")
         if named is not None and not isinstance(named, str):
             raise MalformedCheckpoint("model_type is not a text", file=where)

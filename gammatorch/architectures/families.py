@@ -1,138 +1,222 @@
-"""Model families as data: which name in a block is which place, and what to add to the stored weight.
+"""What names mean and which norms are zero-centred, as data.
 
-To add a family, add one :class:`Family` to :data:`FAMILIES` and one line to the table in
-``tests/architectures/test_families.py``, which builds the model with transformers and holds the entry against what
-its modules do in a forward pass.
+Names are read by one vocabulary for all models (:data:`VOCABULARY`); what a model type stores other than γ itself is in
+:data:`OFFSETS`. To add a model type whose norms are plain and whose names the vocabulary knows, add it to
+``known_types.txt``; for a zero-centred one add one entry to :data:`OFFSETS`; for a new name add it to its place in
+:data:`VOCABULARY`. ``gammatorch inspect --verify`` says which of them a model needs. ``tests/verify/test_matrix.py``
+builds every type with transformers and holds all of this against what its modules do in a forward pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from importlib.resources import files
+
+VOCABULARY: Mapping[str, tuple[str, ...]] = {
+    "input": (
+        "input_layernorm",
+        "input_layernorm.norm",
+        "input_layernorm.0",
+        "mamba_decoder.input_layernorm",
+        "mamba.input_layernorm",
+        "attn_hyper_connection.hc_norm",
+        "pre_self_attn_layernorm",
+        "pre_attention_layer_norm",
+        "pre_mixer_norm",
+        "attention_layernorm",
+        "attention_layer_norm",
+        "attention_norm",
+        "attn_norm",
+        "operator_norm",
+        "temporal_pre_norm",
+        "norm_attn_norm.norm_1",
+        "norm_self_att",
+        "norm_mlstm",
+        "ln_attn",
+        "ln_1",
+        "ln1",
+        "layernorm1",
+        "norm_1",
+        "norm1",
+        "rms_norm1",
+        "layer_norm1",
+        "layernorm_before",
+        "self_attn_layer_norm",
+        "attention.self_attn_layer_norm",
+        "attention.ln",
+        "attention.LayerNorm",
+        "self_att.layernorm_before_attention",
+        "layer.0.layer_norm",
+        "norm",
+    ),
+    "post_attention": (
+        "post_self_attn_layernorm",
+        "post_attn_norm",
+        "post_attention_norm",
+        "post_mixer_norm",
+        "post_operator_norm",
+        "post_norm1",
+        "attention.output.LayerNorm",
+        "rel_attn.layer_norm",
+        "sa_layer_norm",
+        "post_attention.layernorm",
+        "attention.layer_norm",
+        "attn_ln",
+    ),
+    "pre_mlp": (
+        "pre_feedforward_layernorm",
+        "pre_mlp_layernorm",
+        "pre_mlp_layer_norm",
+        "pre_mlp_norm",
+        "pre_ff_layernorm",
+        "channel_pre_norm",
+        "feedforward_layernorm",
+        "feedforward_layer_norm",
+        "ffn_norm",
+        "mlp_norm",
+        "ff_norm",
+        "norm_attn_norm.norm_2",
+        "norm_ffn",
+        "ln_mlp",
+        "ln_2",
+        "ln2",
+        "layernorm2",
+        "norm_2",
+        "norm2",
+        "rms_norm2",
+        "layer_norm2",
+        "layernorm_after",
+        "ffn.layernorm_before_ffn",
+        "feed_forward_layer_norm",
+        "intermediate.LayerNorm",
+        "layer.2.layer_norm",
+        "layer.1.layer_norm",
+        "final_layer_norm",
+        "post_attention_layernorm.norm",
+    ),
+    "post_mlp": (
+        "post_feedforward_layernorm",
+        "post_mlp_layernorm",
+        "post_mlp_norm",
+        "post_ffn_norm",
+        "post_ffw_norm",
+        "post_norm2",
+        "output.LayerNorm",
+        "ff.layer_norm",
+        "output_layer_norm",
+        "output.layernorm",
+        "ffn.layer_norm",
+        "mlp_ln",
+    ),
+    "query": (
+        "self_attn.q_norm",
+        "self_attn.q_layernorm",
+        "self_attn.query_layernorm",
+        "self_attn.norm_q",
+        "self_attention.q_layernorm",
+        "attn.q_norm",
+        "attention.q_norm",
+        "attn_q_norm",
+    ),
+    "key": (
+        "self_attn.k_norm",
+        "self_attn.k_layernorm",
+        "self_attn.key_layernorm",
+        "self_attn.norm_k",
+        "self_attention.k_layernorm",
+        "attn.k_norm",
+        "attention.k_norm",
+        "attn_k_norm",
+    ),
+}
+"""Names within a block (after the layer index, without ``.weight``) by place; the first that a block has counts.
+
+``post_attention_layernorm`` is not here: it stands before the MLP or on attention's output, and only the names beside
+it tell which (:func:`gammatorch.architectures.match.read_names`).
+"""
+
+MOVABLE = frozenset(
+    {
+        "self_attn_layer_norm",
+        "attention.LayerNorm",
+        "feed_forward_layer_norm",
+        "final_layer_norm",
+        *(f"{stem}{number}" for stem in ("ln_", "ln", "layer_norm", "layernorm", "norm", "norm_") for number in (1, 2)),
+    }
+)
+"""Names that pre-norm and post-LN models share. A stack without a norm after its last block has no pre-norm, so there
+they stand after the residual."""
+
+FINALS = (
+    *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
+    *("layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm", "layernorm_post", "ln_post"),
+    *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm"),
+)
+"""Names of the norm after the last block, beside the stack or one level above it, the first that is there."""
+
+HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.")
+"""Names that only the block of a multi-token-prediction head has."""
 
 
 @dataclass(frozen=True)
-class Family:
-    """Blocks that share names and the meaning of their norms.
+class Offsets:
+    """What a model type adds to its stored weights: γ = offset + w.
 
     Attributes:
-        types: ``model_type`` values of config.json that it covers.
-        layout: How its blocks are normalised, in a few words.
-        places: Name within the block (after the layer index, without ``.weight``) → place.
-        finals: Possible names of the norm after the last block, beside the stack; empty: it has none, and a stack
-            that has one is another family.
-        offset: γ = offset + stored weight.
-        config: Settings of config.json that it needs, where the names alone do not tell.
-        source: Where the places and the offset were read.
+        source: Where that was read.
+        default: The offset of its text stacks' norms.
+        places: Offsets of places that differ from the default, and of norms that stand at none of them.
     """
 
-    types: tuple[str, ...]
-    layout: str
-    places: Mapping[str, str]
-    finals: tuple[str, ...]
     source: str
-    offset: float = 0.0
-    config: Mapping[str, Any] = field(default_factory=dict)
+    default: float = 1.0
+    places: Mapping[str, float] = field(default_factory=dict)
 
 
-_PRE_NORM = {"input_layernorm": "input", "post_attention_layernorm": "pre_mlp"}
-_QUERY_KEY = {"self_attn.q_norm": "query", "self_attn.k_norm": "key"}
-_SANDWICH = {
-    "input_layernorm": "input",
-    "post_attention_layernorm": "post_attention",
-    "pre_feedforward_layernorm": "pre_mlp",
-    "post_feedforward_layernorm": "post_mlp",
-}
-_POST_LN = {"attention.output.LayerNorm": "post_attention", "output.LayerNorm": "post_mlp"}
+_GEMMA = Offsets("transformers GemmaRMSNorm: x̂ * (1 + weight)")
+_T5GEMMA = Offsets(_GEMMA.source, places={"pre_cross_attn_layernorm": 1, "post_cross_attn_layernorm": 1})
+_QWEN = Offsets("transformers Qwen3NextRMSNorm: x̂ * (1 + weight); the linear attention's own norm is plain")
+_MUSE = Offsets("transformers MuseSparkTextCenteredRMSNorm: x̂ * (1 + weight); the final is plain", places={"final": 0})
+_MUSE_SPARK = Offsets(_MUSE.source, places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1})
 
-FAMILIES: Mapping[str, Family] = {
-    "llama": Family(
-        types=("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3"),
-        layout="pre-norm",
-        places=_PRE_NORM | _QUERY_KEY,
-        finals=("norm",),
-        source="transformers LlamaDecoderLayer, LlamaRMSNorm: weight * x̂",
-    ),
-    "phi": Family(
-        types=("phi",),
-        layout="pre-norm, attention and MLP in parallel",
-        places={"input_layernorm": "input", "self_attn.q_layernorm": "query", "self_attn.k_layernorm": "key"},
-        finals=("final_layernorm",),
-        source="transformers PhiDecoderLayer: one LayerNorm feeds both branches",
-    ),
-    "olmo2": Family(
-        types=("olmo2", "olmo3"),
-        layout="output norms only",
-        places={"post_attention_layernorm": "post_attention", "post_feedforward_layernorm": "post_mlp"} | _QUERY_KEY,
-        finals=("norm",),
-        source="transformers Olmo2DecoderLayer: norms on the outputs of attention and MLP, before their residuals",
-    ),
-    "gemma": Family(
-        types=("gemma",),
-        layout="pre-norm",
-        places=_PRE_NORM,
-        finals=("norm",),
-        offset=1.0,
-        source="transformers GemmaRMSNorm: (1 + weight) * x̂",
-    ),
-    "gemma2": Family(
-        types=("gemma2", "gemma3", "gemma3_text"),
-        layout="sandwich norms",
-        places=_SANDWICH | _QUERY_KEY,
-        finals=("norm",),
-        offset=1.0,
-        source="transformers Gemma2DecoderLayer, Gemma3RMSNorm: (1 + weight) * x̂",
-    ),
-    "gpt2": Family(
-        types=("gpt2",),
-        layout="pre-norm",
-        places={"ln_1": "input", "ln_2": "pre_mlp"},
-        finals=("ln_f",),
-        source="transformers GPT2Block",
-    ),
-    "gpt_neox": Family(
-        types=("gpt_neox",),
-        layout="pre-norm, attention and MLP in parallel unless use_parallel_residual is false",
-        places=_PRE_NORM,
-        finals=("final_layer_norm",),
-        source="transformers GPTNeoXLayer",
-    ),
-    "falcon": Family(
-        types=("falcon",),
-        layout="pre-norm, mostly with attention and MLP in parallel",
-        places=_PRE_NORM | {"ln_attn": "input", "ln_mlp": "pre_mlp"},
-        finals=("ln_f",),
-        source="transformers FalconDecoderLayer: ln_attn and ln_mlp where num_ln_in_parallel_attn is 2",
-    ),
-    "bloom": Family(
-        types=("bloom",),
-        layout="pre-norm",
-        places=_PRE_NORM,
-        finals=("ln_f",),
-        source="transformers BloomBlock",
-    ),
-    "opt_post": Family(
-        types=("opt",),
-        layout="post-LN",
-        places={"self_attn_layer_norm": "post_attention", "final_layer_norm": "post_mlp"},
-        finals=(),
-        config={"do_layer_norm_before": False},
-        source="transformers OPTDecoderLayer with do_layer_norm_before=False (OPT-350m)",
-    ),
-    "opt": Family(
-        types=("opt",),
-        layout="pre-norm",
-        places={"self_attn_layer_norm": "input", "final_layer_norm": "pre_mlp"},
-        finals=("final_layer_norm",),
-        source="transformers OPTDecoderLayer: its final_layer_norm stands before the MLP",
-    ),
-    "bert": Family(
-        types=("bert", "roberta", "xlm-roberta", "camembert"),
-        layout="post-LN",
-        places=_POST_LN,
-        finals=(),
-        source="transformers BertSelfOutput, BertOutput: LayerNorm(x + residual)",
+OFFSETS: Mapping[str, Offsets] = {
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "vaultgemma", "recurrent_gemma"), _GEMMA),
+    **dict.fromkeys(("paligemma", "shieldgemma2", "pi0", "pi05"), _GEMMA),
+    **dict.fromkeys(("t5gemma", "t5gemma_module"), _T5GEMMA),
+    **dict.fromkeys(("t5gemma2", "t5gemma2_text", "t5gemma2_encoder", "t5gemma2_decoder"), _T5GEMMA),
+    **dict.fromkeys(("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"), _QWEN),
+    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text", "minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), _QWEN),
+    "nemotron": Offsets("transformers NemotronLayerNorm1P: layer_norm(x, weight + 1)"),
+    "minimax_m3_vl": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),
+    "minimax_m3_vl_text": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),
+    "step3p7": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
+    "step3p7_text": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
+    "muse_glimmer": _MUSE,
+    "muse_glimmer_text": _MUSE,
+    "muse_spark": _MUSE_SPARK,
+    "muse_spark_text": _MUSE_SPARK,
+    "plamo2": Offsets(
+        "pfnet/plamo-2 modeling_plamo.py: RMSNorm(offset) * x̂ with 1, 1/5 and 1/5^1.5",
+        places={"post_attention": 1 / 5, "post_mlp": 5**-1.5},
     ),
 }
-"""By name. Families of one type are tried in this order; so are all of them for an unknown type."""
+"""By ``model_type`` of config.json or of its text part. Towers for images and sound are plain in all of them."""
+
+GAPS = frozenset({"modernbert", "modernbert-decoder"})
+"""Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
+
+PRE_NORM = frozenset({"bigbird_pegasus"})
+"""Types that are pre-norm although no final norm stands beside the stack under a final norm's name."""
+
+SHARED_BLOCKS = frozenset({"albert"})
+"""Types that run the same block several times, so that fewer are stored than config.json counts."""
+
+
+@cache
+def known_types() -> frozenset[str]:
+    """Every ``model_type`` whose offsets are known: those of :data:`OFFSETS`, and those checked to store γ itself."""
+    listed = files("gammatorch.architectures").joinpath("known_types.txt").read_text(encoding="utf-8")
+    words = (line.partition("#")[0].split() for line in listed.splitlines())
+    return frozenset(OFFSETS) | {word for line in words for word in line}

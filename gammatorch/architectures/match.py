@@ -9,15 +9,20 @@ from functools import lru_cache
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
-from gammatorch.architectures.families import FAMILIES, Family
+from gammatorch.architectures.families import FINALS, HEAD_ONLY, MOVABLE, OFFSETS, PRE_NORM, VOCABULARY, known_types
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
 _INDEX = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")
-_NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)", re.IGNORECASE)
+_NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
 _LEAVES = (".weight", ".gamma", ".scale")
-_FINAL_NAMES = frozenset(name for family in FAMILIES.values() for name in family.finals)
-_PREDICTION_HEADS = ("eh_proj.", "enorm.", "hnorm.")
-_OTHER_TOWERS = re.compile(r"vision|visual|image|audio|speech|(^|\.)encoder(\.|$)", re.IGNORECASE)
+_BARE_LEAVES = frozenset(leaf[1:] for leaf in _LEAVES)
+_TOWER = re.compile(
+    r"vision|visual|image|pixel|audio|speech|sound|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)", re.IGNORECASE
+)
+_ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
+_HEAD = re.compile(r"(^|\.)(mtp|nextn|mtp_layers|mtp_block)(\.|$)")
+_USUAL = ("layers", "h", "layer", "block")
+_WRAPPER = "_orig_mod."
 
 _Rows = dict[int, TensorEntry]
 
@@ -26,8 +31,8 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     """Every stack of the checkpoint that has norms, with what is known of them; the main one first.
 
     The keys decide: a stack is whatever stands before a key's first whole-number part, a norm is a one- or
-    two-dimensional ``weight``, ``gamma`` or ``scale`` with a norm's name. config.json says which family's words
-    apply; a type that no family covers is matched by its names alone, if all norms of its blocks are explained.
+    two-dimensional ``weight``, ``gamma`` or ``scale`` with a norm's name. config.json tells the number of layers and
+    the offsets.
 
     Args:
         checkpoint: An open checkpoint.
@@ -39,122 +44,211 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
         MalformedCheckpoint: config.json contradicts itself.
     """
     config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
-    layers, norms = _group(checkpoint.entries)
-    names = sorted(norms, key=lambda name: _main_order(name, layers[name], config))
+    blocks, norms = _group(checkpoint.entries)
+    names = sorted(norms, key=lambda name: _main_order(name, blocks[name], config))
     return tuple(
-        _describe(name, position == 0, layers[name], norms[name], checkpoint, config)
+        _describe(name, position == 0, blocks[name], norms[name], checkpoint, config)
         for position, name in enumerate(names)
     )
 
 
-def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, bool]], dict[str, dict[str, _Rows]]]:
-    """Blocks of each stack (with whether they are prediction heads), and its norms by name, leaf and layer."""
-    layers: dict[str, dict[int, bool]] = defaultdict(dict)
+def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
+    """What the norms of a block are called → where they stand.
+
+    The vocabulary's first name at each place counts. ``post_attention_layernorm`` stands before the MLP (Llama) unless
+    another norm does (Gemma 2) or no norm stands on the block's input (OLMo 2): then it is on attention's output. In a
+    stack without a final norm, names that post-LN models share stand after the residual.
+
+    Args:
+        names: Names within the block, without layer index and ``.weight``.
+        has_final: Whether a norm stands after the last block.
+
+    Returns:
+        Place by name; names that tell no place are left out.
+
+    Example:
+        >>> read_names(["input_layernorm", "post_attention_layernorm"], has_final=True)
+        {'input_layernorm': 'input', 'post_attention_layernorm': 'pre_mlp'}
+        >>> read_names(["post_attention_layernorm", "post_feedforward_layernorm"], has_final=True)
+        {'post_feedforward_layernorm': 'post_mlp', 'post_attention_layernorm': 'post_attention'}
+        >>> read_names(["self_attn_layer_norm", "final_layer_norm"], has_final=False)
+        {'self_attn_layer_norm': 'post_attention', 'final_layer_norm': 'post_mlp'}
+    """
+    present = set(names)
+    places: dict[str, str] = {}
+    for place, words in VOCABULARY.items():
+        word = next((word for word in words if word in present), None)
+        if word is not None:
+            places[word] = place
+    if "post_attention_layernorm" in present:
+        taken = set(places.values())
+        on_output = "pre_mlp" in taken or "input" not in taken
+        places["post_attention_layernorm"] = "post_attention" if on_output else "pre_mlp"
+    if not has_final:
+        after = {"input": "post_attention", "pre_mlp": "post_mlp"}
+        places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
+    return _first_of_each(places)
+
+
+def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:
+    """Each place once, for the name that came to it first."""
+    unique: dict[str, str] = {}
+    for name, place in places.items():
+        if place not in unique.values():
+            unique[name] = place
+    return unique
+
+
+def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, set[str]]], dict[str, dict[str, _Rows]]]:
+    """Blocks of each stack with the names in them, and its norms by name, leaf and layer."""
+    blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     norms: dict[str, dict[str, _Rows]] = defaultdict(lambda: defaultdict(dict))
     seen: dict[str, tuple[str, int]] = {}
     for key, entry in entries.items():
-        index = _INDEX.search(key)
+        plain = key.replace(_WRAPPER, "") if _WRAPPER in key else key
+        index = _INDEX.search(plain)
         if index is None:
             continue
-        block, rest = key[: index.end()], key[index.end() + 1 :]
+        block, rest = plain[: index.end()], plain[index.end() + 1 :]
         if block not in seen:
-            seen[block] = key[: index.start()].rstrip("."), int(index[0])
-            layers[seen[block][0]][seen[block][1]] = False
-        is_norm, is_head = _kind(rest)
-        if is_head:
-            layers[seen[block][0]][seen[block][1]] = True
-        if is_norm and 1 <= len(entry.shape) <= 2:
-            norms[seen[block][0]][rest][seen[block][1]] = entry
-    return layers, norms
+            seen[block] = plain[: index.start()].rstrip("."), int(index[0])
+        stack, layer = seen[block]
+        if rest in _BARE_LEAVES:  # XLM: a list of norms beside the list of attentions
+            stack, _, name = stack.rpartition(".")
+            rest = f"{name}.{rest}"
+        blocks[stack][layer].add(rest)
+        if len(entry.shape) in (1, 2) and _is_norm(rest):
+            norms[stack][rest][layer] = entry
+    return blocks, norms
 
 
 @lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
-def _kind(rest: str) -> tuple[bool, bool]:
-    """Whether a name within a block is a norm's, and whether only a multi-token-prediction head has it."""
-    return rest.endswith(_LEAVES) and _NORM.search(rest) is not None, rest.startswith(_PREDICTION_HEADS)
+def _is_norm(rest: str) -> bool:
+    return rest.endswith(_LEAVES) and _NORM.search(rest) is not None
 
 
-def _main_order(name: str, layers: Mapping[int, bool], config: ModelConfig) -> tuple[bool, bool, int, str]:
-    """Sort key: text before other towers, the stack as long as config.json says, then the longest."""
-    blocks = sum(not head for head in layers.values())
-    return _OTHER_TOWERS.search(name) is not None, blocks != config.num_layers, -blocks, name
+def _main_order(name: str, blocks: Mapping[int, set[str]], config: ModelConfig) -> tuple[bool | int | str, ...]:
+    """Sort key: text before other towers, decoders before encoders, the count of config.json, the longest."""
+    count = len(blocks) - len(_prediction_heads(blocks, config))
+    return (
+        _TOWER.search(name) is not None,
+        _HEAD.search(name) is not None,
+        _ENCODER.search(name) is not None,
+        count != config.num_layers,
+        name.rpartition(".")[2] not in _USUAL,
+        -count,
+        name,
+    )
+
+
+def _prediction_heads(blocks: Mapping[int, set[str]], config: ModelConfig) -> set[int]:
+    """Blocks beyond the last layer that predict further tokens: they have names that no other block has."""
+    return {
+        layer
+        for layer, names in blocks.items()
+        if layer >= (config.num_layers or 0) and any(name.startswith(HEAD_ONLY) for name in names)
+    }
 
 
 def _describe(
     name: str,
     main: bool,
-    layers: Mapping[int, bool],
+    blocks: Mapping[int, set[str]],
     norms: Mapping[str, _Rows],
     checkpoint: Checkpoint,
     config: ModelConfig,
 ) -> Stack:
-    heads = {layer for layer, head in layers.items() if head and layer >= (config.num_layers or 0)}
-    notes = [f"multi-token-prediction head {name}.{layer} left out" for layer in sorted(heads)]
-    blocks = tuple(sorted(layers.keys() - heads))
+    heads = _prediction_heads(blocks, config)
     finals = _finals_beside(name, checkpoint.entries)
-    typed = [key for key, family in FAMILIES.items() if main and not set(family.types).isdisjoint(config.types)]
-    own_names = {_own_name(rest) for rest in norms}
-    fitting = [key for key in typed if _fits(FAMILIES[key], own_names, finals, config)]
-    if not typed:
-        fitting = [key for key in FAMILIES if _explains(FAMILIES[key], own_names, finals)]
-    family = FAMILIES[fitting[0]] if fitting else None
-    sites: list[NormSite] = []
+    pre_norm = bool(finals) or not PRE_NORM.isdisjoint(config.types)
+    places = read_names({_own_name(rest) for rest in norms}, has_final=pre_norm)
+    plain_tower = _TOWER.search(name) is not None
+    found: dict[str, list[tuple[str, _Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
-        kept = tuple((layer, rows[layer]) for layer in sorted(rows) if layer not in heads)
-        place = family.places.get(_own_name(rest)) if family is not None else None
-        if place is None or any(site.place == place for site in sites):
-            place = _own_name(rest)
-        offset = family.offset if family is not None and typed and place in PLACES else 0.0
+        kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
         if kept:
-            sites.append(NormSite(place, ".".join(filter(None, (name, LAYER, rest))), offset, kept))
-    if family is not None:
-        offset = family.offset if typed else 0.0
-        sites += [
-            NormSite("final", entry.key, offset, ((None, entry),))
-            for final, entry in finals.items()
-            if final in family.finals
-        ][:1]
+            found[places.get(_own_name(rest), _own_name(rest))].append((rest, kept))
+    _fill_hybrid_layers(found)
+    sites = [
+        NormSite(place, *_merge(name, rests), 0.0 if plain_tower else offset_of(config, place))
+        for place, rests in found.items()
+    ]
+    if finals:
+        final = finals[0]
+        sites.append(NormSite("final", final.key, ((None, final),), 0.0 if plain_tower else offset_of(config, "final")))
     order = list(PLACES)
     sites.sort(key=lambda site: (order.index(site.place) if site.place in order else len(order), site.place))
     return Stack(
         name=name,
         main=main,
-        family=fitting[0] if fitting else None,
-        layout=family.layout if family is not None else None,
-        layers=blocks,
+        layout=_layout(places, {site.place for site in sites}),
+        layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=bool(typed and fitting),
-        notes=tuple(notes),
+        offset_known=bool(config.types) and known_types().issuperset(config.types),
+        kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
+        notes=tuple(f"multi-token-prediction head {name}.{layer} left out" for layer in sorted(heads)),
     )
+
+
+def _fill_hybrid_layers(found: dict[str, list[tuple[str, _Rows]]]) -> None:
+    """Blocks of another kind (Zamba's with attention) may have their input norm under another of its names."""
+    if "input" not in found:
+        return
+    covered = {layer for _, rows in found["input"] for layer in rows}
+    for word in VOCABULARY["input"]:
+        if word in found and covered.isdisjoint(layer for _, rows in found[word] for layer in rows):
+            covered |= {layer for _, rows in found[word] for layer in rows}
+            found["input"] += found.pop(word)
+
+
+def _merge(stack: str, rests: Iterable[tuple[str, _Rows]]) -> tuple[str, tuple[tuple[int | None, TensorEntry], ...]]:
+    """Pattern and rows of a site whose tensors may be written with different leaves."""
+    ordered = list(rests)
+    rows = {layer: entry for _, of_rest in ordered for layer, entry in of_rest.items()}
+    pattern = ".".join(part for part in (stack, LAYER, ordered[0][0]) if part)
+    return pattern, tuple((layer, rows[layer]) for layer in sorted(rows))
+
+
+def offset_of(config: ModelConfig, place: str) -> float:
+    """What the model's type adds to the stored weights of a text stack's norm at a place; 0 for unknown types.
+
+    Norms that stand at no place (inside a mixer, say) are plain unless the table names them.
+
+    Example:
+        >>> offset_of(read_config({"model_type": "gemma2"}), "input")
+        1.0
+    """
+    for model_type in reversed(config.types):  # the text model's own type says more than its wrapper's
+        if model_type in OFFSETS:
+            offsets = OFFSETS[model_type]
+            return offsets.places.get(place, offsets.default if place in PLACES else 0.0)
+    return 0.0
+
+
+def _layout(places: Mapping[str, str], present: set[str]) -> str | None:
+    """How the blocks are normalised, in a few words; None if no name tells."""
+    if not places:
+        return None
+    outputs, inputs = present & {"post_attention", "post_mlp"}, present & {"input", "pre_mlp"}
+    if not inputs:
+        return "output norms only" if "final" in present else "post-LN"
+    if outputs:
+        return "sandwich norms"
+    return "pre-norm" if "pre_mlp" in present else "pre-norm, one norm per block"
 
 
 def _own_name(rest: str) -> str:
     return rest.rpartition(".")[0]
 
 
-def _finals_beside(stack: str, entries: Mapping[str, TensorEntry]) -> dict[str, TensorEntry]:
-    """Norms that stand beside a stack under a final norm's name: ``model.norm`` beside ``model.layers``."""
+def _finals_beside(stack: str, entries: Mapping[str, TensorEntry]) -> list[TensorEntry]:
+    """Norms under a final norm's name beside a stack (``model.norm``), or one level above it."""
+    found = []
     parent = stack.rpartition(".")[0]
-    found = {}
-    for name in sorted(_FINAL_NAMES):
-        for leaf in _LEAVES:
-            entry = entries.get(f"{parent}.{name}{leaf}" if parent else f"{name}{leaf}")
-            if entry is not None and len(entry.shape) == 1:
-                found[name] = entry
+    for beside in dict.fromkeys((parent, parent.rpartition(".")[0])):
+        for name in FINALS:
+            for leaf in _LEAVES:
+                entry = entries.get(f"{beside}.{name}{leaf}" if beside else f"{name}{leaf}")
+                if entry is not None and len(entry.shape) == 1:
+                    found.append(entry)
     return found
-
-
-def _fits(family: Family, names: set[str], finals: Iterable[str], config: ModelConfig) -> bool:
-    """Whether a family that config.json points at is the one: it may lack a final norm, but not deny one."""
-    settings = all(config.raw.get(name) == value for name, value in family.config.items())
-    return settings and not names.isdisjoint(family.places) and (bool(family.finals) or not list(finals))
-
-
-def _explains(family: Family, names: set[str], finals: Iterable[str]) -> bool:
-    """Whether names alone are enough: the block's own norms are all in the family's table, and its final norm is there.
-
-    Norms inside attention or the MLP (a name with a dot) do not say where the block is normalised.
-    """
-    if names.isdisjoint(family.places) or not {name for name in names if "." not in name} <= set(family.places):
-        return False
-    return not set(finals).isdisjoint(family.finals) if family.finals else not list(finals)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import read_config
+from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
 from gammatorch.architectures.match import find_stacks
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import (
@@ -55,6 +56,9 @@ def select(
     found, reason = _choose_site(chosen, site, checkpoint)
     _check_layers(chosen, found, checkpoint)
     _check_widths(found, checkpoint, residual=chosen.main and found.place in _RESIDUAL)
+    layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
+    without = sorted(set(chosen.layers) - set(layers)) if found.place != "final" else []
+    gaps = (f"layer {_numbers(without)} has no norm at this site",) if without else ()
     return Selection(
         site=found.place,
         reason=reason,
@@ -62,9 +66,9 @@ def select(
         pattern=found.pattern,
         offset=found.offset,
         offset_known=chosen.offset_known,
-        layers=tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows),
+        layers=layers,
         entries=tuple(entry for _, entry in found.rows),
-        notes=chosen.notes,
+        notes=(*chosen.notes, *gaps),
     )
 
 
@@ -114,7 +118,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
 
 def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
     config = read_config(checkpoint.config)
-    promised = config.num_layers if stack.main else None
+    promised = config.num_layers if stack.main and not SHARED_BLOCKS.intersection(config.types) else None
     expected = range(promised if promised is not None else stack.layers[-1] + 1)
     said = f"config.json says {promised}" if promised is not None else f"the last one is {stack.layers[-1]}"
     if extra := sorted(set(stack.layers) - set(expected)):
@@ -129,20 +133,32 @@ def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
             f"{'pass the whole model, not one shard' if len(checkpoint.files) == 1 else 'download the model again'}",
             file=checkpoint.source.name,
         )
-    if site.place != "final" and (without := sorted(set(stack.layers) - {layer for layer, _ in site.rows})):
+    if (lost := lost_layers(stack, site)) and not GAPS.intersection(config.types):
         raise IncompleteCheckpoint(
-            f"layer {_numbers(without)} has no tensor for site {site.place!r}, the other layers have: "
+            f"layer {_numbers(lost)} has no tensor for site {site.place!r}, the other layers have: "
             f"download the model again, or pass --pattern {site.pattern!r} to read those that are there",
             file=checkpoint.source.name,
-            tensor=site.pattern.replace(LAYER, str(without[0])),
+            tensor=site.pattern.replace(LAYER, str(lost[0])),
         )
+
+
+def lost_layers(stack: Stack, site: NormSite) -> list[int]:
+    """Layers that should have the norm and do not: blocks with no tensor that the blocks with the norm do not have.
+
+    A block of another kind (attention among Mamba blocks) has tensors of its own, and may lack the norm rightly.
+    """
+    if site.place == "final":
+        return []
+    with_norm = {layer for layer, _ in site.rows if layer is not None}
+    usual = frozenset().union(*(stack.kinds[layer] for layer in with_norm))
+    return [layer for layer in stack.layers if layer not in with_norm and stack.kinds[layer] <= usual]
 
 
 def _check_widths(site: NormSite, checkpoint: Checkpoint, *, residual: bool) -> None:
     entries = [entry for _, entry in site.rows]
     _check_same_width(entries, checkpoint)
     hidden = read_config(checkpoint.config).hidden
-    if residual and hidden is not None and entries[0].width != hidden:
+    if residual and "hyper_connection" not in site.pattern and hidden is not None and entries[0].width != hidden:
         raise WidthMismatch(
             f"holds {entries[0].width} values, but config.json says hidden size {hidden}: "
             "config and weights are of different models",

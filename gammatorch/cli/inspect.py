@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from gammatorch.cli.options import DEFAULT_MODEL, Session, format_option, loudness_options, model_options
 from gammatorch.cli.progress import Progress
+from gammatorch.errors import CannotTell
+
+if TYPE_CHECKING:
+    from gammatorch.architectures.base import Stack
+    from gammatorch.verify.oracle import Finding
 
 
 @click.command()
 @model_options
+@click.option("--verify", is_flag=True, help="Ask transformers, by running the model tiny, whether this is right.")
 @format_option
 @loudness_options
 @click.pass_obj
-def inspect(session: Session, model: str | None, revision: str | None, token: str | None, format: str) -> None:
+def inspect(
+    session: Session, model: str | None, revision: str | None, token: str | None, verify: bool, format: str
+) -> None:
     """List the stacks, the norm sites in them, their keys and offsets.
 
     Reads headers only, loads no tensor and needs no torch.
@@ -21,6 +32,7 @@ def inspect(session: Session, model: str | None, revision: str | None, token: st
     \b
     gammatorch inspect ./checkpoints/step1000
     gammatorch inspect EleutherAI/pythia-160m@step3000 --format json
+    gammatorch inspect ./new-model --verify
     """
     from gammatorch.architectures.config import read_config
     from gammatorch.architectures.match import find_stacks
@@ -34,7 +46,32 @@ def inspect(session: Session, model: str | None, revision: str | None, token: st
         with open_checkpoint(model if model is not None else DEFAULT_MODEL, revision, token=token) as checkpoint:
             stacks = find_stacks(checkpoint)
             config = read_config(checkpoint.config)
+        if verify:
+            progress.stage("running the model tiny")
+            findings, doubt = _verify(checkpoint.config, stacks)
     if format == "json":
-        click.echo(to_json(inspection.inspection_document(checkpoint, stacks, config)), nl=False)
-    else:
-        inspection.print_inspection(checkpoint, stacks, config, make_console())
+        document = inspection.inspection_document(checkpoint, stacks, config)
+        if verify:
+            from gammatorch.reports.verification import verification_document
+
+            document |= verification_document(findings, doubt)
+        click.echo(to_json(document), nl=False)
+        return
+    console = make_console()
+    inspection.print_inspection(checkpoint, stacks, config, console)
+    if verify:
+        from gammatorch.reports.verification import print_verification
+
+        print_verification(findings, doubt, console)
+
+
+def _verify(config: Mapping[str, Any] | None, stacks: Sequence[Stack]) -> tuple[list[Finding], str | None]:
+    """What transformers says, or why it has nothing to say."""
+    from gammatorch.verify.oracle import verify
+
+    if config is None:
+        return [], "there is no config.json that names a class"
+    try:
+        return verify(config, stacks), None
+    except CannotTell as error:
+        return [], str(error)

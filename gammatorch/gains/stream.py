@@ -206,7 +206,7 @@ def _offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor,
     if raw or selection.offset_known:
         return []
     model_type = read_config(checkpoint.config).model_type
-    who = f"model type {model_type!r} has no entry in the table of families" if model_type else "no config.json"
+    who = f"model type {model_type!r} is not among the known ones" if model_type else "no config.json"
     mean, negative = weights.mean().item(), (weights < 0).to(weights.dtype).mean().item()
     return [
         f"{who}: offset taken as 0, so γ is the stored weight (mean {mean:.3g}, {negative:.1%} below zero); "

@@ -27,7 +27,6 @@ def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config:
             {
                 "stack": stack.name,
                 "main": stack.main,
-                "family": stack.family,
                 "layout": stack.layout,
                 "sites": [_site_document(site) for site in stack.sites],
             }
@@ -47,7 +46,11 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         if stack.main and config.num_layers is not None and len(stack.layers) != config.num_layers:
             notes.append(f"config.json says {config.num_layers} layers, stack {stack.name!r} has {len(stack.layers)}")
         if stack.main and not stack.offset_known:
-            who = f"model type {config.model_type!r} is in no family's table" if config.model_type else "no model type"
+            who = (
+                f"model type {config.model_type!r} is not among the known ones"
+                if config.model_type
+                else "no model type"
+            )
             notes.append(f"{who}: offsets of stack {stack.name!r} are taken as 0")
     if not stacks:
         notes.append("no norm in any numbered block")

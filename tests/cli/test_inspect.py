@@ -60,7 +60,7 @@ def test_what_the_headers_leave_open_is_noted(call, tmp_path):
     notes = json.loads(call("inspect", tmp_path, "--format", "json").stdout)["notes"]
     assert notes == [
         "config.json says 4 layers, stack 'model.layers' has 3",
-        "model type 'novel' is in no family's table: offsets of stack 'model.layers' are taken as 0",
+        "model type 'novel' is not among the known ones: offsets of stack 'model.layers' are taken as 0",
     ]
     (tmp_path / "config.json").unlink()
     assert "note: no config.json beside the weights" in call("inspect", tmp_path).stdout

@@ -1,0 +1,232 @@
+"""transformers as the oracle: what it does with the norms of a model, beside what headers and tables say of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gammatorch.architectures.base import NormSite, Stack
+from gammatorch.architectures.match import find_stacks
+from gammatorch.checkpoints.opening import open_checkpoint
+from gammatorch.errors import CannotTell
+from gammatorch.verify.behaviour import ObservedBlock, ObservedNorm, draw_norms, observe
+from gammatorch.verify.shrink import tiny_settings
+
+_TOLERANCE = 5e-3
+"""Largest difference between the gain observed and offset + stored weight that counts as the same."""
+
+
+def norm_name(site: NormSite) -> str:
+    """Name of a site's norm within the block: its pattern after the layer's index, without the leaf."""
+    return site.pattern.rpartition("{layer}.")[2].rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One norm of the tiny model: what was said of it, and what it does.
+
+    Attributes:
+        stack: Its stack.
+        name: Its name within the block.
+        place: Where the headers say it stands.
+        offset: The offset that the table gives.
+        observed_offset: The offset that it applies: gain − stored weight; None if it was not seen to act.
+        on_input: Whether the first block in which it was called feeds it with its own input.
+        verdict: ``"agree"``, ``"differ"`` or ``"cannot tell"``.
+    """
+
+    stack: str
+    name: str
+    place: str
+    offset: float
+    observed_offset: float | None
+    on_input: bool
+    verdict: str
+
+
+def verify(config: Mapping[str, Any], stacks: Sequence[Stack] = ()) -> list[Finding]:
+    """Ask transformers whether places and offsets are right for a configuration.
+
+    The class that it names is built tiny, without weights and without code from any repository; its norms are drawn,
+    it is run once and saved, and what each norm did is held against what is read from the saved headers.
+
+    Args:
+        config: A parsed config.json.
+        stacks: The stacks of the checkpoint itself; norms of the main one that the tiny model lacks are findings that
+            cannot tell.
+
+    Returns:
+        A finding per norm that was called, one for each name in a stack.
+
+    Raises:
+        CannotTell: transformers has no such class, or it cannot be made tiny or run.
+    """
+    model, run = build_tiny(config)
+    draw_norms(model)
+    with tempfile.TemporaryDirectory(prefix="gammatorch-verify-") as folder:
+        model.save_pretrained(folder)
+        findings = compare(observe(model, run), Path(folder))
+    seen = {finding.name for finding in findings}
+    unseen = [
+        Finding(stack.name, norm_name(site), site.place, site.offset, None, False, "cannot tell")
+        for stack in stacks
+        if stack.main
+        for site in stack.sites
+        if site.place != "final" and norm_name(site) not in seen
+    ]
+    return findings + unseen
+
+
+def compare(blocks: list[ObservedBlock], folder: Path) -> list[Finding]:
+    """What the norms of a saved model did, beside what its headers say.
+
+    Args:
+        blocks: What was observed.
+        folder: Where the model was saved.
+    """
+    from safetensors.torch import load_file
+
+    stored: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        stored |= load_file(file)
+    site_of = {
+        entry.key: (stack.name, site)
+        for stack in find_stacks(open_checkpoint(folder))
+        for site in stack.sites
+        for _, entry in site.rows
+    }
+    candidates = {key: stored[key].double().flatten() for key in site_of}
+    findings: dict[tuple[str, str], Finding] = {}
+    for block in blocks:
+        for norm in block.norms:
+            matched = _match(norm, candidates)
+            if matched is None:
+                continue
+            key, observed = matched
+            stack, site = site_of[key]
+            first = block.input_norm is norm
+            finding = _judge(stack, site, key, observed, norm.on_input, first)
+            kept = findings.get((stack, finding.name))
+            if kept is None or (finding.verdict == "differ" and kept.verdict != "differ"):
+                findings[stack, finding.name] = finding
+    return list(findings.values())
+
+
+def _match(norm: ObservedNorm, candidates: Mapping[str, Tensor]) -> tuple[str, float] | None:
+    """The stored tensor that differs from the gain by one number, and that number."""
+    gain = norm.gain.flatten()
+    for key, weight in candidates.items():
+        if weight.numel() == gain.numel():
+            difference = gain - weight
+            offset = float(difference.median())
+            if float((difference - offset).abs().max()) <= _TOLERANCE:
+                return key, round(offset, 3) + 0.0  # no negative zero
+    return None
+
+
+def _judge(stack: str, site: NormSite, key: str, observed: float, on_input: bool, first: bool) -> Finding:
+    if abs(observed - site.offset) > _TOLERANCE or (first and site.place != "input"):
+        verdict = "differ"
+    elif site.place == "input" and not on_input:
+        verdict = "cannot tell"  # hyper-connections feed it with a mix of streams
+    else:
+        verdict = "agree"
+    return Finding(stack, norm_name(site), site.place, site.offset, observed, on_input, verdict)
+
+
+def build_tiny(config: Mapping[str, Any], auto_class: str | None = None) -> tuple[Any, Callable[[], object]]:
+    """The tiny model and a function that runs it once.
+
+    Args:
+        config: A parsed config.json, or just ``{"model_type": …}`` for the type's defaults.
+        auto_class: Name of the Auto class to build with; the class that config.json names if None.
+
+    Raises:
+        CannotTell: transformers has no such class, or no way to make it tiny works.
+    """
+    import transformers
+    from transformers import AutoConfig
+
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    model_type = str(config.get("model_type"))
+    if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+        raise CannotTell(
+            f"transformers {transformers.__version__} does not hold model type {model_type!r}: its code is in its "
+            "repository, which is not executed"
+        )
+    given = {name: value for name, value in config.items() if name != "model_type"}
+    failures: list[Exception] = []
+    for settings in _attempts(AutoConfig, model_type, given, failures):
+        try:
+            torch.manual_seed(0)
+            tiny = AutoConfig.for_model(model_type, **settings)
+            model = _model_class(transformers, tiny, config, auto_class)(tiny).eval().float()
+            return model, _runner(model, tiny)
+        except Exception as error:  # whatever transformers raises, the next attempt may work
+            failures.append(error)
+    reason = " ".join(str(failures[0]).split())[:200] if failures else "no settings to try"
+    raise CannotTell(f"model type {model_type!r} cannot be made tiny and run: {reason}")
+
+
+def _attempts(
+    auto_config: Any, model_type: str, given: Mapping[str, Any], failures: list[Exception]
+) -> Iterator[dict[str, Any]]:
+    """Settings to try: the configuration's own, shrunk; then the type's defaults, shrunk."""
+    for base in [given, {}] if given else [{}]:
+        try:
+            full = auto_config.for_model(model_type, **base)
+        except Exception as error:
+            failures.append(error)
+            continue
+        for settings in tiny_settings(full):
+            yield _merged(base, settings)
+
+
+def _merged(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings over the base, level by level."""
+    merged = dict(base)
+    for name, value in settings.items():
+        old = merged.get(name)
+        merged[name] = _merged(old, value) if isinstance(value, dict) and isinstance(old, Mapping) else value
+    return merged
+
+
+def _model_class(
+    transformers: Any, tiny: Any, config: Mapping[str, Any], auto_class: str | None
+) -> Callable[[Any], Any]:
+    if auto_class is not None:
+        return getattr(transformers, auto_class).from_config  # type: ignore[no-any-return]
+    for name in config.get("architectures") or ():
+        if isinstance(name, str) and isinstance(getattr(transformers, name, None), type):
+            return getattr(transformers, name)  # type: ignore[no-any-return]
+    for auto in ("AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModelForMultimodalLM", "AutoModel"):
+        known = getattr(transformers, auto, None)
+        if known is not None and type(tiny) in known._model_mapping:
+            return known.from_config  # type: ignore[no-any-return]
+    raise CannotTell(f"transformers has no model class for {type(tiny).__name__}")
+
+
+def _runner(model: Any, tiny: Any) -> Callable[[], object]:
+    """A call that the model takes: tokens, and where it wants them decoder tokens, pixels or sound."""
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randint(3, 100, (3, 16), generator=generator)
+    inputs: list[dict[str, Any]] = [{"input_ids": tokens, "decoder_input_ids": tokens}]
+    if not getattr(tiny, "is_encoder_decoder", False):
+        inputs = [{"input_ids": tokens, "use_cache": False}, {"input_ids": tokens}]
+        inputs += [{"pixel_values": torch.rand(2, 3, 32, 32, generator=generator)}]
+    failures: list[Exception] = []
+    for arguments in inputs:
+        try:
+            with torch.no_grad():
+                model(**arguments)
+            return lambda arguments=arguments: model(**arguments)  # type: ignore[misc]
+        except Exception as error:
+            failures.append(error)
+    raise failures[0]

@@ -1,0 +1,121 @@
+"""A model's configuration, made so small that the model can be built and run in a moment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+WIDTH = 64
+HEADS = 4
+HEAD_WIDTH = WIDTH // HEADS
+LAYERS = 4
+VOCABULARY = 256
+
+_RULES: tuple[tuple[str, int], ...] = (
+    (r"num_hidden_layers|n_layers?|num_layers|depth|num_blocks", LAYERS),
+    (r"(encoder|decoder)_(num_hidden_)?layers|num_(encoder|decoder)_(hidden_)?layers", LAYERS),
+    (r"num_nextn_predict_layers|num_mtp_.*|mtp_num_.*|num_kv_shared_layers|hidden_size_per_layer_input", 0),
+    (r"hidden_size|d_model|n_embd|embed_dim|emb_dim|hidden_dim|dim|model_dim|width|hidden_channels|lru_width", WIDTH),
+    (r"embedding_size|word_embed_proj_dim|embedding_dim|d_embed|attention_hidden_size", WIDTH),
+    (r"(encoder|decoder)_(hidden_size|dim)|.*_output_size|out_hidden_size|projection_dim|.*_hidden_size", WIDTH),
+    (r"intermediate_size|ffn_dim|d_ff|dff|n_inner|.*_ffn_dim|.*intermediate_size|ffn_hidden_size|mlp_dim", 2 * WIDTH),
+    (r"d_kv|head_dim|attention_head_dim|.*_head_dim|kv_channels|d_head|dim_head|head_size", HEAD_WIDTH),
+    (r"rotary_dim", HEAD_WIDTH // 2),
+    (r"num_attention_heads|n_heads?|num_heads|.*attention_heads|.*num_heads|num_query_heads|num_attn_heads", HEADS),
+    (r"num_key_value_heads|.*num_key_value_heads|num_kv_heads|multi_query_group_num", HEADS // 2),
+    (r"vocab_size|.*_vocab_size(_.*)?|vocabulary_size", VOCABULARY),
+    (r"max_position_embeddings|n_positions|n_ctx|max_(source|target)_positions|max_seq_len|max_sequence_length", 128),
+    (r"num_(local_|routed_)?experts|n_routed_experts|moe_num_experts|num_experts_per_layer", 4),
+    (r"num_experts_per_tok|moe_topk|moe_k|top_k|num_selects|expert_top_k|num_experts_per_token", 2),
+    (r"n_group|topk_group|num_expert_group", 1),
+    (r"q_lora_rank|kv_lora_rank|.*_lora_rank|.*_low_rank_dim|.*lora_dim", 16),
+    (r"first_k_dense_replace", 1),
+    (r"image_size", 32),
+    (r"patch_size", 8),
+)
+"""Settings by their name, and the size they are cut to."""
+
+_OFTEN_NONE = {"head_dim": HEAD_WIDTH, "attention_head_dim": HEAD_WIDTH, "num_key_value_heads": HEADS}
+
+
+def tiny_settings(config: Any) -> Iterator[dict[str, Any]]:
+    """Sets of settings that make a configuration's model tiny, the plainest first; the first that builds will do.
+
+    Args:
+        config: An instance of a transformers configuration.
+    """
+    plain = _cut(config)
+    yield plain
+    with_lists = _with(plain, config, _cut_lists)
+    yield with_lists
+    yield _with(with_lists, config, _fill)
+    yield _with(_with(with_lists, config, _fill), config, _all_heads)
+    yield _with(plain, config, _fill)
+    yield _with(plain, config, _all_heads)
+    for sections in ([4, 2, 2], [2, 1, 1]):
+        yield _with(plain, config, partial(_cut_sections, sections))
+
+
+def _nested(config: Any) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(config).items():
+        if hasattr(value, "model_type") and hasattr(value, "to_dict"):
+            yield name, value
+
+
+def _cut(config: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        if type(value) is int and value > 0:
+            size = next((size for pattern, size in _RULES if re.fullmatch(pattern, name)), None)
+            if size is not None:
+                settings[name] = min(value, size)
+            elif name.endswith("_token_id") and value >= VOCABULARY:
+                settings[name] = 1
+    for name, value in _nested(config):
+        settings[name] = {"model_type": value.model_type, **_cut(value)}
+    return settings
+
+
+def _with(settings: Mapping[str, Any], config: Any, more: Any) -> dict[str, Any]:
+    """The settings with what a function adds to each level of the configuration."""
+    result = {**settings, **more(config, settings)}
+    for name, value in _nested(config):
+        result[name] = _with(settings.get(name, {}), value, more)
+    return result
+
+
+def _cut_lists(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Lists with an entry per layer, cut to as many layers, every kind of layer kept."""
+    cut: dict[str, Any] = {}
+    counts = {name: value for name, value in vars(config).items() if name in settings and type(value) is int}
+    for name, value in vars(config).items():
+        if isinstance(value, (list, tuple)) and len(value) > 1:
+            counted = next((count for count, full in counts.items() if full == len(value)), None)
+            if counted is not None and settings[counted] == LAYERS:
+                cut[name] = [value[index] for index in _representatives(value, LAYERS)]
+    return cut
+
+
+def _representatives(values: Sequence[Any], count: int) -> list[int]:
+    """Indices of the first entry of each kind, filled up from the front."""
+    firsts = [index for index, value in enumerate(values) if value not in values[:index]][:count]
+    return sorted([*firsts, *[index for index in range(len(values)) if index not in firsts][: count - len(firsts)]])
+
+
+def _fill(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in _OFTEN_NONE.items() if vars(config).get(name, 0) is None}
+
+
+def _cut_sections(sections: Sequence[int], config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections of a multimodal rotary embedding that sum to half a cut head, or to half of its rotary half."""
+    return {
+        name: {**value, "mrope_section": list(sections)}
+        for name, value in vars(config).items()
+        if isinstance(value, dict) and "rope_theta" in value
+    }
+
+
+def _all_heads(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: HEADS for name in settings if "key_value_heads" in name or name == "num_kv_heads"}
