@@ -99,7 +99,9 @@ def test_an_unknown_type_is_read_by_its_names_with_a_note():
 def test_names_that_do_not_tell_are_refused_with_the_pattern_to_pass():
     shapes = {f"model.layers.{layer}.extra_norm.weight": (4,) for layer in range(3)}
     checkpoint = checkpoint_of(shapes, LLAMA.replace("llama", "novel"))
-    with pytest.raises(errors.SiteNotFound, match=r"there are model.layers.\{layer\}.extra_norm.weight\): pass --pattern '"):
+    with pytest.raises(
+        errors.SiteNotFound, match=r"there are model.layers.\{layer\}.extra_norm.weight\): pass --pattern '"
+    ):
         select(checkpoint)
     assert select(checkpoint, pattern="model.layers.{layer}.extra_norm.weight").layers == (0, 1, 2)
 
