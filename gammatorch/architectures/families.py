@@ -47,6 +47,8 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attention.self_attn_layer_norm",
         "attention.ln",
         "attention.LayerNorm",
+        "attention.layer_norm",
+        "self_attention.layer_norm",
         "self_att.layernorm_before_attention",
         "layer.0.layer_norm",
         "norm",
@@ -62,7 +64,6 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "rel_attn.layer_norm",
         "sa_layer_norm",
         "post_attention.layernorm",
-        "attention.layer_norm",
         "attn_ln",
     ),
     "pre_mlp": (
@@ -78,6 +79,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "mlp_norm",
         "ff_norm",
         "norm_attn_norm.norm_2",
+        "mlp_hyper_connection.hc_norm",
         "norm_ffn",
         "ln_mlp",
         "ln_2",
@@ -91,6 +93,10 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "ffn.layernorm_before_ffn",
         "feed_forward_layer_norm",
         "intermediate.LayerNorm",
+        "feed_forward.layer_norm",
+        "mlp.layer_norm",
+        "LayerNorm",
+        "ln",
         "layer.2.layer_norm",
         "layer.1.layer_norm",
         "final_layer_norm",
@@ -141,6 +147,7 @@ MOVABLE = frozenset(
     {
         "self_attn_layer_norm",
         "attention.LayerNorm",
+        "attention.layer_norm",
         "feed_forward_layer_norm",
         "final_layer_norm",
         *(f"{stem}{number}" for stem in ("ln_", "ln", "layer_norm", "layernorm", "norm", "norm_") for number in (1, 2)),
@@ -153,6 +160,7 @@ FINALS = (
     *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
     *("layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm", "layernorm_post", "ln_post"),
     *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm"),
+    "emb_layer_norm_after",
 )
 """Names of the norm after the last block, beside the stack or one level above it, the first that is there."""
 

@@ -20,7 +20,9 @@ _TOWER = re.compile(
     r"vision|visual|image|pixel|audio|speech|sound|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)", re.IGNORECASE
 )
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
-_HEAD = re.compile(r"(^|\.)(mtp|nextn|mtp_layers|mtp_block)(\.|$)")
+_SIDE = re.compile(r"(^|\.)(mtp|nextn)|talker|code_predictor|token2wav|depth_decoder|expert|assistant|draft")
+"""Stacks beside the text model: prediction heads, speech generators, action experts."""
+
 _USUAL = ("layers", "h", "layer", "block")
 _WRAPPER = "_orig_mod."
 
@@ -132,7 +134,7 @@ def _main_order(name: str, blocks: Mapping[int, set[str]], config: ModelConfig) 
     count = len(blocks) - len(_prediction_heads(blocks, config))
     return (
         _TOWER.search(name) is not None,
-        _HEAD.search(name) is not None,
+        _SIDE.search(name) is not None,
         _ENCODER.search(name) is not None,
         count != config.num_layers,
         name.rpartition(".")[2] not in _USUAL,

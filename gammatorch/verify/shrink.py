@@ -37,7 +37,12 @@ _RULES: tuple[tuple[str, int], ...] = (
 )
 """Settings by their name, and the size they are cut to."""
 
-_OFTEN_NONE = {"head_dim": HEAD_WIDTH, "attention_head_dim": HEAD_WIDTH, "num_key_value_heads": HEADS}
+_OFTEN_NONE = {
+    "vocab_size": VOCABULARY,
+    "head_dim": HEAD_WIDTH,
+    "attention_head_dim": HEAD_WIDTH,
+    "num_key_value_heads": HEADS,
+}
 
 
 def tiny_settings(config: Any) -> Iterator[dict[str, Any]]:
