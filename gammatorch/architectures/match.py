@@ -20,8 +20,11 @@ _TOWER = re.compile(
     r"vision|visual|image|pixel|audio|speech|sound|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)", re.IGNORECASE
 )
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
-_SIDE = re.compile(r"(^|\.)(mtp|nextn)|talker|code_predictor|token2wav|depth_decoder|expert|assistant|draft")
-"""Stacks beside the text model: prediction heads, speech generators, action experts."""
+_SIDE = re.compile(
+    r"(^|\.)(mtp|nextn)|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
+    r"|multimodal_model|feature_extractor|conv_layers|patch_embed"
+)
+"""Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
 
 _USUAL = ("layers", "h", "layer", "block")
 _WRAPPER = "_orig_mod."

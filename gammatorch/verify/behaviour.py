@@ -163,7 +163,9 @@ def fit_gain(fed: Tensor, given: Tensor, weight: Tensor, epsilon: float) -> Tens
         epsilon: What is added to the mean square.
     """
     width = weight.shape[-1]
-    if fed.shape != given.shape or fed.shape[-1] % width or fed.numel() // weight.numel() < 3:
+    if fed.shape != given.shape or fed.shape[-1] % width or fed.numel() % weight.numel():
+        return None
+    if fed.numel() // weight.numel() < 3:  # too few samples to fit
         return None
     x, y = (flow.double().reshape(-1, *weight.shape) for flow in (fed, given))
     for centre in (0.0, x.mean(dim=-1, keepdim=True)):
