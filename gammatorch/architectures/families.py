@@ -215,7 +215,7 @@ OFFSETS: Mapping[str, Offsets] = {
 GAPS = frozenset({"modernbert", "modernbert-decoder"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
 
-PRE_NORM = frozenset({"bigbird_pegasus", "radio", "sapiens2"})
+PRE_NORM = frozenset({"bigbird_pegasus", "radio", "sapiens2", "sam_vision_model", "sam_hq_vision_model"})
 """Types that are pre-norm although no final norm stands beside the stack under a final norm's name."""
 
 SHARED_BLOCKS = frozenset({"albert"})

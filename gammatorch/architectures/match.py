@@ -165,9 +165,10 @@ def _describe(
 ) -> Stack:
     heads = _prediction_heads(blocks, config)
     finals = _finals_beside(name, checkpoint.entries)
-    pre_norm = bool(finals) or not PRE_NORM.isdisjoint(config.types)
-    places = read_names({_own_name(rest) for rest in norms}, has_final=pre_norm)
     plain_tower = _TOWER.search(name) is not None
+    # towers hand on what their last block gives, so a missing final norm says nothing of them
+    pre_norm = bool(finals) or plain_tower or not PRE_NORM.isdisjoint(config.types)
+    places = read_names({_own_name(rest) for rest in norms}, has_final=pre_norm)
     found: dict[str, list[tuple[str, _Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
