@@ -48,8 +48,10 @@ _POST_LN = {"attention.output.LayerNorm": "post_attention", "output.LayerNorm": 
 
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(
-        types=("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3")
-        + ("deepseek_v3", "kimi_k2"),
+        types=(
+            *("llama", "mistral", "ministral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "phi3"),
+            *("deepseek_v3", "kimi_k2"),
+        ),
         layout="pre-norm",
         places=_PRE_NORM | _QUERY_KEY,
         finals=("norm",),

@@ -1,8 +1,8 @@
 """Selection without the whole table of tensors, for the models that leave no doubt.
 
-A mixture of experts has a hundred thousand tensors, and the norms of one site are sixty of them. Where config.json names
-a family and the number of layers, the keys are known but for their prefix, and a search of the raw headers finds them.
-Whatever is unusual, an error above all, is left to the full table.
+A mixture of experts has a hundred thousand tensors, and the norms of one site are sixty of them. Where config.json
+names a family and the number of layers, the keys are known but for their prefix, and a search of the raw headers finds
+them. Whatever is unusual, an error above all, is left to the full table.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from gammatorch.checkpoints.base import TensorEntry, merge_entries
-from gammatorch.checkpoints.safetensors import LENGTH_BYTES, RawHeader, read_entry, unique_object
+from gammatorch.checkpoints.safetensors import RawHeader, read_entry, unique_object
 
 _OFFSETS = b'"data_offsets":['
 _LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d+,(?P<stop>\d+)\]\}\} *')

@@ -19,7 +19,7 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors", re.ASCII)
-"""Padded by transformers (``00001-of-00017``), wrongly by DeepSeek-V3 (``00001-of-000163``), not by Kimi-K2 (``1-of-61``)."""
+"""``00001-of-00017`` by transformers, ``00001-of-000163`` in DeepSeek-V3, ``1-of-61`` in Kimi-K2."""
 _OTHER_FORMATS = (
     (re.compile(r".*\.bin(\.index\.json)?"), "PyTorch pickles (.bin)"),
     (re.compile(r".*\.gguf"), "GGUF"),
