@@ -22,6 +22,13 @@ ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1}
 GAIN_DTYPES = ("F32", "F16", "BF16")
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
+FULL_SIZE: Mapping[str, Mapping[str, Any]] = {
+    "Qwen3-32B": {"family": "qwen3", "layers": 64, "hidden": 5120, "shards": 17},
+    "DeepSeek-V3": {"family": "deepseek_v3", "layers": 61, "hidden": 7168, "shards": 163},
+    "Kimi-K2": {"family": "kimi_k2", "layers": 61, "hidden": 7168, "shards": 61},
+}
+"""Arguments of :func:`write_checkpoint` for layouts of real size: 707, 91,991 and 139,583 tensors."""
+
 
 @dataclass(frozen=True)
 class SyntheticCheckpoint:

@@ -53,6 +53,10 @@ class LocalSource:
         self._open: dict[str, int] = {}
         self._finalizer = weakref.finalize(self, _close_all, self._open)
 
+    def path(self, file: str) -> str:
+        """Where a file is on the disk."""
+        return self._prefix + file
+
     def speculate(self, file: str) -> int:
         """Nothing: another read of a local file costs less than bytes nobody needs."""
         return 0
