@@ -122,7 +122,7 @@ def measure(
     notes = [] if peer is not None else ["not on a local disk, so there is no safe_open to compare with"]
     warm = _times(reopen, device, peer, repeats, lambda: None)
     cold = None
-    if drop_from_cache(paths):
+    if can_drop(paths):
         cold = _times(reopen, device, peer, repeats, lambda: drop_from_cache(paths))
     else:
         notes.append("cold times are left out: the files cannot be dropped from the page cache here")
@@ -144,35 +144,41 @@ def measure(
     )
 
 
-def drop_from_cache(paths: Sequence[str]) -> bool:
+def drop_from_cache(paths: Sequence[str]) -> None:
     """Drop files from the page cache; nothing but these files is touched.
 
     Args:
         paths: The files.
+    """
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
-    Returns:
-        Whether all of them are gone from it, as far as the system tells.
+
+def can_drop(paths: Sequence[str]) -> bool:
+    """Whether files leave the page cache when they are dropped: not on every system and file system.
+
+    Asked once and not before every cold run, since the question itself may fetch the page that it is about.
+
+    Args:
+        paths: The files.
     """
     if not paths or not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
         return False
-    dropped = [_drop(path) for path in paths]  # every one, whatever became of the first
-    return all(dropped)
+    drop_from_cache(paths)
+    return not all(_is_cached(path) for path in paths)  # a fast disk may fetch a page within the question
 
 
-def _drop(path: str) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        # the probe, which succeeds only if a page is still there, may fetch it: one page, far from the header
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        os.preadv(descriptor, [bytearray(1)], os.fstat(descriptor).st_size // 2, os.RWF_NOWAIT)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:  # the file system cannot tell
-        return False
-    finally:
-        os.close(descriptor)
+def _is_cached(path: str) -> bool:
+    """Whether a file's first byte is to be had without waiting; yes where that cannot be told."""
+    with open(path, "rb", buffering=0) as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def _times(

@@ -74,11 +74,11 @@ def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
 
 def _between_tensors(header: RawHeader, start: int, stop: int) -> bool:
     """Whether the bytes from ``start`` to ``stop`` stand between two entries, or at an end of the header."""
-    before = bytes(header.block[max(start - _NEAR, header.start) : start]).rstrip(_SPACE)
+    before = header.block[max(start - _NEAR, header.start) : start].rstrip(_SPACE)
     first = start - header.start <= _NEAR and before == b"{"
     if not first and not (before.endswith(b",") and before[:-1].rstrip(_SPACE).endswith(b"}")):
         return False
-    after = bytes(header.block[stop : min(stop + _NEAR, header.stop)]).lstrip(_SPACE)
+    after = header.block[stop : min(stop + _NEAR, header.stop)].lstrip(_SPACE)
     return after.startswith(b",") or _END.fullmatch(header.block, stop, header.stop) is not None
 
 
