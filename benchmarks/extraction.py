@@ -1,18 +1,21 @@
-"""How long it takes to get all input gains of a checkpoint, beside safetensors itself and beside the bare reads.
+"""How long it takes to get all input gains of a checkpoint, beside safetensors itself, others, and the bare reads.
 
-    python benchmarks/extraction.py [--repeats 15] [--out FILE] [--layers 64 --hidden 5120 --shards 17]
+    python benchmarks/extraction.py [--repeats 15] [--out FILE] [--layouts Qwen3-32B DeepSeek-V3 Kimi-K2]
 
-The checkpoint is a full-size layout (sparse files, so the page cache holds what is read: warm times). Every candidate
-ends with the gains as float64 on the CPU, and is checked against what was written, by NumPy, before it is timed.
+The checkpoints are full-size layouts (sparse files, so the page cache holds what is read: warm times). Every candidate
+ends with the gains as float64, and is checked against what was written, by NumPy, before it is timed. There are two
+floors, neither of which checks anything: the gains alone, their places known beforehand; and the headers too, with the
+keys found in their bytes. fastsafetensors, runai-model-streamer and mergekit's loader take part if they are installed.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,80 +25,168 @@ from safetensors import safe_open
 
 import gammatorch
 from gammatorch.bench import reference
-from gammatorch.bench.synthetic import SyntheticCheckpoint, write_checkpoint
+from gammatorch.bench.synthetic import FULL_SIZE, SyntheticCheckpoint, write_checkpoint
 from gammatorch.bench.timing import compare
 
 KEY = "model.layers.{}.input_layernorm.weight"
+KEY_END = b'.input_layernorm.weight":'
 
 
 def by_gammatorch(folder: Path, device: str) -> torch.Tensor:
     return gammatorch.read_gains(folder, site="input", device=device).gamma
 
 
-def by_safe_open(folder: Path, layers: int) -> torch.Tensor:
-    """The index tells the shard of each key, each shard is opened once: what a careful user writes today."""
+def shards_of_keys(folder: Path, layers: int) -> dict[str, list[int]]:
+    """The index tells the shard of each key: what a careful user does today."""
     shard_of = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
-    keys = defaultdict(list)
+    held = defaultdict(list)
     for layer in range(layers):
-        keys[shard_of[KEY.format(layer)]].append(layer)
-    rows: dict[int, torch.Tensor] = {}
-    for shard, held in keys.items():
-        with safe_open(folder / shard, "pt") as file:
-            rows |= {layer: file.get_tensor(KEY.format(layer)) for layer in held}
+        held[shard_of[KEY.format(layer)]].append(layer)
+    return held
+
+
+def stacked(rows: dict[int, torch.Tensor], layers: int) -> torch.Tensor:
     return torch.stack([rows[layer] for layer in range(layers)]).double()
 
 
+def by_safe_open(folder: Path, layers: int) -> torch.Tensor:
+    rows: dict[int, torch.Tensor] = {}
+    for shard, held in shards_of_keys(folder, layers).items():
+        with safe_open(folder / shard, "pt") as file:
+            rows |= {layer: file.get_tensor(KEY.format(layer)) for layer in held}
+    return stacked(rows, layers)
+
+
+def by_fastsafetensors(folder: Path, layers: int) -> torch.Tensor:
+    from fastsafetensors import fastsafe_open
+
+    rows: dict[int, torch.Tensor] = {}
+    for shard, held in shards_of_keys(folder, layers).items():
+        with fastsafe_open([str(folder / shard)], nogds=True, device="cpu") as file:
+            rows |= {layer: file.get_tensor(KEY.format(layer)).clone() for layer in held}
+    return stacked(rows, layers)
+
+
+def by_runai(folder: Path, layers: int) -> torch.Tensor:
+    from runai_model_streamer import SafetensorsStreamer
+
+    rows: dict[str, torch.Tensor] = {}
+    wanted = {KEY.format(layer) for layer in range(layers)}
+    for shard in shards_of_keys(folder, layers):
+        with SafetensorsStreamer() as streamer:
+            streamer.stream_file(str(folder / shard))
+            rows |= {key: tensor.clone() for key, tensor in streamer.get_tensors() if key in wanted}
+    return stacked({layer: rows[KEY.format(layer)] for layer in range(layers)}, layers)
+
+
+def by_mergekit(folder: Path, layers: int) -> torch.Tensor:
+    from mergekit.io import LazyTensorLoader, ShardedTensorIndex
+
+    loader = LazyTensorLoader(ShardedTensorIndex.from_disk(str(folder)))
+    return stacked({layer: loader.get_tensor(KEY.format(layer)) for layer in range(layers)}, layers)
+
+
+PEERS = {
+    "fastsafetensors": ("fastsafetensors", by_fastsafetensors),
+    "runai-model-streamer, whole shards": ("runai_model_streamer", by_runai),
+    "mergekit's lazy loader": ("mergekit", by_mergekit),
+}
+
+
+def as_gains(rows: list[bytes]) -> torch.Tensor:
+    return torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.bfloat16).view(len(rows), -1).double()
+
+
 def bare_reads(made: SyntheticCheckpoint, layers: int) -> Callable[[], torch.Tensor]:
-    """The floor: places known beforehand, no header, no check, one positioned read per gain."""
+    """Places known beforehand: no header, one positioned read per gain."""
     places = {}
     for shard in made.shards:
         with open(made.folder / shard, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         places |= {key: (shard, 8 + length, tensor) for key, tensor in header.items() if key != "__metadata__"}
+    known = [places[KEY.format(layer)] for layer in range(layers)]
 
     def read() -> torch.Tensor:
         rows = []
         opened: dict[str, int] = {}
-        for layer in range(layers):
-            shard, data_start, tensor = places[KEY.format(layer)]
+        for shard, data_start, tensor in known:
             if shard not in opened:
                 opened[shard] = os.open(made.folder / shard, os.O_RDONLY)
             start, stop = tensor["data_offsets"]
             rows.append(os.pread(opened[shard], stop - start, data_start + start))
         for descriptor in opened.values():
             os.close(descriptor)
-        stored = torch.frombuffer(bytearray(b"".join(rows)), dtype=torch.bfloat16)
-        return stored.view(layers, -1).double()
+        return as_gains(rows)
 
     return read
 
 
-def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("--layers", type=int, default=64)
-    options.add_argument("--hidden", type=int, default=5120)
-    options.add_argument("--shards", type=int, default=17)
-    chosen = options.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        made = write_checkpoint(name, layers=chosen.layers, hidden=chosen.hidden, shards=chosen.shards)
-        candidates = {"bare positioned reads (floor)": bare_reads(made, chosen.layers)}
-        for device in devices():
-            candidates[f"gammatorch, to {device}"] = lambda device=device: by_gammatorch(made.folder, device)
-        candidates["safetensors safe_open (mmap)"] = lambda: by_safe_open(made.folder, chosen.layers)
-        written = np.stack([made.stored[KEY.format(layer)] for layer in range(chosen.layers)])
+def bare_search(made: SyntheticCheckpoint, layers: int) -> torch.Tensor:
+    """Every header read, the keys found in its bytes, one positioned read per gain."""
+    rows: dict[int, bytes] = {}
+    for shard in made.shards:
+        descriptor = os.open(made.folder / shard, os.O_RDONLY)
+        length = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+        header = os.pread(descriptor, length, 8)
+        for position in found(header):
+            layer = int(header[header.rfind(b".", 0, position) + 1 : position])
+            opening = header.find(b"[", header.find(b'"data_offsets"', position)) + 1
+            start, stop = header[opening : header.find(b"]", opening)].split(b",")
+            if layer < layers:
+                rows[layer] = os.pread(descriptor, int(stop) - int(start), 8 + length + int(start))
+        os.close(descriptor)
+    return as_gains([rows[layer] for layer in range(layers)])
+
+
+def found(header: bytes) -> Iterator[int]:
+    position = header.find(KEY_END)
+    while position >= 0:
+        yield position
+        position = header.find(KEY_END, position + 1)
+
+
+def candidates_for(made: SyntheticCheckpoint, layers: int) -> dict[str, Callable[[], torch.Tensor]]:
+    candidates = {
+        "bare reads, places known": bare_reads(made, layers),
+        "bare reads of headers and gains": lambda: bare_search(made, layers),
+    }
+    for device in devices():
+        candidates[f"gammatorch, to {device}"] = lambda device=device: by_gammatorch(made.folder, device)
+    candidates["safetensors safe_open (mmap)"] = lambda: by_safe_open(made.folder, layers)
+    for name, (module, read) in PEERS.items():
+        if importlib.util.find_spec(module) is None:
+            print(f"{name}: not installed, left out")
+        else:
+            candidates[name] = lambda read=read: read(made.folder, layers)
+    return candidates
+
+
+def measure(name: str, repeats: int) -> dict[str, object]:
+    layers = FULL_SIZE[name]["layers"]
+    with tempfile.TemporaryDirectory() as folder:
+        made = write_checkpoint(folder, **FULL_SIZE[name])
+        candidates = candidates_for(made, layers)
+        written = np.stack([made.stored[KEY.format(layer)] for layer in range(layers)])
         for candidate, read in candidates.items():
             np.testing.assert_array_equal(read().cpu().numpy(), written, err_msg=candidate)
-        truth = reference.analyze(written)
         ours = gammatorch.analyze(by_gammatorch(made.folder, devices()[-1]))
-        np.testing.assert_allclose(ours.cosine.cpu(), truth["cosine"], atol=1e-12)
-        times = compare(candidates, repeats=chosen.repeats, synchronize=synchronize)
+        np.testing.assert_allclose(ours.cosine.cpu(), reference.analyze(written)["cosine"], atol=1e-12)
+        times = compare(candidates, repeats=repeats, synchronize=synchronize)
         gains = gammatorch.read_gains(made.folder, device="cpu")
-        read, held = gains.bytes_read / 1e6, made.checkpoint_bytes / 1e9
-        print_times(
-            f"{chosen.layers} × {chosen.hidden} in {chosen.shards} shards, {read:.2f} MB of {held:.1f} GB", times
-        )
-        save(chosen.out, {"bytes_read": gains.bytes_read, "checkpoint_bytes": made.checkpoint_bytes, "times": times})
+    print_times(
+        f"{name}: {layers} × {written.shape[1]} in {gains.shards} shards, "
+        f"{gains.bytes_read / 1e6:.2f} MB of {gains.checkpoint_bytes / 1e9:.1f} GB",
+        times,
+    )
+    return {"bytes_read": gains.bytes_read, "checkpoint_bytes": gains.checkpoint_bytes, "times": times}
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--layouts", nargs="+", choices=FULL_SIZE, default=list(FULL_SIZE))
+    chosen = options.parse_args()
+    save(chosen.out, {name: measure(name, chosen.repeats) for name in chosen.layouts})
 
 
 if __name__ == "__main__":

@@ -95,6 +95,11 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
     return _first_of_each(places)
 
 
+def is_beside(stack: str) -> bool:
+    """Whether a stack's name says that it is not the model's own: a tower, a head, an encoder."""
+    return any(pattern.search(stack) is not None for pattern in (_TOWER, _SIDE, _ENCODER))
+
+
 def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:
     """Each place once, for the name that came to it first."""
     unique: dict[str, str] = {}

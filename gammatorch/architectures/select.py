@@ -10,6 +10,7 @@ from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, St
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
 from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import (
     IncompleteCheckpoint,
@@ -52,6 +53,9 @@ def select(
         return _by_pattern(checkpoint, pattern)
     if site != "auto" and site not in PLACES:
         raise InvalidArgument(f"there is no site {site!r}: pass auto, {', '.join(PLACES)}")
+    found_quickly = select_by_search(checkpoint, site) if stack is None else None
+    if found_quickly is not None:
+        return found_quickly
     chosen = _choose_stack(find_stacks(checkpoint), stack, checkpoint)
     found, reason = _choose_site(chosen, site, checkpoint)
     _check_layers(chosen, found, checkpoint)

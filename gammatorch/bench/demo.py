@@ -1,12 +1,13 @@
-"""The demonstration: Qwen3-32B's layout, made on the spot."""
+"""Checkpoints for the commands that can do without one: the demonstration, and what bench times."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.bench.synthetic import FULL_SIZE, write_checkpoint
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
@@ -25,3 +26,23 @@ def demo_checkpoint() -> Iterator[Checkpoint]:
         write_checkpoint(folder)
         with open_source(LocalSource(folder, name="demo"), model=DEMO_MODEL) as checkpoint:
             yield checkpoint
+
+
+@contextmanager
+def full_size_checkpoint(name: str) -> Iterator[Callable[[], Checkpoint]]:
+    """What opens a layout of :data:`~gammatorch.bench.synthetic.FULL_SIZE`, made in a temporary folder.
+
+    Its files are flushed to the disk, so that they can be dropped from the page cache.
+
+    Args:
+        name: Which of them.
+
+    Raises:
+        OutputError: The folder for temporary files cannot be written to.
+    """
+    with tempfile.TemporaryDirectory(prefix="gammatorch-bench-") as folder:
+        made = write_checkpoint(folder, **FULL_SIZE[name])
+        for shard in made.shards:
+            with open(made.folder / shard, "rb") as file:
+                os.fsync(file.fileno())
+        yield lambda: open_source(LocalSource(folder, name=name), model=f"{name}'s layout, synthetic gains")

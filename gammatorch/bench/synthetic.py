@@ -6,8 +6,9 @@ They serve the demonstration, the tests and the benchmarks. A 65 GB layout takes
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,16 @@ import numpy.typing as npt
 
 from gammatorch.errors import InvalidArgument, OutputError
 
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1}
+GAIN_DTYPES = ("F32", "F16", "BF16")
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
+
+FULL_SIZE: Mapping[str, Mapping[str, Any]] = {
+    "Qwen3-32B": {"family": "qwen3", "layers": 64, "hidden": 5120, "shards": 17},
+    "DeepSeek-V3": {"family": "deepseek_v3", "layers": 61, "hidden": 7168, "shards": 163},
+    "Kimi-K2": {"family": "kimi_k2", "layers": 61, "hidden": 7168, "shards": 61},
+}
+"""Arguments of :func:`write_checkpoint` for layouts of real size: 707, 91,991 and 139,583 tensors."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +79,18 @@ def write_checkpoint(
         InvalidArgument: There is no such family or type, or more shards than tensors.
         OutputError: The folder cannot be written to.
     """
-    if family not in LAYOUTS or dtype not in ITEM_BYTES:
-        raise InvalidArgument(f"families are {', '.join(LAYOUTS)}; types are {', '.join(ITEM_BYTES)}")
+    if family not in LAYOUTS or dtype not in GAIN_DTYPES:
+        raise InvalidArgument(f"families are {', '.join(LAYOUTS)}; types are {', '.join(GAIN_DTYPES)}")
     config, shapes = LAYOUTS[family](layers, hidden)
     tensors = dict(shapes)
     if not 1 <= shards <= len(tensors):
         raise InvalidArgument(f"{len(tensors)} tensors cannot be spread over {shards} shards")
     rng = np.random.default_rng(seed)
-    weights = _draw_norms({key: shape for key, shape in tensors.items() if len(shape) == 1}, layers, rng)
-    encoded = {key: _encode(weight, dtype) for key, weight in weights.items()}
-    parts = _spread(tensors, ITEM_BYTES[dtype], shards)
+    dtypes = _stored_types(tensors, dtype)
+    sizes = {key: math.prod(shape) * ITEM_BYTES[dtypes[key]] for key, shape in tensors.items()}
+    drawn = {key: shape for key, shape in tensors.items() if len(shape) == 1 and dtypes[key] == dtype}
+    encoded = {key: _encode(weight, dtype) for key, weight in _draw_norms(drawn, layers, rng).items()}
+    parts = _spread(sizes, shards)
     names = (
         ["model.safetensors"]
         if shards == 1
@@ -87,20 +98,20 @@ def write_checkpoint(
     )
     path = Path(folder)
     try:
-        sizes = [
-            _write_shard(path / name, {key: tensors[key] for key in part}, encoded, dtype)
+        written = [
+            _write_shard(path / name, [(key, dtypes[key], tensors[key], sizes[key]) for key in sorted(part)], encoded)
             for name, part in zip(names, parts, strict=True)
         ]
         if shards > 1:
             index = {
-                "metadata": {"total_size": sum(sizes)},
+                "metadata": {"total_size": sum(sizes.values())},
                 "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
             }
             (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
         (path / "config.json").write_text(json.dumps({**config, "torch_dtype": dtype.lower()}, indent=2))
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror})", file=str(folder)) from error
-    return SyntheticCheckpoint(path, tuple(names), sum(sizes), {key: _decode(encoded[key], dtype) for key in encoded})
+    return SyntheticCheckpoint(path, tuple(names), sum(written), {key: _decode(encoded[key], dtype) for key in encoded})
 
 
 def _qwen3(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
@@ -161,10 +172,76 @@ def _gpt2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
     return {"model_type": "gpt2", "n_layer": layers, "n_embd": hidden}, shapes()
 
 
+def _deepseek_v3(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+    """DeepSeek-V3: 256 experts after three dense blocks, and a block more for multi-token prediction."""
+    config = {"model_type": "deepseek_v3", "n_routed_experts": 256, "first_k_dense_replace": 3}
+    return _mixture(config, layers, hidden, heads=128, vocabulary=129_280, predictors=1)
+
+
+def _kimi_k2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+    """Kimi-K2: DeepSeek-V3's names with 384 experts after one dense block."""
+    config = {"model_type": "kimi_k2", "n_routed_experts": 384, "first_k_dense_replace": 1}
+    return _mixture(config, layers, hidden, heads=64, vocabulary=163_840, predictors=0)
+
+
+def _mixture(
+    config: dict[str, Any], layers: int, hidden: int, heads: int, vocabulary: int, predictors: int
+) -> tuple[dict[str, Any], Shapes]:
+    config |= {"num_hidden_layers": layers, "hidden_size": hidden, "num_nextn_predict_layers": predictors}
+    query, latent, expert, dense = max(3 * hidden // 14, 1), max(hidden // 14, 1), 2 * hidden // 7, 18 * hidden // 7
+
+    def quantized(name: str, rows: int, columns: int) -> Shapes:
+        yield f"{name}.weight", (rows, columns)
+        yield f"{name}.weight_scale_inv", (-(-rows // 128), -(-columns // 128))
+
+    def mlp(name: str, width: int) -> Shapes:
+        yield from quantized(f"{name}.gate_proj", width, hidden)
+        yield from quantized(f"{name}.up_proj", width, hidden)
+        yield from quantized(f"{name}.down_proj", hidden, width)
+
+    def block(name: str, experts: int) -> Shapes:
+        yield f"{name}.input_layernorm.weight", (hidden,)
+        yield from quantized(f"{name}.self_attn.q_a_proj", query, hidden)
+        yield f"{name}.self_attn.q_a_layernorm.weight", (query,)
+        yield from quantized(f"{name}.self_attn.q_b_proj", heads * 192, query)
+        yield from quantized(f"{name}.self_attn.kv_a_proj_with_mqa", latent + 64, hidden)
+        yield f"{name}.self_attn.kv_a_layernorm.weight", (latent,)
+        yield from quantized(f"{name}.self_attn.kv_b_proj", heads * 256, latent)
+        yield from quantized(f"{name}.self_attn.o_proj", hidden, heads * 128)
+        yield f"{name}.post_attention_layernorm.weight", (hidden,)
+        if not experts:
+            yield from mlp(f"{name}.mlp", dense)
+            return
+        yield f"{name}.mlp.gate.weight", (experts, hidden)
+        yield f"{name}.mlp.gate.e_score_correction_bias", (experts,)
+        for number in range(experts):
+            yield from mlp(f"{name}.mlp.experts.{number}", expert)
+        yield from mlp(f"{name}.mlp.shared_experts", expert)
+
+    def shapes() -> Shapes:
+        yield "model.embed_tokens.weight", (vocabulary, hidden)
+        for layer in range(layers + predictors):
+            name = f"model.layers.{layer}"
+            yield from block(name, config["n_routed_experts"] if layer >= config["first_k_dense_replace"] else 0)
+            if layer >= layers:
+                yield f"{name}.embed_tokens.weight", (vocabulary, hidden)
+                yield f"{name}.enorm.weight", (hidden,)
+                yield f"{name}.hnorm.weight", (hidden,)
+                yield f"{name}.eh_proj.weight", (hidden, 2 * hidden)
+                yield f"{name}.shared_head.norm.weight", (hidden,)
+                yield f"{name}.shared_head.head.weight", (vocabulary, hidden)
+        yield "model.norm.weight", (hidden,)
+        yield "lm_head.weight", (vocabulary, hidden)
+
+    return config, shapes()
+
+
 LAYOUTS: Mapping[str, Callable[[int, int], tuple[dict[str, Any], Shapes]]] = {
     "qwen3": _qwen3,
     "gemma2": _gemma2,
     "gpt2": _gpt2,
+    "deepseek_v3": _deepseek_v3,
+    "kimi_k2": _kimi_k2,
 }
 """By name: the config.json and the tensors of a family, from its number of layers and its hidden size."""
 
@@ -190,9 +267,19 @@ def _draw_norms(
     return weights
 
 
-def _spread(tensors: Mapping[str, tuple[int, ...]], item_bytes: int, shards: int) -> list[list[str]]:
+def _stored_types(tensors: Mapping[str, tuple[int, ...]], dtype: str) -> dict[str, str]:
+    """Stored type of each tensor: matrices that have a scale are FP8, scales and router corrections F32."""
+    types = {}
+    for key in tensors:
+        if key.endswith(("_scale_inv", "e_score_correction_bias")):
+            types[key] = "F32"
+        else:
+            types[key] = "F8_E4M3" if f"{key}_scale_inv" in tensors else dtype
+    return types
+
+
+def _spread(sizes: Mapping[str, int], shards: int) -> list[list[str]]:
     """Keys in order, in as many parts of about equal bytes, none empty."""
-    sizes = {key: int(np.prod(shape, dtype=np.int64)) * item_bytes for key, shape in tensors.items()}
     total, seen = sum(sizes.values()), 0
     parts: list[list[str]] = [[]]
     for position, (key, nbytes) in enumerate(sizes.items()):
@@ -205,24 +292,24 @@ def _spread(tensors: Mapping[str, tuple[int, ...]], item_bytes: int, shards: int
     return parts
 
 
-def _write_shard(path: Path, tensors: Mapping[str, tuple[int, ...]], encoded: Mapping[str, bytes], dtype: str) -> int:
-    """One sparse safetensors file; its apparent size in bytes."""
+def _write_shard(
+    path: Path, tensors: Iterable[tuple[str, str, tuple[int, ...], int]], encoded: Mapping[str, bytes]
+) -> int:
+    """One sparse safetensors file of tensors (key, type, shape, bytes); its apparent size in bytes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     position = 0
-    for key in sorted(tensors):
-        stop = position + int(np.prod(tensors[key], dtype=np.int64)) * ITEM_BYTES[dtype]
-        header[key] = {"dtype": dtype, "shape": list(tensors[key]), "data_offsets": [position, stop]}
-        position = stop
+    for key, dtype, shape, nbytes in tensors:
+        header[key] = {"dtype": dtype, "shape": shape, "data_offsets": (position, position + nbytes)}
+        position += nbytes
     raw = json.dumps(header, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     data_start = 8 + len(raw)
     with open(path, "wb") as file:
         file.write(len(raw).to_bytes(8, "little") + raw)
         file.truncate(data_start + position)
-        for key in tensors:
-            if key in encoded:
-                file.seek(data_start + header[key]["data_offsets"][0])
-                file.write(encoded[key])
+        for key in header.keys() & encoded.keys():
+            file.seek(data_start + header[key]["data_offsets"][0])
+            file.write(encoded[key])
     return data_start + position
 
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, merge_entries
+from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.safetensors import read_headers
+from gammatorch.checkpoints.search import SearchedEntries
 from gammatorch.checkpoints.weights import CONFIG, Weights, find_weights, parse_index
 from gammatorch.errors import MalformedCheckpoint
 
@@ -66,8 +67,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         source.read([index, *first])
         first = []
         files, shard_of = parse_index(bytes(index.into), source.files, f"{source.name}/{weights.index}")
-    tables = read_headers(source, files, first)
-    entries = merge_entries(tables, source.name)
+    entries = SearchedEntries(read_headers(source, files, first), source.name)
     for key, shard in shard_of.items():
         if key not in entries or entries[key].file != shard:
             raise MalformedCheckpoint(

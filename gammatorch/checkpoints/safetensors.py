@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
 from gammatorch.errors import MalformedCheckpoint
@@ -29,8 +29,37 @@ DTYPE_BITS = {
 """Width in bits of each stored type."""
 
 
-def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> list[dict[str, TensorEntry]]:
-    """The tensors of each file, from its header alone.
+class RawHeader(NamedTuple):
+    """The header of one file as it was read: a range of a buffer that the headers of all files share.
+
+    Attributes:
+        file: Name of the file.
+        block: The buffer.
+        start: Where in it the JSON begins, after the eight bytes of its length.
+        stop: One past its end.
+        file_bytes: Size of the file.
+        where: Name of the file, for messages.
+    """
+
+    file: str
+    block: bytearray
+    start: int
+    stop: int
+    file_bytes: int
+    where: str
+
+    @property
+    def data_start(self) -> int:
+        """Where in the file the tensors begin."""
+        return LENGTH_BYTES + self.stop - self.start
+
+    def parse(self) -> dict[str, TensorEntry]:
+        """Its entries by key, as :func:`parse_header` gives them."""
+        return parse_header(bytes(self.block[self.start : self.stop]), self.file, self.file_bytes, self.where)
+
+
+def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> list[RawHeader]:
+    """The headers of the files, and nothing else of them.
 
     Args:
         source: Where the files are.
@@ -38,10 +67,10 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
         extra: Other reads to make in the first round, so that they cost no round of their own.
 
     Returns:
-        For each file its entries by key.
+        The header of each file, not yet parsed.
 
     Raises:
-        MalformedCheckpoint: A file is not safetensors, is cut short, or its header contradicts itself.
+        MalformedCheckpoint: A file is not safetensors, or is cut short within its header.
         UnreadableCheckpoint: The source failed.
     """
     for file in files:
@@ -52,21 +81,24 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
             )
     heads = [bytearray(min(source.files[file], max(LENGTH_BYTES, source.speculate(file)))) for file in files]
     source.read([*extra, *(Read(file, 0, memoryview(head)) for file, head in zip(files, heads, strict=True))])
-    headers, rest = [], []
-    for file, head in zip(files, heads, strict=True):
-        stop = LENGTH_BYTES + _header_length(head, source.files[file], f"{source.name}/{file}")
-        header = bytearray(stop - LENGTH_BYTES)
-        known = min(len(head), stop) - LENGTH_BYTES
-        header[:known] = head[LENGTH_BYTES : LENGTH_BYTES + known]
-        if known < len(header):
-            rest.append(Read(file, LENGTH_BYTES + known, memoryview(header)[known:]))
-        headers.append(header)
+    lengths = [
+        _header_length(head, source.files[file], f"{source.name}/{file}")
+        for file, head in zip(files, heads, strict=True)
+    ]
+    # one block for all, since the system hands out a large one faster, and again and again, than many small ones
+    block = bytearray(sum(lengths))
+    view = memoryview(block)
+    headers, rest, start = [], [], 0
+    for file, head, length in zip(files, heads, lengths, strict=True):
+        known = min(len(head) - LENGTH_BYTES, length)
+        view[start : start + known] = head[LENGTH_BYTES : LENGTH_BYTES + known]
+        if known < length:
+            rest.append(Read(file, LENGTH_BYTES + known, view[start + known : start + length]))
+        headers.append(RawHeader(file, block, start, start + length, source.files[file], f"{source.name}/{file}"))
+        start += length
     if rest:
         source.read(rest)
-    return [
-        parse_header(bytes(header), file, source.files[file], f"{source.name}/{file}")
-        for file, header in zip(files, headers, strict=True)
-    ]
+    return headers
 
 
 def parse_header(header: bytes, file: str, file_bytes: int, where: str) -> dict[str, TensorEntry]:
@@ -94,22 +126,58 @@ def parse_header(header: bytes, file: str, file_bytes: int, where: str) -> dict[
     except (ValueError, RecursionError) as error:
         raise MalformedCheckpoint(f"header is not valid JSON ({error}): download it again", file=where) from None
     metadata = described.pop("__metadata__", None)
-    if metadata is not None and not isinstance(metadata, dict):
-        raise MalformedCheckpoint("__metadata__ in its header is not an object: write it again", file=where)
+    if metadata is not None and not _is_texts(metadata):
+        raise MalformedCheckpoint("__metadata__ in its header is not an object of texts: write it again", file=where)
     data_start = LENGTH_BYTES + len(header)
     entries = {}
     for key, tensor in described.items():
         try:
-            dtype, shape, (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
-            _check_entry(dtype, shape, start, stop)
+            entries[key] = read_entry(key, tensor, file, data_start)
         except (KeyError, TypeError, ValueError) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise MalformedCheckpoint(
                 f"header entry is broken ({reason}): download the file again", file=where, tensor=key
             ) from None
-        entries[key] = TensorEntry(key, dtype, tuple(shape), file, data_start + start, data_start + stop)
     _check_layout(entries, data_start, file_bytes, where)
     return entries
+
+
+def read_entry(key: str, tensor: Any, file: str, data_start: int) -> TensorEntry:
+    """One tensor as its header describes it, once its fields agree with each other.
+
+    Args:
+        key: Name of the tensor.
+        tensor: What the header says of it.
+        file: Name of the file.
+        data_start: Where in the file the tensors begin.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: A field is of another type.
+        ValueError: The fields contradict each other, or there are others.
+    """
+    dtype, shape, (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    if len(tensor) > 3:  # an object in there could be taken for a tensor of its own, so nothing may be in there
+        raise ValueError("dtype, shape and data_offsets are all that an entry holds")
+    _check_entry(dtype, shape, start, stop)
+    return TensorEntry(key, dtype, tuple(shape), file, data_start + start, data_start + stop)
+
+
+def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object from its pairs, for a decoder's ``object_pairs_hook``.
+
+    Raises:
+        ValueError: A name is there twice.
+    """
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return unique
+
+
+def _is_texts(metadata: object) -> bool:
+    return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
 
 
 def _header_length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
@@ -142,16 +210,8 @@ def _load_object(raw: bytes) -> dict[str, Any]:
     names = len(loaded) - ("__metadata__" in loaded)
     counts = {raw.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
     if b"\\" in raw or counts != {names} or raw.count(b'"__metadata__"') > 1:
-        loaded = json.loads(text, object_pairs_hook=_unique_object, parse_constant=_refuse_constant)
+        loaded = json.loads(text, object_pairs_hook=unique_object, parse_constant=_refuse_constant)
     return loaded  # type: ignore[no-any-return]
-
-
-def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
-    return unique
 
 
 def _refuse_constant(name: str) -> None:

@@ -18,7 +18,8 @@ from gammatorch.errors import (
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.safetensors")
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors", re.ASCII)
+"""``00001-of-00017`` by transformers, ``00001-of-000163`` in DeepSeek-V3, ``1-of-61`` in Kimi-K2."""
 _OTHER_FORMATS = (
     (re.compile(r".*\.bin(\.index\.json)?"), "PyTorch pickles (.bin)"),
     (re.compile(r".*\.gguf"), "GGUF"),
@@ -122,9 +123,14 @@ def parse_index(raw: bytes, names: Iterable[str], where: str) -> tuple[tuple[str
 
 def _whole_set(which: tuple[str, str], present: set[str], where: str) -> tuple[str, ...]:
     stem, count = which
-    files = tuple(
-        f"{stem}-{number:0{len(count)}d}-of-{count}.safetensors" for number in range(1, min(int(count), 100_000) + 1)
-    )
+    held: dict[int, str] = {}
+    for name in sorted(present):
+        match = _SHARD.fullmatch(name)
+        if match is not None and (match["stem"], match["count"]) == which:
+            held[int(match["number"])] = name
+    width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}.safetensors")
+    numbers = range(1, min(int(count), 100_000) + 1)
+    files = tuple(held.get(number, f"{stem}-{number:0{width}d}-of-{count}.safetensors") for number in numbers)
     missing = [file for file in files if file not in present]
     if missing:
         raise IncompleteCheckpoint(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import click
 
+from gammatorch.cli.bench import bench
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
 from gammatorch.cli.run import run
@@ -33,6 +34,7 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(inspect)
+cli.add_command(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

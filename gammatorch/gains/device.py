@@ -54,6 +54,14 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     return dtype
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def free_bytes(device: torch.device) -> int | None:
     """Memory that is free on the device, None where it cannot be told."""
     if device.type == "cuda":

@@ -97,7 +97,8 @@ def stream_gains(
     precision = choose_dtype(dtype, chosen)
     _check_dtypes(checkpoint, selection.entries)
     _check_memory(selection.entries, chosen, precision)
-    weights = _stream(checkpoint, selection.entries, chosen, precision, advance)
+    staging = stage(checkpoint, selection.entries, chosen, advance)
+    weights = unpack(staging, selection.entries, chosen, precision)
     _check_finite(weights, checkpoint, selection.entries)
     offset = 0.0 if raw else selection.offset
     traffic = checkpoint.source.traffic
@@ -124,27 +125,44 @@ def stream_gains(
     )
 
 
-def _stream(
-    checkpoint: Checkpoint,
-    entries: Sequence[TensorEntry],
-    device: torch.device,
-    dtype: torch.dtype,
-    advance: Advance | None,
+def stage(
+    checkpoint: Checkpoint, entries: Sequence[TensorEntry], device: torch.device, advance: Advance | None = None
 ) -> Tensor:
-    """The stored values of all entries, shape (layer, hidden), cast on the device.
+    """The stored bytes of all entries, read into one buffer on the host (pinned for CUDA).
 
     The rows of the buffer stand in layer order, whatever shard they come from; where the layers are stored in
-    several types, the rows of each type stand together and are put in order on the device.
+    several types, the rows of each type stand together.
+
+    Args:
+        checkpoint: An open checkpoint.
+        entries: Tensors of it, in layer order.
+        device: Where they go afterwards.
+        advance: Called with the bytes that have arrived since its last call.
+
+    Returns:
+        The buffer, shape (byte), for :func:`unpack`.
     """
-    order = sorted(range(len(entries)), key=lambda row: (-_itemsize(entries[row]), entries[row].dtype, row))
     staging = torch.empty(sum(entry.nbytes for entry in entries), dtype=torch.uint8, pin_memory=device.type == "cuda")
     buffer = memoryview(staging.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer since Python 3.12's typing
     reads, position = [], 0
-    for row in order:
+    for row in _order(entries):
         entry = entries[row]
         reads.append(Read(entry.file, entry.start, buffer[position : position + entry.nbytes]))
         position += entry.nbytes
     checkpoint.source.read(sorted(reads, key=lambda read: (read.file, read.start)), advance)
+    return staging
+
+
+def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The stored values of a staged buffer, shape (layer, hidden), in layer order, cast on the device.
+
+    Args:
+        staging: What :func:`stage` read.
+        entries: The tensors it was read for.
+        device: Where to.
+        dtype: To what.
+    """
+    order = _order(entries)
     on_device = staging.to(device, non_blocking=True)
     blocks, position = [], 0
     for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
@@ -157,6 +175,13 @@ def _stream(
     restored = torch.empty(len(entries), dtype=torch.long)
     restored[torch.tensor(order)] = torch.arange(len(entries))
     return torch.cat(blocks)[restored.to(device)]
+
+
+def _order(entries: Sequence[TensorEntry]) -> list[int]:
+    """Rows by stored type, widest first, so that each type's values are aligned."""
+    if len({entry.dtype for entry in entries}) == 1:
+        return list(range(len(entries)))
+    return sorted(range(len(entries)), key=lambda row: (-_itemsize(entries[row]), entries[row].dtype, row))
 
 
 def _itemsize(entry: TensorEntry) -> int:

@@ -111,3 +111,31 @@ def test_files_are_let_go(tmp_path):
     (tmp_path / "0.safetensors").unlink()
     gammatorch.read_gains(tmp_path / "model.safetensors.index.json", device="cpu")
     assert open_descriptors() == before
+
+
+def test_on_a_remote_file_system_many_reads_go_at_once_and_give_the_same(tmp_path, monkeypatch):
+    from gammatorch.checkpoints import local
+
+    write_checkpoint(tmp_path, layers=12, hidden=64, shards=5)
+    one_by_one = gammatorch.read_gains(tmp_path, device="cpu")
+    monkeypatch.setattr(local, "is_remote", lambda folder: True)
+    monkeypatch.setattr(local, "MOST_OPEN", 2)
+    at_once = gammatorch.read_gains(tmp_path, device="cpu")
+    assert at_once.gamma.equal(one_by_one.gamma)
+    assert (at_once.requests, at_once.bytes_read) == (one_by_one.requests, one_by_one.bytes_read)
+    source = LocalSource(tmp_path)
+    os.truncate(tmp_path / "config.json", 1)
+    reads = [Read(file, 0, memoryview(bytearray(8))) for file in source.files]
+    with pytest.raises(errors.UnreadableCheckpoint, match=r"config\.json: was replaced"):
+        source.read(reads)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/home/x", "ext4"), ("/data", "lustre"), ("/data/m", "lustre"), ("/database", "ext4"), ("/my disk/m", "fuse.sshfs")],
+)  # fmt: skip
+def test_a_path_is_on_the_mount_that_is_nearest(path, kind):
+    from gammatorch.checkpoints.mounts import file_system
+
+    mounts = "rootfs / rootfs rw 0 0\n/dev/vda / ext4 rw 0 0\na@b:/c /data lustre rw 0 0\nd: /my\\040disk fuse.sshfs rw 0 0\n"
+    assert file_system(path, mounts) == kind

@@ -128,7 +128,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
     shutil.copy(tmp_path / "model-00001-of-00002.safetensors", tmp_path / "model-00002-of-00002.safetensors")
     with pytest.raises(errors.MalformedCheckpoint, match="stands in both model-00001-of-00002.safetensors and"):
-        gammatorch.open_checkpoint(tmp_path)
+        gammatorch.read_gains(tmp_path)
 
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]

@@ -29,8 +29,8 @@ def as_file(header: object, data: bytes = b"") -> bytes:
 
 
 def entries_of(content: bytes, speculation: int = 0):
-    (entries,) = read_headers(MemorySource({"model.safetensors": content}, speculation), ["model.safetensors"])
-    return entries
+    (header,) = read_headers(MemorySource({"model.safetensors": content}, speculation), ["model.safetensors"])
+    return header.parse()
 
 
 def their_view(content: bytes) -> dict[str, tuple[str, tuple[int, ...], bytes]] | None:

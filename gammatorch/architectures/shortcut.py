@@ -1,0 +1,111 @@
+"""Selection without the whole table of tensors, for the models that leave no doubt.
+
+A mixture of experts has a hundred thousand tensors, and the norms of one site are sixty of them. Where config.json
+names a family and the number of layers, the keys are known but for their prefix, and a search of the raw headers finds
+them. Whatever is unusual, an error above all, is left to the full table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gammatorch.architectures.base import LAYER, PLACES, Selection
+from gammatorch.architectures.config import ModelConfig, read_config
+from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
+from gammatorch.architectures.match import is_beside, offset_of
+from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.checkpoints.search import SearchedEntries
+
+FIRST_WORDS: Mapping[str, str] = {
+    "input": "input_layernorm",
+    "query": "self_attn.q_norm",
+    "key": "self_attn.k_norm",
+}
+"""The vocabulary's first word at a place: where all blocks have it, no other name can change what it means."""
+
+
+def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
+    """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain.
+
+    Args:
+        checkpoint: An open checkpoint.
+        site: A place within the block, or ``"auto"``.
+
+    Raises:
+        MalformedCheckpoint: config.json contradicts itself.
+    """
+    entries = checkpoint.entries
+    config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
+    place = "input" if site == "auto" else site
+    name = FIRST_WORDS.get(place)
+    if name is None or not isinstance(entries, SearchedEntries) or not _has_one_stack(checkpoint.config or {}, config):
+        return None
+    found = entries.search(f".{name}.")
+    blocks = _blocks(found, name) if found else None
+    if blocks is None or config.num_layers is None:
+        return None
+    stack, rows = blocks
+    heads = sorted(layer for layer in rows if layer >= config.num_layers)
+    if len(heads) != config.raw.get("num_nextn_predict_layers", 0) or is_beside(stack):
+        return None
+    if not all(_is_head(entries, stack, layer, rows[layer]) for layer in heads):
+        return None
+    layers = tuple(range(config.num_layers))
+    if sorted(rows) != [*layers, *heads] or not _fit(rows, place, config):
+        return None
+    return Selection(
+        site=place,
+        reason=PLACES[place],
+        stack=stack,
+        pattern=f"{stack}.{LAYER}.{name}.weight",
+        offset=offset_of(config, place),
+        offset_known=True,
+        layers=layers,
+        entries=tuple(rows[layer] for layer in layers),
+        notes=tuple(f"multi-token-prediction head {stack}.{layer} left out" for layer in heads),
+    )
+
+
+def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
+    """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder."""
+    plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
+    known = len(config.types) == 1 and config.types[0] in known_types() - SHARED_BLOCKS
+    return plain and known and not raw.get("is_encoder_decoder", False)
+
+
+def _blocks(found: Mapping[str, TensorEntry], name: str) -> tuple[str, dict[int, TensorEntry]] | None:
+    """The one stack that all these keys are of, and its rows by layer."""
+    key_of = re.compile(rf"(?P<stack>.+)\.(?P<layer>0|[1-9]\d*)\.{re.escape(name)}\.(?P<leaf>weight|bias)", re.ASCII)
+    stacks = set()
+    rows = {}
+    for key, entry in found.items():
+        match = key_of.fullmatch(key)
+        if match is None:
+            return None
+        stacks.add(match["stack"])
+        if match["leaf"] == "weight":
+            rows[int(match["layer"])] = entry
+    stack = stacks.pop()
+    if stacks or any(part.isdecimal() for part in stack.split(".")):
+        return None
+    return stack, rows
+
+
+def _is_head(entries: SearchedEntries, stack: str, layer: int, norm: TensorEntry) -> bool:
+    """Whether a block after the last one is a multi-token-prediction head; its tensors lie near its norm."""
+    for name in HEAD_ONLY:
+        found = entries.search(f".{layer}.{name}", near=norm.file)
+        if found is None:
+            return False
+        if any(key.startswith(f"{stack}.{layer}.{name}") for key in found):
+            return True
+    return False
+
+
+def _fit(rows: Mapping[int, TensorEntry], place: str, config: ModelConfig) -> bool:
+    """Whether the rows are vectors of one width, that of the residual stream where the norm stands on it."""
+    widths = {entry.shape for entry in rows.values()}
+    (width,) = next(iter(widths)) if len(widths) == 1 and len(next(iter(widths))) == 1 else (0,)
+    return width > 0 and (place in ("query", "key") or config.hidden in (None, width))

@@ -1,0 +1,265 @@
+"""How fast this machine's storage and device give gains: each stage by itself, cold and warm, beside safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gammatorch.analysis.analyze import analyze
+from gammatorch.architectures.base import Selection
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.weights import INDEX
+from gammatorch.errors import GammatorchError
+from gammatorch.gains.device import choose_device, choose_dtype, synchronize
+from gammatorch.gains.stream import stage, stream_gains, unpack
+
+EXTRACTION = ("open", "select", "read", "transfer")
+"""Stages that give gains, in order: headers, choice of tensors, their bytes, the device."""
+
+STAGES = (*EXTRACTION, "analysis")
+
+
+@dataclass(frozen=True)
+class Times:
+    """Medians over the repeats, in seconds.
+
+    Attributes:
+        stages: Each of :data:`STAGES`.
+        extraction: All stages that give gains, together.
+        safe_open: The same gains by safetensors' ``safe_open``; None where it cannot read them.
+    """
+
+    stages: dict[str, float]
+    extraction: float
+    safe_open: float | None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What was measured on one checkpoint.
+
+    Attributes:
+        model: Its name.
+        device: Where the gains went.
+        layers: Rows that were read.
+        hidden: Width of each.
+        shards: Weight files.
+        checkpoint_bytes: Their size.
+        bytes_read: Bytes read for one extraction.
+        bytes_needed: Bytes of the gains alone.
+        requests: Reads that one extraction makes.
+        rounds: How many of them wait for others.
+        repeats: Counted repeats.
+        warm: Times with the files in the page cache.
+        cold: Times with the files dropped from it, None where that cannot be done.
+        notes: What a reader should know.
+    """
+
+    model: str
+    device: str
+    layers: int
+    hidden: int
+    shards: int
+    checkpoint_bytes: int
+    bytes_read: int
+    bytes_needed: int
+    requests: int
+    rounds: int
+    repeats: int
+    warm: Times
+    cold: Times | None
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain values, with the rates that follow from the times."""
+        document = asdict(self)
+        for times in (document["warm"], document["cold"]):
+            if times is not None:
+                seconds, theirs = times["extraction"], times["safe_open"]
+                times["over_safe_open"] = None if theirs is None else theirs / seconds
+                times["checkpoints_per_second"] = 1 / seconds
+                times["tensors_per_second"] = self.layers / seconds
+        return document
+
+
+def measure(
+    reopen: Callable[[], Checkpoint],
+    *,
+    device: str = "auto",
+    repeats: int = 15,
+) -> Throughput:
+    """Time every stage of a run on one checkpoint.
+
+    The gains are held against those of ``safe_open``, bit by bit, before anything is timed.
+
+    Args:
+        reopen: Opens the checkpoint from the start.
+        device: Where the gains go.
+        repeats: Counted repeats, each after one that is not counted.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        GammatorchError: ``safe_open`` reads other gains.
+    """
+    with reopen() as checkpoint:
+        selection = select(checkpoint)
+        gains = stream_gains(checkpoint, selection, device, raw=True)
+        source = checkpoint.source
+        local = source if isinstance(source, LocalSource) else None
+        paths = [local.path(file) for file in checkpoint.files] if local is not None else []
+    peer = _peer(local, checkpoint.files, selection) if local is not None else None
+    if peer is not None and not all(ours.cpu().equal(row) for ours, row in zip(gains.gamma, peer(), strict=True)):
+        raise GammatorchError("safe_open reads other gains: please report it", file=checkpoint.source.name)
+    notes = [] if peer is not None else ["not on a local disk, so there is no safe_open to compare with"]
+    warm = _times(reopen, device, peer, repeats, lambda: None)
+    cold = None
+    if can_drop(paths):
+        cold = _times(reopen, device, peer, repeats, lambda: drop_from_cache(paths))
+    else:
+        notes.append("cold times are left out: the files cannot be dropped from the page cache here")
+    return Throughput(
+        model=checkpoint.model,
+        device=str(gains.gamma.device),
+        layers=len(gains.layers),
+        hidden=gains.gamma.shape[1],
+        shards=gains.shards,
+        checkpoint_bytes=gains.checkpoint_bytes,
+        bytes_read=gains.bytes_read,
+        bytes_needed=sum(entry.nbytes for entry in selection.entries),
+        requests=gains.requests,
+        rounds=gains.rounds,
+        repeats=repeats,
+        warm=warm,
+        cold=cold,
+        notes=tuple(notes),
+    )
+
+
+def drop_from_cache(paths: Sequence[str]) -> None:
+    """Drop files from the page cache; nothing but these files is touched.
+
+    Args:
+        paths: The files.
+    """
+    for path in paths:
+        with open(path, "rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def can_drop(paths: Sequence[str]) -> bool:
+    """Whether files leave the page cache when they are dropped: not on every system and file system.
+
+    Asked once and not before every cold run, since the question itself may fetch the page that it is about.
+
+    Args:
+        paths: The files.
+    """
+    if not paths or not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
+        return False
+    drop_from_cache(paths)
+    return not all(_is_cached(path) for path in paths)  # a fast disk may fetch a page within the question
+
+
+def _is_cached(path: str) -> bool:
+    """Whether a file's first byte is to be had without waiting; yes where that cannot be told."""
+    with open(path, "rb", buffering=0) as file:
+        try:
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+    return True
+
+
+def _times(
+    reopen: Callable[[], Checkpoint],
+    device: str,
+    peer: Callable[[], object] | None,
+    repeats: int,
+    prepare: Callable[[], object],
+) -> Times:
+    taken: dict[str, list[float]] = defaultdict(list)
+    for repeat in range(repeats + 1):
+        prepare()
+        seconds = _run(reopen, device)
+        seconds["extraction"] = sum(seconds[name] for name in EXTRACTION)
+        if peer is not None:
+            prepare()
+            with _clock(seconds, "safe_open"):
+                peer()
+        if repeat:
+            for name, value in seconds.items():
+                taken[name].append(value)
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    return Times(
+        stages={name: medians[name] for name in STAGES},
+        extraction=medians["extraction"],
+        safe_open=medians.get("safe_open"),
+    )
+
+
+def _run(reopen: Callable[[], Checkpoint], device: str) -> dict[str, float]:
+    """Seconds of each stage of one run."""
+    seconds: dict[str, float] = {}
+    chosen = choose_device(device)
+    dtype = choose_dtype("float32" if chosen.type == "mps" else "float64", chosen)
+    with _clock(seconds, "open"):
+        checkpoint = reopen()
+    with checkpoint:
+        with _clock(seconds, "select"):
+            selection = select(checkpoint)
+        with _clock(seconds, "read"):
+            staging = stage(checkpoint, selection.entries, chosen)
+    with _clock(seconds, "transfer"):
+        weights = unpack(staging, selection.entries, chosen, dtype)
+        synchronize(chosen)
+    with _clock(seconds, "analysis"):
+        analyze(weights + selection.offset, dtype=dtype)
+        synchronize(chosen)
+    return seconds
+
+
+@contextmanager
+def _clock(seconds: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    seconds[name] = time.perf_counter() - started
+
+
+def _peer(source: LocalSource, files: Sequence[str], selection: Selection) -> Callable[[], list[Any]]:
+    """Reads the same rows by ``safe_open``, as a careful user does: the index tells the shards, each is opened once."""
+    from safetensors import safe_open
+
+    keys = [entry.key for entry in selection.entries]
+
+    def read() -> list[Any]:
+        rows: dict[str, Any] = {}
+        for file, held in _held(source, files, keys).items():
+            with safe_open(source.path(file), "pt") as opened:
+                there = set(held) & set(opened.keys()) if len(held) == len(keys) else held
+                rows |= {key: opened.get_tensor(key).flatten().double() for key in there}
+        return [rows[key] for key in keys]
+
+    return read
+
+
+def _held(source: LocalSource, files: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
+    """Keys by shard where an index tells; else any shard may hold any of them."""
+    if INDEX not in source.files:
+        return {file: list(keys) for file in files}
+    with open(source.path(INDEX), "rb") as index:
+        shard_of = json.load(index)["weight_map"]
+    held: dict[str, list[str]] = defaultdict(list)
+    for key in keys:
+        held[shard_of[key]].append(key)
+    return held

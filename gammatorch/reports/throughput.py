@@ -1,0 +1,59 @@
+"""Throughput as tables for people and as a document for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from gammatorch.reports.console import print_table
+from gammatorch.reports.text import plural, printable, size
+
+_NAMES = {
+    "open": "open, headers",
+    "select": "selection",
+    "read": "reads",
+    "transfer": "to the device",
+    "analysis": "analysis",
+}
+
+
+def throughput_document(measured: Sequence[Mapping[str, Any]], machine: Mapping[str, str | int]) -> dict[str, Any]:
+    """The measurements and the machine they were taken on, ready for JSON; times in seconds."""
+    return {"schema_version": 1, "machine": dict(machine), "checkpoints": list(measured)}
+
+
+def print_throughput(measured: Mapping[str, Any], console: Console) -> None:
+    """Print the stages of one checkpoint, and what they come to.
+
+    Args:
+        measured: The measurement, as ``Throughput.to_dict`` gives it.
+        console: Where to.
+    """
+    columns = [(name, measured[name]) for name in ("warm", "cold") if measured[name] is not None]
+    rows = [[label, *(_ms(times["stages"][stage]) for _, times in columns)] for stage, label in _NAMES.items()]
+    rows.insert(-1, ["gains, together", *(_ms(times["extraction"]) for _, times in columns)])
+    rows.append(["safe_open, the same gains", *(_ms(times["safe_open"]) for _, times in columns)])
+    title = (
+        f"{printable(measured['model'])}: {measured['layers']} × {measured['hidden']} of "
+        f"{size(measured['checkpoint_bytes'])} in {plural(measured['shards'], 'shard')}, "
+        f"on {measured['device']}, median of {measured['repeats']}"
+    )
+    print_table(console, title, ["<stage", *(f"{name} ms" for name, _ in columns)], rows)
+    for name, times in columns:
+        ratio = times["over_safe_open"]
+        faster = "" if ratio is None else f", {ratio:.1f} × as fast as safe_open"
+        speed = f"{times['checkpoints_per_second']:.1f} checkpoints/s, {times['tensors_per_second']:.0f} tensors/s"
+        console.print(f"{name}: {speed}{faster}")
+    console.print(
+        f"read {size(measured['bytes_read'])} for {size(measured['bytes_needed'])} needed, "
+        f"{plural(measured['requests'], 'request')}, {plural(measured['rounds'], 'dependent round')}"
+    )
+    for note in measured["notes"]:
+        console.print(Text(f"note: {note}", style="yellow"))
+
+
+def _ms(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1e3:.2f}"

@@ -1,0 +1,140 @@
+"""The search of raw headers, held against the full parse on headers of every kind."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gammatorch.checkpoints.safetensors import RawHeader
+from gammatorch.checkpoints.search import SearchedEntries, is_plain, search
+from gammatorch.errors import MalformedCheckpoint
+
+TEXT = ".input_norm."
+KEYS = ["h.0.input_norm.weight", "h.1.input_norm.weight", "h.0.mlp.weight", "input_norm.weight", "é.input_norm.w", "x"]
+NAMES = st.sampled_from([*KEYS, 'a"b', "a\\b", "},", "{", "dtype", "__metadata__"])
+
+
+def header_of(raw: bytes, data_bytes: int, before: bytes = b"", file: str = "m") -> RawHeader:
+    """In the middle of a block, as the header of one of several files is."""
+    block = bytearray(before + raw + before)
+    return RawHeader(file, block, len(before), len(before) + len(raw), 8 + len(raw) + data_bytes, file)
+
+
+def entry_of(start: int, stop: int) -> dict[str, object]:
+    return {"dtype": "U8", "shape": [stop - start], "data_offsets": [start, stop]}
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> tuple[bytes, int]:
+    """Headers with norms, with the same names elsewhere, repeated, nested, escaped or broken."""
+    pairs: list[tuple[str, object]] = []
+    position = 0
+    for key in draw(st.lists(NAMES, max_size=5)):
+        size = draw(st.integers(0, 3))
+        described = entry_of(position, position + size)
+        position += size
+        match draw(st.sampled_from(["good"] * 8 + ["extra", "nested", "dtype", "offset"])):
+            case "extra":
+                described["extra"] = draw(st.sampled_from(KEYS))
+            case "nested":
+                described |= {name: entry_of(0, size) for name in draw(st.lists(NAMES, max_size=3))}
+            case "dtype":
+                described["dtype"] = draw(st.sampled_from([TEXT, "BF16", "a.input_norm.b"]))
+            case "offset":
+                described["data_offsets"] = [position, position + 9]
+        pairs.append((key, described))
+    if draw(st.booleans()):
+        values = st.sampled_from([*KEYS, TEXT]) | st.just(entry_of(0, 1))
+        metadata = draw(st.dictionaries(st.sampled_from(KEYS), values, max_size=4))
+        pairs.insert(draw(st.integers(0, len(pairs))), ("__metadata__", metadata))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " : ")]))
+    texts = [
+        f"{json.dumps(key, ensure_ascii=draw(st.booleans()))}{separators[1]}{json.dumps(value, separators=separators)}"
+        for key, value in pairs
+    ]
+    raw = ("{" + separators[0].join(texts) + "}").encode() + b" " * draw(st.integers(0, 9))
+    if draw(st.integers(0, 9)) == 0:
+        raw = raw.replace(b"input", b"inpu\\u0074", 1)
+    return raw, position
+
+
+@settings(deadline=None, max_examples=2000)
+@given(headers(), st.sampled_from([b"", b'"h.9.input_norm.weight":{', b"}"]))
+def test_search_gives_what_the_full_parse_gives_or_is_in_doubt(made, before):
+    header = header_of(*made, before)
+    try:
+        everything = header.parse()
+    except MalformedCheckpoint:
+        return
+    found = search(header, TEXT.encode()) if is_plain(header) else None
+    if found is not None:
+        assert found == {key: entry for key, entry in everything.items() if TEXT in key}
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from(KEYS), unique=True, max_size=6), st.integers(0, 9), st.booleans())
+def test_what_writers_write_is_searched_without_a_doubt(keys, padding, metadata):
+    described = {key: entry_of(2 * number, 2 * number + 2) for number, key in enumerate(keys)}
+    start = {"__metadata__": {"format": "pt"}} if metadata else {}
+    raw = json.dumps(start | described, separators=(",", ":"), ensure_ascii=False).encode() + b" " * padding
+    header = header_of(raw, 2 * len(keys))
+    assert is_plain(header) == bool(keys)  # without a tensor there is nothing to search
+    if keys:
+        assert search(header, TEXT.encode()) == {key: entry for key, entry in header.parse().items() if TEXT in key}
+
+
+GOOD = '"h.0.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}'
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"__metadata__":{"h.0.input_norm.w":"x"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+        '{"__metadata__":{"note":"h.0.input_norm.w"},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+        '{"__metadata__":{' + GOOD + '},"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+        '{"a":{' + GOOD + ',"dtype":"U8","shape":[2],"data_offsets":[0,2]}}',
+        '{"a":{"dtype":"U8","shape":[2],' + GOOD + ',"data_offsets":[0,2]}}',
+        "{" + GOOD + "," + GOOD + "}",
+        "{" + GOOD.replace("[2]", "[3]") + "}",
+        "{" + GOOD.replace("U8", "F64") + "}",
+        "{" + GOOD.replace("[2]", "[02]") + "}",
+        "{" + GOOD.replace('"U8"', '"U8","dtype":"I8"') + "}",
+        "{" + GOOD.replace("input_norm.w", "input_norm.w\x01") + "}",
+        "{" + GOOD.replace("[2]", "[9]").replace("[0,2]", "[0,9]") + ',"b":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}}',
+    ],
+)  # fmt: skip
+def test_what_is_not_certainly_a_tensor_of_the_file_is_a_doubt(raw):
+    header = header_of(raw.encode(), 2)
+    assert is_plain(header) and search(header, TEXT.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "data_bytes"),
+    [("{" + GOOD + "}", 1), ("{" + GOOD + "}", 3), ("[" + GOOD + "}", 2), ("{" + GOOD, 2), ('{"a\\n":{},' + GOOD + "}", 2)],
+)  # fmt: skip
+def test_a_header_that_does_not_look_whole_is_parsed_at_once(raw, data_bytes):
+    with pytest.raises(MalformedCheckpoint, match="^m: "):
+        SearchedEntries([header_of(raw.encode(), data_bytes)], "checkpoint")
+
+
+def shards(*raws: str) -> SearchedEntries:
+    return SearchedEntries([header_of(raw.encode(), 2, file=f"f{n}") for n, raw in enumerate(raws)], "checkpoint")
+
+
+def test_a_key_in_two_shards_is_a_doubt_and_then_an_error():
+    entries = shards("{" + GOOD + "}", "{" + GOOD + "}")
+    assert entries.search(TEXT) is None
+    with pytest.raises(MalformedCheckpoint, match="stands in both f0 and f1"):
+        len(entries)
+
+
+def test_a_search_near_a_file_begins_there_and_ends_with_the_first_that_has_it():
+    entries = shards(*("{" + GOOD.replace("h.0", f"h.{n}") + "}" for n in range(3)))
+    assert list(entries.search(TEXT)) == [f"h.{n}.input_norm.w" for n in range(3)]
+    assert list(entries.search(TEXT, near="f1")) == ["h.1.input_norm.w"]
+    assert list(entries.search(".2.input", near="f0")) == ["h.2.input_norm.w"]
+    assert entries.search("nothing") == {}
+    assert list(entries) == list(entries.search(TEXT)) and len(entries) == 3
