@@ -186,6 +186,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--layouts", nargs="+", choices=FULL_SIZE, default=list(FULL_SIZE))
     chosen = options.parse_args()
+    torch.set_num_threads(1)  # a second one for a megabyte gains nothing, and on a shared machine waits for a core
     save(chosen.out, {name: measure(name, chosen.repeats) for name in chosen.layouts})
 
 

@@ -127,7 +127,11 @@ def _whole_set(which: tuple[str, str], present: set[str], where: str) -> tuple[s
     for name in sorted(present):
         match = _SHARD.fullmatch(name)
         if match is not None and (match["stem"], match["count"]) == which:
-            held[int(match["number"])] = name
+            twin = held.setdefault(int(match["number"]), name)
+            if twin != name:
+                raise CheckpointNotFound(
+                    f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where
+                )
     width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}.safetensors")
     numbers = range(1, min(int(count), 100_000) + 1)
     files = tuple(held.get(number, f"{stem}-{number:0{width}d}-of-{count}.safetensors") for number in numbers)

@@ -147,6 +147,8 @@ SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
         (["layers-1.safetensors", "layers-2.safetensors", "model.safetensors.index.json"], (), "model.safetensors.index.json"),
         (["weights.safetensors", "config.json"], ("weights.safetensors",), None),
         (["model-00001-of-00001.safetensors"], ("model-00001-of-00001.safetensors",), None),
+        (["model-00001-of-000002.safetensors", "model-00002-of-000002.safetensors"], ("model-00001-of-000002.safetensors", "model-00002-of-000002.safetensors"), None),
+        ([f"model-{n}-of-10.safetensors" for n in range(1, 11)], tuple(f"model-{n}-of-10.safetensors" for n in range(1, 11)), None),
     ],
 )  # fmt: skip
 def test_the_weight_files_are_those_transformers_loads(names, files, index):
@@ -163,6 +165,12 @@ def test_the_weight_files_are_those_transformers_loads(names, files, index):
         (["a.safetensors", "b.safetensors"], errors.CheckpointNotFound, "pass one of them"),
         (["model.safetensors.index.json"], errors.IncompleteCheckpoint, "shard a.safetensors is missing"),
         ([SHARDS[1]], errors.IncompleteCheckpoint, "model-00001-of-00002.safetensors"),
+        (
+            ["model-1-of-2.safetensors", "model-01-of-2.safetensors"],
+            errors.CheckpointNotFound,
+            "two shards of one number",
+        ),
+        (["model-00002-of-000002.safetensors"], errors.IncompleteCheckpoint, r"\(model-00001-of-000002.safetensors\)"),
     ],
 )
 def test_what_cannot_be_read_is_told_apart(names, error, message):
