@@ -141,7 +141,7 @@ def says_rows(analysis: Analysis) -> Iterator[Row]:
     for contrast in found["phase_contrasts"]:
         if contrast["value"] is not None:
             name = printable(contrast["name"], 24)
-            yield _bounded(f"phase {name}", contrast, "pearson within, less that of pairs as far apart")
+            yield _bounded(f"phase {name}", contrast, "pearson within, less that across its bounds at equal distance")
     starts = found["change_points"]
     if starts is not None:
         yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
