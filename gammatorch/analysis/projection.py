@@ -1,7 +1,8 @@
 """The rolled sign sketch: very wide gains in a few thousand numbers each, the same bits on every machine.
 
 Column j of block b = j div W goes to bucket (j mod W + r_b) mod W with a shift r_b per block, times a sign from a
-counter hash of j; W = 65,536 buckets are folded to any smaller power of two. A count sketch (Charikar, Chen and
+counter hash of j; W = 65,536 buckets are folded to any smaller power of two, the upper half rolled before it is added
+to the lower, so that outlier channels that repeat with a stride do not meet in one bucket. A count sketch (Charikar, Chen and
 Farach-Colton 2002) whose buckets are runs, so that it needs no index, no stored matrix and no atomics.
 """
 
@@ -141,7 +142,8 @@ class Sketcher:
         values = self._sums
         while values.shape[-1] > self._dims:
             half = values.shape[-1] // 2
-            values = values[:, :half] + values[:, half:]
+            shift = _hash(self._seed, half) % half
+            values = values[:, :half] + values[:, half:].roll(shift, dims=-1)
         return Sketch(values, self._hidden, self._seed)
 
 
