@@ -2,8 +2,8 @@
 
 Column j of block b = j div W goes to bucket (j mod W + r_b) mod W with a shift r_b per block, times a sign from a
 counter hash of j; W = 65,536 buckets are folded to any smaller power of two, the upper half rolled before it is added
-to the lower, so that outlier channels that repeat with a stride do not meet in one bucket. A count sketch (Charikar, Chen and
-Farach-Colton 2002) whose buckets are runs, so that it needs no index, no stored matrix and no atomics.
+to the lower, so that outlier channels that repeat with a stride do not meet in one bucket. A count sketch (Charikar,
+Chen and Farach-Colton 2002) whose buckets are runs, so that it needs no index, no stored matrix and no atomics.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Sketch:
         return torch.stack(cosines), torch.stack(errors)
 
     def drift(self, other: Sketch) -> Tensor:
-        """‖γ_i − γ'_i‖ / ‖γ_i‖ between two checkpoints, shape (layer); relative error 1/√(2k), however small it is.
+        """‖γ_i − γ'_i‖ / ‖γ_i‖ between two checkpoints, shape (layer); standard error 1/√k of it, however small it is.
 
         Args:
             other: The later checkpoint's sketch.
