@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
 import torch
@@ -21,6 +21,7 @@ from gammatorch.analysis.notes import doubtful, undefined
 from gammatorch.analysis.pca import METHODS, PrincipalAxes, axes_of_cosines, choose_method, principal_axes
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.precision import full_float32_products
+from gammatorch.analysis.sketched import sketched_moments
 from gammatorch.errors import InvalidArgument, NonFiniteGain, ZeroGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
@@ -135,13 +136,33 @@ class Analysis:
 
 
 @overload
-def analyze(gains: Gains, *, phases: str = ..., method: str = ..., dtype: str | torch.dtype = ...) -> Analysis: ...
+def analyze(
+    gains: Gains,
+    *,
+    phases: str = ...,
+    method: str = ...,
+    dtype: str | torch.dtype = ...,
+    dims: int = ...,
+    seed: int = ...,
+) -> Analysis: ...
 @overload
 def analyze(
-    gains: Tensor, *, phases: str = ..., method: str = ..., dtype: str | torch.dtype = ...
+    gains: Tensor,
+    *,
+    phases: str = ...,
+    method: str = ...,
+    dtype: str | torch.dtype = ...,
+    dims: int = ...,
+    seed: int = ...,
 ) -> Analysis | list[Analysis]: ...
 def analyze(
-    gains: Gains | Tensor, *, phases: str = "auto", method: str = "auto", dtype: str | torch.dtype = "float64"
+    gains: Gains | Tensor,
+    *,
+    phases: str = "auto",
+    method: str = "auto",
+    dtype: str | torch.dtype = "float64",
+    dims: int = 4096,
+    seed: int = 0,
 ) -> Analysis | list[Analysis]:
     """Analyse the directions of the gains across layers, on the device they are on.
 
@@ -149,8 +170,11 @@ def analyze(
         gains: What :func:`~gammatorch.read_gains` returned, or a tensor of shape (layer, hidden), or a batch of
             shape (checkpoint, layer, hidden).
         phases: Runs of layers to compare: ``"auto"``, ``"qwen3-32b"``, or ``"early=0-9,late=10-"``.
-        method: ``"svd"``, ``"gram"``, or ``"auto"`` (svd up to a width of 65,536, gram beyond and for batches).
+        method: ``"svd"``, ``"gram"``, or ``"auto"`` (svd up to a width of 65,536, gram beyond and for batches);
+            ``"project"``: from a seeded random projection, inexact, for very wide gains of many layers.
         dtype: Precision of the arithmetic, ``"float64"`` or ``"float32"``.
+        dims: Numbers kept of each layer by ``project``, a power of two from 32 to 65,536.
+        seed: Seed of ``project``.
 
     Returns:
         The analysis; a list of them for a batch.
@@ -167,17 +191,29 @@ def analyze(
         >>> round(analysis.to_dict()["cos_adjacent"][0], 6)
         0.96
     """
+    sketched = (dims, seed)
     if isinstance(gains, Gains):
-        return _analyze(gains.gamma[None], gains, phases, method, dtype)[0]
+        return _analyze(gains.gamma[None], gains, phases, method, dtype, sketched)[0]
     if gains.ndim != 3:
-        return _analyze(gains[None], None, phases, method, dtype)[0]
+        return _analyze(gains[None], None, phases, method, dtype, sketched)[0]
+    if method == "project":
+        return [_analyze(one[None], None, phases, method, dtype, sketched)[0] for one in gains]
     checkpoints, layers = gains.shape[:2]
     together = max(1, _BATCH_BYTES // (8 * CHANNEL_BLOCKS * max(layers, 1) ** 2))
     method = choose_method(layers, gains.shape[2], checkpoints) if method == "auto" else method
-    return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, method, dtype)]
+    return [
+        one for part in torch.split(gains, together) for one in _analyze(part, None, phases, method, dtype, sketched)
+    ]
 
 
-def _analyze(stack: Tensor, gains: Gains | None, phases: str, method: str, dtype: str | torch.dtype) -> list[Analysis]:
+def _analyze(
+    stack: Tensor,
+    gains: Gains | None,
+    phases: str,
+    method: str,
+    dtype: str | torch.dtype,
+    sketched: tuple[int, int],
+) -> list[Analysis]:
     """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
     started = time.perf_counter()
     _check(stack, gains)
@@ -186,8 +222,15 @@ def _analyze(stack: Tensor, gains: Gains | None, phases: str, method: str, dtype
     model_type = gains.model_type if gains else None
     with full_float32_products():
         stack = stack.detach().to(precision)
-        correlations = Correlations(moments(stack, precision), layers)
-        axes = _axes(stack, correlations, method)
+        if method == "project":
+            found, error = sketched_moments(stack[0], *sketched)
+            correlations = Correlations(found, layers)
+            (exact,) = axes_of_cosines(correlations.cosine, stack.shape[-1])
+            error = max(error, 2 * math.sqrt(len(layers) / sketched[0]))  # of the cosines, of explained_var
+            axes = [replace(exact, method="project", error_estimate=error)]
+        else:
+            correlations = Correlations(moments(stack, precision), layers)
+            axes = _axes(stack, correlations, method)
         measured = measure(correlations)
     analyses = []
     for row, (axis, statistics) in enumerate(zip(axes, measured, strict=True)):

@@ -35,7 +35,7 @@ def shared_energy(correlations: Correlations) -> Interval:
     at_pivot = (weights * taken.pivot[:, None]).sum(-1)
     total = (weights @ correlations.gram * weights).sum(-1)
     own = (torch.einsum("nbi,nbij,nbj->nb", weights, taken.products, weights)) + at_pivot * (
-        2 * (weights * taken.totals).sum(-1) + taken.channels * at_pivot
+        2 * (weights * taken.totals).sum(-1) + _widths(correlations) * at_pivot
     )
     layers = len(correlations.layers)
     return jackknife(energy, (total - own) / layers, 1 / layers, 1.0)
@@ -45,7 +45,13 @@ def _squares(correlations: Correlations) -> Tensor:
     """Σ γ_i² over each run of channels, shape (checkpoint, block, layer)."""
     taken, pivot = correlations.moments, correlations.moments.pivot[:, None]
     squares = taken.products.diagonal(dim1=-2, dim2=-1)
-    return squares + 2 * pivot * taken.totals + taken.channels[:, None] * pivot.square()
+    return squares + 2 * pivot * taken.totals + _widths(correlations)[:, None] * pivot.square()
+
+
+def _widths(correlations: Correlations) -> Tensor:
+    """Channels that each run stands for, shape (block)."""
+    channels = correlations.moments.channels
+    return channels * (correlations.moments.hidden / channels.sum())
 
 
 def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
@@ -67,7 +73,7 @@ def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
     pairs = correlations.pairs.sum(dim=(-2, -1)) // 2
     value = _pair_mean(correlations.filled, correlations.pairs)
     found = jackknife(value, _pair_mean(correlations.without, correlations.pairs), -1.0, 1.0)
-    hidden = correlations.moments.hidden
+    hidden = round(float(correlations.moments.channels.sum()))
     null = [mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan for count in pairs.tolist()]
     return {"value": value, "low": found.low, "high": found.high, "null_95": value.new_tensor(null)}
 
@@ -88,7 +94,7 @@ def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
         >>> round(float(first_eigenvalue(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
         3.0
     """
-    layers, hidden = len(correlations.layers), correlations.moments.hidden
+    layers, hidden = len(correlations.layers), round(float(correlations.moments.channels.sum()))
     value = correlations.eigenvalues[:, -1]
     value = torch.where(correlations.varied.all(dim=-1), value, torch.nan)
     null = first_eigenvalue_null(layers, hidden) if hidden > 2 else math.nan
@@ -112,10 +118,12 @@ def effective_dimension(correlations: Correlations) -> Interval:
         1.0
     """
     count = correlations.varied.sum(-1).to(correlations.norms.dtype)
-    hidden, channels = correlations.moments.hidden, correlations.moments.channels
+    channels = correlations.moments.channels
     value = _participation(_pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
     squares = _pair_mean(correlations.without.square(), correlations.pairs)
-    found = jackknife(value, _participation(squares, count[:, None], hidden - channels), 1.0, len(correlations.layers))
+    found = jackknife(
+        value, _participation(squares, count[:, None], channels.sum() - channels), 1.0, len(correlations.layers)
+    )
     return Interval(torch.minimum(value.clamp(min=1), count), found.low, found.high)
 
 

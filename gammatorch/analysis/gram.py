@@ -26,7 +26,7 @@ class Moments:
         products: Σ x_i x_j over the channels of each run, shape (checkpoint, block, layer, layer).
         totals: Σ x_i likewise, shape (checkpoint, block, layer).
         pivot: p, shape (checkpoint, layer).
-        channels: Channels in each run, shape (block).
+        channels: Channels that each run is worth, shape (block): all of its own, or fewer where they were sketched.
         hidden: Channels in all.
     """
 

@@ -14,7 +14,7 @@ from gammatorch.errors import InvalidArgument
 SVD_MAX_WIDTH = 65_536
 """Widest gains for which ``auto`` takes the SVD; beyond, the Gram matrix is as exact and needs no further copies."""
 
-METHODS = ("auto", "svd", "gram")
+METHODS = ("auto", "svd", "gram", "project")
 
 _ROUNDING = 32
 """How many times the rounding error of the input a quantity must exceed to be more than rounding."""
@@ -72,15 +72,15 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
 
     Raises:
         ZeroGain: If a layer has zero norm, because its direction is undefined.
-        InvalidArgument: There is no such method.
+        InvalidArgument: There is no such method; ``"project"`` needs :func:`~gammatorch.analyze`.
 
     Example:
         >>> axes = principal_axes(torch.eye(3, dtype=torch.float64))
         >>> axes.explained_var.round(decimals=6)
         tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
-    if method not in METHODS:
-        raise InvalidArgument(f"there is no method {method!r}: pass {', '.join(METHODS)}")
+    if method not in ("auto", "svd", "gram"):
+        raise InvalidArgument(f"there is no method {method!r} for axes: pass auto, svd or gram")
     layers, hidden = gains.shape
     if method == "auto":
         method = choose_method(layers, hidden)

@@ -98,7 +98,7 @@ class Sketcher:
     Args:
         layers: Number of layers.
         hidden: Number of channels.
-        dims: Buckets to fold to, a power of two up to 65,536.
+        dims: Buckets to fold to, a power of two from 32 to 65,536.
         seed: Seed of signs and shifts.
         device: Where the columns are.
 
@@ -115,8 +115,8 @@ class Sketcher:
     def __init__(
         self, layers: int, hidden: int, dims: int = 4096, seed: int = 0, device: torch.device | str = "cpu"
     ) -> None:
-        if dims not in [2**power for power in range(17)]:
-            raise InvalidArgument(f"a sketch cannot have {dims} dimensions: pass a power of two up to {BUCKETS}")
+        if dims not in [2**power for power in range(5, 17)]:
+            raise InvalidArgument(f"a sketch cannot have {dims} dimensions: pass a power of two from 32 to {BUCKETS}")
         self._sums = torch.zeros(layers, BUCKETS, dtype=torch.float64, device=device)
         self._hidden, self._dims, self._seed, self._column = hidden, dims, seed, 0
 
@@ -152,7 +152,7 @@ def sketch(gains: Tensor, dims: int = 4096, seed: int = 0) -> Sketch:
 
     Args:
         gains: Gain vectors γ, shape (layer, hidden).
-        dims: Buckets, a power of two up to 65,536; the error of a cosine c is about (1 − c²)/√dims.
+        dims: Buckets, a power of two from 32 to 65,536; the error of a cosine c is about (1 − c²)/√dims.
         seed: Seed of signs and shifts.
 
     Returns:

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gammatorch
 from gammatorch import errors
 from gammatorch.analysis.projection import BUCKETS, Sketcher, _hash, signs, sketch
+from gammatorch.bench.worlds import draw
 
 LAWS = settings(deadline=None, max_examples=12)
 WIDE = 3 * BUCKETS + 1234
@@ -136,3 +138,19 @@ def test_sketches_that_do_not_fit_together_are_refused(change):
 def test_dimensions_are_powers_of_two(dims):
     with pytest.raises(errors.InvalidArgument, match="power of two"):
         sketch(drawn(0, 2, 100), dims=dims)
+
+
+def test_the_method_project_answers_within_its_error():
+    gamma = torch.from_numpy(draw("drift", 0, 24, 70_000))
+    exact, sketched = gammatorch.analyze(gamma), gammatorch.analyze(gamma, method="project", seed=3)
+    assert sketched.method == "project" and sketched.answer.verdict == "drift"
+    torch.testing.assert_close(sketched.norms, exact.norms, rtol=1e-12, atol=0)
+    torch.testing.assert_close(sketched.statistics["cos_ones"], exact.statistics["cos_ones"], rtol=0, atol=1e-12)
+    assert float((sketched.cosine - exact.cosine).abs().max()) <= sketched.error_estimate
+    assert float((sketched.explained_var - exact.explained_var).abs().max()) <= sketched.error_estimate
+    bounds = sketched.statistics["mean_pearson"]
+    assert bounds["low"] <= exact.statistics["mean_pearson"]["value"] <= bounds["high"]
+    again = gammatorch.analyze(gamma, method="project", seed=3)
+    assert torch.equal(again.cosine, sketched.cosine)
+    unrelated = torch.from_numpy(draw("layer-specific", 0, 24, 70_000))
+    assert gammatorch.analyze(unrelated, method="project").answer.verdict == "layer-specific"
