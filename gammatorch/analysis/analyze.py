@@ -6,26 +6,34 @@ import math
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.geometry import cosine_matrix, cosine_with_ones, norms, pearson_matrix
-from gammatorch.analysis.pca import principal_axes, shared_direction
+from gammatorch.analysis.answer import Answer, answer
+from gammatorch.analysis.contrasts import phase_contrasts
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.gram import CHANNEL_BLOCKS, moments
+from gammatorch.analysis.measures import measure
+from gammatorch.analysis.notes import doubtful, undefined
+from gammatorch.analysis.pca import METHODS, PrincipalAxes, axes_of_cosines, choose_method, principal_axes
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.precision import full_float32_products
+from gammatorch.analysis.sketched import sketched_moments
 from gammatorch.errors import InvalidArgument, NonFiniteGain, ZeroGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.stream import STORED_DTYPES
 from gammatorch.version import __version__
 
 SCHEMA_VERSION = 1
 
-CLEAR_GAP = 0.01
-"""Below this relative gap between the first two singular values the first axis is not identified."""
+_BATCH_BYTES = 256_000_000
+"""Checkpoints are analysed together up to this size of their correlations."""
+
+_EQUAL = 64
+"""Rounding errors within which lengths count as equal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +52,9 @@ class Analysis:
         proj_top1: Projection of each unit on the first principal axis, shape (layer); None if undefined.
         residual_top1: √(1 − proj_top1²), shape (layer); None if undefined.
         phases: Figures of each run of layers.
-        statistics: Further tensors and figures by name: ``pearson`` (layer, layer), ``cos_ones`` (layer),
-            ``shared_energy`` (``value, low, high``), ``shared_projection`` (layer), ``singular_gap``.
+        statistics: Further tensors and figures by name: those of
+            :data:`~gammatorch.analysis.measures.STATISTICS`, ``singular_gap`` and ``phase_contrasts``.
+        answer: The verdict, and the sentence that gives its numbers.
         method: How the principal axes were found.
         error_estimate: Estimated largest absolute error of cosines and explained_var.
         device: Where it was computed.
@@ -67,6 +76,7 @@ class Analysis:
     residual_top1: Tensor | None
     phases: tuple[Phase, ...]
     statistics: Mapping[str, Any]
+    answer: Answer
     method: str
     error_estimate: float
     device: str
@@ -98,6 +108,7 @@ class Analysis:
             "cosine": _plain(self.cosine),
             "phases": [asdict(phase) for phase in self.phases],
             "statistics": _plain(self.statistics),
+            "answer": asdict(self.answer),
             "method": self.method,
             "error_estimate": self.error_estimate,
             "notes": list(self.notes),
@@ -125,13 +136,33 @@ class Analysis:
 
 
 @overload
-def analyze(gains: Gains, *, phases: str = ..., method: str = ..., dtype: str | torch.dtype = ...) -> Analysis: ...
+def analyze(
+    gains: Gains,
+    *,
+    phases: str = ...,
+    method: str = ...,
+    dtype: str | torch.dtype = ...,
+    dims: int = ...,
+    seed: int = ...,
+) -> Analysis: ...
 @overload
 def analyze(
-    gains: Tensor, *, phases: str = ..., method: str = ..., dtype: str | torch.dtype = ...
+    gains: Tensor,
+    *,
+    phases: str = ...,
+    method: str = ...,
+    dtype: str | torch.dtype = ...,
+    dims: int = ...,
+    seed: int = ...,
 ) -> Analysis | list[Analysis]: ...
 def analyze(
-    gains: Gains | Tensor, *, phases: str = "auto", method: str = "auto", dtype: str | torch.dtype = "float64"
+    gains: Gains | Tensor,
+    *,
+    phases: str = "auto",
+    method: str = "auto",
+    dtype: str | torch.dtype = "float64",
+    dims: int = 4096,
+    seed: int = 0,
 ) -> Analysis | list[Analysis]:
     """Analyse the directions of the gains across layers, on the device they are on.
 
@@ -139,8 +170,11 @@ def analyze(
         gains: What :func:`~gammatorch.read_gains` returned, or a tensor of shape (layer, hidden), or a batch of
             shape (checkpoint, layer, hidden).
         phases: Runs of layers to compare: ``"auto"``, ``"qwen3-32b"``, or ``"early=0-9,late=10-"``.
-        method: ``"svd"``, ``"gram"``, or ``"auto"`` (svd up to a width of 65,536).
+        method: ``"svd"``, ``"gram"``, or ``"auto"`` (svd up to a width of 65,536, gram beyond and for batches);
+            ``"project"``: from a seeded random projection, inexact, for very wide gains of many layers.
         dtype: Precision of the arithmetic, ``"float64"`` or ``"float32"``.
+        dims: Numbers kept of each layer by ``project``, a power of two from 32 to 65,536.
+        seed: Seed of ``project``.
 
     Returns:
         The analysis; a list of them for a batch.
@@ -157,110 +191,125 @@ def analyze(
         >>> round(analysis.to_dict()["cos_adjacent"][0], 6)
         0.96
     """
+    sketched = (dims, seed)
     if isinstance(gains, Gains):
-        return _analyze_one(gains.gamma, gains, phases, method, dtype)
-    if gains.ndim == 3:
-        return [_analyze_one(one, None, phases, method, dtype) for one in gains]
-    return _analyze_one(gains, None, phases, method, dtype)
+        return _analyze(gains.gamma[None], gains, phases, method, dtype, sketched)[0]
+    if gains.ndim != 3:
+        return _analyze(gains[None], None, phases, method, dtype, sketched)[0]
+    if method == "project":
+        return [_analyze(one[None], None, phases, method, dtype, sketched)[0] for one in gains]
+    checkpoints, layers = gains.shape[:2]
+    together = max(1, _BATCH_BYTES // (8 * CHANNEL_BLOCKS * max(layers, 1) ** 2))
+    method = choose_method(layers, gains.shape[2], checkpoints) if method == "auto" else method
+    return [
+        one for part in torch.split(gains, together) for one in _analyze(part, None, phases, method, dtype, sketched)
+    ]
 
 
-def _analyze_one(gamma: Tensor, gains: Gains | None, phases: str, method: str, dtype: str | torch.dtype) -> Analysis:
+def _analyze(
+    stack: Tensor,
+    gains: Gains | None,
+    phases: str,
+    method: str,
+    dtype: str | torch.dtype,
+    sketched: tuple[int, int],
+) -> list[Analysis]:
+    """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
     started = time.perf_counter()
-    _check(gamma, gains)
-    precision = choose_dtype(dtype, gamma.device)
-    layers = gains.layers if gains else tuple(range(len(gamma)))
-    rows = assign_phases(phases, layers, model_type=gains.model_type if gains else None)
+    _check(stack, gains)
+    precision = choose_dtype(dtype, stack.device)
+    layers = gains.layers if gains else tuple(range(stack.shape[1]))
+    model_type = gains.model_type if gains else None
     with full_float32_products():
-        gamma = gamma.detach().to(precision)
-        lengths = norms(gamma)
-        cosine = cosine_matrix(gamma)
-        axes = principal_axes(gamma, method)
-        shared = shared_direction(cosine)
-        pearson = pearson_matrix(gamma)
-        cos_ones = cosine_with_ones(gamma)
-    notes = list(gains.notes) if gains else []
-    notes += _undefined(len(gamma), axes.explained_var, pearson)
-    notes += _doubtful(axes.singular_gap, cosine, gains)
-    return Analysis(
-        num_layers=len(gamma),
-        hidden=gamma.shape[-1],
-        layers=layers,
-        norms=lengths,
-        cosine=cosine,
-        cos_adjacent=cosine.diagonal(1),
-        singular_values=axes.singular_values,
-        explained_var=axes.explained_var,
-        proj_top1=axes.proj_top1,
-        residual_top1=axes.residual_top1,
-        phases=tuple(phase_statistics(rows, layers, lengths, cosine)),
-        statistics={
-            "pearson": pearson,
-            "cos_ones": cos_ones,
-            "shared_energy": {"value": shared.energy, "low": None, "high": None},
-            "shared_projection": shared.projection,
-            "singular_gap": axes.singular_gap,
-        },
-        method=axes.method,
-        error_estimate=axes.error_estimate,
-        device=str(gamma.device),
-        dtype=str(precision).removeprefix("torch."),
-        seconds=time.perf_counter() - started,
-        gains=gains,
-        notes=tuple(notes),
-    )
-
-
-def _check(gamma: Tensor, gains: Gains | None) -> None:
-    """Refuse what has no analysis, by the names its user knows it under."""
-    if gamma.ndim != 2 or 0 in gamma.shape:
-        raise InvalidArgument(
-            f"gains have shape (layer, hidden) or (checkpoint, layer, hidden), not {tuple(gamma.shape)}"
+        stack = stack.detach().to(precision)
+        if method == "project":
+            found, error = sketched_moments(stack[0], *sketched)
+            correlations = Correlations(found, layers)
+            (exact,) = axes_of_cosines(correlations.cosine, stack.shape[-1])
+            error = max(error, 2 * math.sqrt(len(layers) / sketched[0]))  # of the cosines, of explained_var
+            axes = [replace(exact, method="project", error_estimate=error)]
+        else:
+            correlations = Correlations(moments(stack, precision), layers)
+            axes = _axes(stack, correlations, method)
+        measured = measure(correlations)
+    analyses = []
+    for row, (axis, statistics) in enumerate(zip(axes, measured, strict=True)):
+        lengths, cosine = correlations.norms[row], correlations.cosine[row]
+        rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
+        pearson = statistics["pearson"]
+        statistics["phase_contrasts"] = [
+            asdict(contrast) for contrast in phase_contrasts(rows, pearson, correlations.without[row])
+        ]
+        statistics["singular_gap"] = axis.singular_gap
+        notes = list(gains.notes) if gains else []
+        notes += undefined(axis.explained_var, statistics, layers)
+        notes += doubtful(axis.singular_gap, cosine, gains)
+        copies = axis.explained_var is None and _equal(lengths)
+        analyses.append(
+            Analysis(
+                num_layers=len(layers),
+                hidden=stack.shape[-1],
+                layers=layers,
+                norms=lengths,
+                cosine=cosine,
+                cos_adjacent=cosine.diagonal(1),
+                singular_values=axis.singular_values,
+                explained_var=axis.explained_var,
+                proj_top1=axis.proj_top1,
+                residual_top1=axis.residual_top1,
+                phases=tuple(phase_statistics(rows, layers, lengths, cosine)),
+                statistics=statistics,
+                answer=answer(statistics, layers, copies),
+                method=axis.method,
+                error_estimate=axis.error_estimate,
+                device=str(stack.device),
+                dtype=str(precision).removeprefix("torch."),
+                seconds=(time.perf_counter() - started) / len(stack),
+                gains=gains,
+                notes=tuple(notes),
+            )
         )
-    if not gamma.is_floating_point():
-        raise InvalidArgument(f"gains are floating point, not {gamma.dtype}")
-    if not bool(gamma.isfinite().all()):
-        row = int(gamma.isfinite().all(dim=1).logical_not().nonzero()[0])
-        raise NonFiniteGain(f"row {row} holds NaN or infinity")
-    if not bool((gamma != 0).any(dim=1).all()):
-        row = int((gamma != 0).any(dim=1).logical_not().nonzero()[0])
+    return analyses
+
+
+def _axes(stack: Tensor, correlations: Correlations, method: str) -> list[PrincipalAxes]:
+    if method not in METHODS:
+        raise InvalidArgument(f"there is no method {method!r}: pass {', '.join(METHODS)}")
+    if method == "auto":
+        method = choose_method(*stack.shape[1:])
+    if method == "gram":
+        return axes_of_cosines(correlations.cosine, stack.shape[-1])
+    return [principal_axes(gamma, method) for gamma in stack]
+
+
+def _equal(lengths: Tensor) -> bool:
+    spread = lengths.max() - lengths.min()
+    return bool(spread <= _EQUAL * torch.finfo(lengths.dtype).eps * lengths.max())
+
+
+def _check(stack: Tensor, gains: Gains | None) -> None:
+    """Refuse what has no analysis, by the names its user knows it under."""
+    if stack.ndim != 3 or 0 in stack.shape:
+        shape = tuple(stack.shape if stack.shape[0] != 1 else stack.shape[1:])
+        raise InvalidArgument(f"gains have shape (layer, hidden) or (checkpoint, layer, hidden), not {shape}")
+    if not stack.is_floating_point():
+        raise InvalidArgument(f"gains are floating point, not {stack.dtype}")
+    finite = stack.isfinite().all(dim=-1)
+    if not bool(finite.all()):
+        raise NonFiniteGain(f"{_place(finite)} holds NaN or infinity")
+    alive = (stack != 0).any(dim=-1)
+    if not bool(alive.all()):
         raise ZeroGain(
             "the gain is zero everywhere, so it has no direction: the layer is dead, or was never trained",
             file=gains.model if gains else None,
-            tensor=gains.keys[row] if gains else f"row {row}",
+            tensor=gains.keys[int(alive[0].logical_not().nonzero()[0])] if gains else _place(alive),
         )
 
 
-def _undefined(layers: int, explained: Tensor | None, pearson: Tensor) -> list[str]:
-    notes = []
-    if layers == 1:
-        notes.append("one layer only: principal axes, phases and neighbours are undefined")
-    elif explained is None:
-        notes.append(
-            "all layers point the same way to rounding (an untrained checkpoint?): explained_var and proj_top1 "
-            "would be rounding noise and are left undefined"
-        )
-    constant = int(pearson.diagonal().isnan().sum())
-    if constant:
-        notes.append(f"{constant} of {layers} layers have a constant gain, whose correlation is undefined")
-    return notes
-
-
-def _doubtful(gap: float | None, cosine: Tensor, gains: Gains | None) -> list[str]:
-    notes = []
-    if gap is not None and gap < CLEAR_GAP:
-        notes.append(
-            f"the first two singular values differ by {gap:.2%}: the first axis, and so proj_top1, is not identified"
-        )
-    if gap is not None and gains is not None and gains.offset == 0 and "+" not in gains.stored_dtype:
-        # rounding to a type of relative step ε moves a direction by ε/√12 rms, and 1 - cos of two by ε²/12
-        floor = torch.finfo(STORED_DTYPES[gains.stored_dtype]).eps ** 2 / 12
-        distance = float((1 - cosine.diagonal(1)).median())
-        if distance < floor:
-            notes.append(
-                f"neighbours differ by 1 - cos = {distance:.1e}, no more than storing them as {gains.stored_dtype} "
-                f"does ({floor:.1e}): axes and phases may be rounding"
-            )
-    return notes
+def _place(fine: Tensor) -> str:
+    """The first row that is not fine, and in a batch its checkpoint."""
+    checkpoint, row = fine.logical_not().nonzero()[0].tolist()
+    return f"row {row}" if len(fine) == 1 else f"checkpoint {checkpoint}: row {row}"
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from gammatorch.errors import InvalidArgument
 SVD_MAX_WIDTH = 65_536
 """Widest gains for which ``auto`` takes the SVD; beyond, the Gram matrix is as exact and needs no further copies."""
 
-METHODS = ("auto", "svd", "gram")
+METHODS = ("auto", "svd", "gram", "project")
 
 _ROUNDING = 32
 """How many times the rounding error of the input a quantity must exceed to be more than rounding."""
@@ -72,57 +72,87 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
 
     Raises:
         ZeroGain: If a layer has zero norm, because its direction is undefined.
-        InvalidArgument: There is no such method.
+        InvalidArgument: There is no such method; ``"project"`` needs :func:`~gammatorch.analyze`.
 
     Example:
         >>> axes = principal_axes(torch.eye(3, dtype=torch.float64))
         >>> axes.explained_var.round(decimals=6)
         tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
     """
-    if method not in METHODS:
-        raise InvalidArgument(f"there is no method {method!r}: pass {', '.join(METHODS)}")
+    if method not in ("auto", "svd", "gram"):
+        raise InvalidArgument(f"there is no method {method!r} for axes: pass auto, svd or gram")
     layers, hidden = gains.shape
     if method == "auto":
-        method = "svd" if hidden <= SVD_MAX_WIDTH else "gram"
-    left, singular_values, projections = _by_svd(gains) if method == "svd" else _by_gram(gains)
+        method = choose_method(layers, hidden)
+    if method == "gram":
+        return axes_of_cosines(cosine_matrix(gains)[None], hidden)[0]
+    directions = units(gains)
+    U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
     eps = torch.finfo(gains.dtype).eps
+    return _axes(S, U[:, 0], directions @ Vh[0], "svd", layers, eps, eps * math.sqrt(hidden))
+
+
+def choose_method(layers: int, hidden: int, checkpoints: int = 1) -> str:
+    """The method that ``auto`` takes: svd for one checkpoint of ordinary width, gram for the rest.
+
+    Args:
+        layers: Number of layers.
+        hidden: Number of channels.
+        checkpoints: Number of checkpoints to analyse at once.
+
+    Example:
+        >>> choose_method(64, 5120), choose_method(64, 5120, 154), choose_method(64, 1_000_000)
+        ('svd', 'gram', 'gram')
+    """
+    return "svd" if hidden <= SVD_MAX_WIDTH and checkpoints == 1 else "gram"
+
+
+def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
+    """Principal axes of several checkpoints from their cosines, in one batched ``eigh``: the method ``gram``.
+
+    Args:
+        cosine: Cosines between layers, shape (checkpoint, layer, layer).
+        hidden: Number of channels they were taken over.
+
+    Returns:
+        One set of axes for each checkpoint.
+
+    Example:
+        >>> axes_of_cosines(torch.eye(3, dtype=torch.float64)[None], 3)[0].singular_values
+        tensor([1., 1., 0.], dtype=torch.float64)
+    """
+    layers = cosine.shape[-1]
+    half = cosine - cosine.mean(dim=-2, keepdim=True)  # J C
+    W, U = torch.linalg.eigh(half - half.mean(dim=-1, keepdim=True))
+    S = W.flip(-1)[:, : min(layers, hidden)].clamp(min=0).sqrt()
+    first = U[:, :, -1]
+    projections = (cosine @ (first - first.mean(dim=-1, keepdim=True))[..., None])[..., 0] / S[:, :1]
+    eps = torch.finfo(cosine.dtype).eps
+    return [
+        _axes(*one, "gram", layers, eps, eps * math.sqrt(hidden)) for one in zip(S, first, projections, strict=True)
+    ]
+
+
+def _axes(
+    S: Tensor, left: Tensor, projections: Tensor, method: str, layers: int, eps: float, cosine_error: float
+) -> PrincipalAxes:
+    """Axes from singular values, first left vector and the units' projections on the first right vector."""
     # the Gram matrix holds squares, so its rounding hides singular values up to the root of it
     floor = _ROUNDING * eps * layers if method == "svd" else math.sqrt(_ROUNDING * eps * layers)
-    total = float(singular_values.square().sum())
-    largest = float(singular_values[0])
-    cosine_error = eps * math.sqrt(hidden)
+    largest, second, total = torch.stack([S[0], S[min(1, len(S) - 1)], S.square().sum()]).tolist()
     if largest <= floor:
-        return PrincipalAxes(singular_values, None, None, None, None, method, cosine_error)
+        return PrincipalAxes(S, None, None, None, None, method, cosine_error)
     proj_top1 = projections * canonical_sign(left)
-    second = float(singular_values[1]) if len(singular_values) > 1 else 0.0
     noise = 2 * largest * math.sqrt(layers) if method == "svd" else float(layers)
     return PrincipalAxes(
-        singular_values=singular_values,
-        explained_var=singular_values.square() / total,
+        singular_values=S,
+        explained_var=S.square() / total,
         proj_top1=proj_top1,
         residual_top1=(1 - proj_top1.square()).clamp_(min=0).sqrt_(),
-        singular_gap=(largest - second) / largest,
+        singular_gap=(largest - second) / largest if len(S) > 1 else 1.0,
         method=method,
         error_estimate=max(cosine_error, eps * noise / total),
     )
-
-
-def _by_svd(gains: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """First left vector, singular values, and the units' projections on the first right vector."""
-    directions = units(gains)
-    U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
-    return U[:, 0], S, directions @ Vh[0]
-
-
-def _by_gram(gains: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same from the (layer, layer) cosines alone."""
-    cosine = cosine_matrix(gains)
-    half = cosine - cosine.mean(dim=0)  # J C
-    W, U = torch.linalg.eigh(half - half.mean(dim=1, keepdim=True))
-    rank = min(gains.shape)
-    S = W.flip(0)[:rank].clamp(min=0).sqrt()
-    first = U[:, -1]
-    return first, S, (cosine @ (first - first.mean())) / S[0]
 
 
 def shared_direction(cosine: Tensor) -> SharedDirection:
@@ -142,22 +172,42 @@ def shared_direction(cosine: Tensor) -> SharedDirection:
         >>> shared_direction(torch.ones(4, 4, dtype=torch.float64)).energy
         1.0
     """
+    energy, _, projection = shared_directions(cosine[None])
+    return SharedDirection(energy=float(energy), projection=projection[0])
+
+
+def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`shared_direction` of several checkpoints, in one batched ``eigh``.
+
+    Args:
+        cosine: Cosines between layers, shape (checkpoint, layer, layer).
+
+    Returns:
+        Energies, shape (checkpoint); first eigenvectors and projections, shape (checkpoint, layer).
+
+    Example:
+        >>> shared_directions(torch.ones(2, 4, 4, dtype=torch.float64))[0]
+        tensor([1., 1.], dtype=torch.float64)
+    """
     W, A = torch.linalg.eigh(cosine)
-    projection = A[:, -1] * W[-1].clamp(min=0).sqrt()
-    energy = min(float(W[-1]) / len(cosine), 1.0)
-    return SharedDirection(energy=energy, projection=projection * canonical_sign(projection))
+    vector = A[..., -1] * canonical_sign(A[..., -1])[..., None]
+    energy = (W[:, -1] / cosine.shape[-1]).clamp(max=1)
+    return energy, vector, vector * W[:, -1:].clamp(min=0).sqrt()
 
 
 def canonical_sign(vector: Tensor) -> Tensor:
     """The sign, ±1, that makes the entry of largest magnitude positive; of equally large ones the first counts.
 
     Args:
-        vector: One vector over layers, shape (layer), not zero.
+        vector: Vectors over layers, shape (…, layer), not zero.
+
+    Returns:
+        Signs, shape (…).
 
     Example:
         >>> canonical_sign(torch.tensor([0.1, -0.7, 0.7]))
         tensor(-1.)
     """
     size = vector.abs()
-    largest = (size >= size.max() * (1 - _TIE)).nonzero()[0, 0]
-    return vector[largest].sign()
+    largest = (size >= size.amax(dim=-1, keepdim=True) * (1 - _TIE)).to(torch.uint8).argmax(dim=-1, keepdim=True)
+    return vector.gather(-1, largest)[..., 0].sign()

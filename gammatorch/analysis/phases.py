@@ -43,14 +43,17 @@ class Phase:
     vs_other_cos: float | None
 
 
-def assign_phases(text: str, layers: Sequence[int], *, model_type: str | None = None) -> dict[str, list[int]]:
+def assign_phases(
+    text: str, layers: Sequence[int], *, model_type: str | None = None, starts: Sequence[int] = ()
+) -> dict[str, list[int]]:
     """Rows of each phase.
 
     Args:
         text: ``"auto"``, a preset's name, or bounds as layer indices, ends included: ``"early=0-9,late=10-"``.
-            ``auto`` is the preset for a Qwen3 of 64 layers, and equal thirds for all others.
+            ``auto`` is the preset for a Qwen3 of 64 layers, else the phases that the data show, else equal thirds.
         layers: Layer index of each row.
         model_type: ``model_type`` of config.json.
+        starts: First layers of the phases found, after the first phase (``change_points``).
 
     Returns:
         Row numbers by phase, in the order given; layers outside all bounds belong to none.
@@ -65,6 +68,8 @@ def assign_phases(text: str, layers: Sequence[int], *, model_type: str | None = 
     if text == "auto":
         if model_type == "qwen3" and list(layers) == list(range(64)):
             text = "qwen3-32b"
+        elif starts:
+            return _between(starts, layers)
         else:
             return _thirds(len(layers))
     rows: dict[str, list[int]] = {}
@@ -133,6 +138,14 @@ def phase_statistics(
             )
         )
     return phases
+
+
+def _between(starts: Sequence[int], layers: Sequence[int]) -> dict[str, list[int]]:
+    """The phases that begin at the first layer and at each start: P1, P2, …"""
+    rows: dict[str, list[int]] = {}
+    for row, layer in enumerate(layers):
+        rows.setdefault(f"P{1 + sum(start <= layer for start in starts)}", []).append(row)
+    return rows
 
 
 def _thirds(count: int) -> dict[str, list[int]]:

@@ -5,7 +5,8 @@ Imports nothing of the rest of the package, so that a mistake there cannot hide 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,3 +76,97 @@ def _phase(name: str, rows: list[int], norms: Array, units: Array) -> dict[str, 
         "intra_cos": float(pairs.mean()) if len(pairs) else None,
         "vs_other_cos": float((units[rows] @ units[others].T).mean()) if others else None,
     }
+
+
+def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) -> dict[str, Any]:
+    """The statistics of the analysis, from the gains themselves, runs of channels left out by leaving them out.
+
+    Args:
+        gains: Gain vectors γ, shape (layer, hidden), none constant.
+        blocks: Runs of channels of the jackknife.
+        t: Student's quantile for ``blocks - 1`` degrees of freedom.
+
+    Returns:
+        ``shared_energy, mean_pearson, effective_dimension`` as ``value, low, high``; ``depth_profile,
+        first_eigenvalue, entropy_rank, depth_contrast, schedules``.
+
+    Example:
+        >>> round(statistics(np.outer([1, 2, 4, 5, 7, 9], np.arange(1.0, 65.0)))["mean_pearson"]["value"], 6)
+        1.0
+    """
+    x: Array = np.asarray(gains, dtype=np.float64)
+    layers, hidden = x.shape[0], x.shape[1]
+    edges = [block * hidden // blocks for block in range(blocks + 1)]
+    left_out = [np.delete(x, np.s_[start:stop], axis=1) for start, stop in itertools.pairwise(edges)]
+    pearson: Array = np.asarray(np.corrcoef(x), dtype=np.float64)
+    share = np.maximum(np.linalg.eigvalsh(pearson), 0) / layers
+    profile = [float(np.diagonal(pearson, lag).mean()) for lag in range(1, layers)]
+    pairs = [(np.diagonal(pearson, lag).sum(), layers - lag) for lag in range(1, layers)]
+    near, far = (sum(s for s, _ in part) / sum(n for _, n in part) for part in _near_and_far(pairs, layers))
+    axis = np.linalg.eigh(_cosine(x))[1][:, -1]
+    bounds = {
+        "shared_energy": (lambda y: axis @ _cosine(y) @ axis / layers, 1 / layers, 1.0),
+        "mean_pearson": (lambda y: np.atleast_2d(np.corrcoef(y))[np.triu_indices(layers, 1)].mean(), -1.0, 1.0),
+        "effective_dimension": (_participation, 1.0, float(layers)),
+    }
+    return {
+        **{name: _jackknife(figure, x, left_out, t, least, most) for name, (figure, least, most) in bounds.items()},
+        "depth_profile": np.array(profile),
+        "first_eigenvalue": float(share[-1] * layers),
+        "entropy_rank": float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())),
+        "depth_contrast": {"near": near, "far": far, "value": near - far},
+        "schedules": _schedules(np.sqrt((x * x).mean(axis=1))),
+    }
+
+
+def _cosine(x: Array) -> Array:
+    units = x / np.sqrt((x * x).sum(axis=1))[:, None]
+    return np.asarray(units @ units.T)
+
+
+def _participation(x: Array) -> float:
+    layers, hidden = x.shape
+    squares = np.atleast_2d(np.corrcoef(x))[np.triu_indices(layers, 1)] ** 2
+    adjusted = (1 - (1 - squares) * (hidden - 1) / (hidden - 2)).mean()
+    return float(layers / (1 + (layers - 1) * adjusted))
+
+
+def _near_and_far(by_lag: list[Any], layers: int) -> tuple[list[Any], list[Any]]:
+    return by_lag[: max(1, layers // 8)], by_lag[max(2, -(-layers // 2)) - 1 :]
+
+
+def _jackknife(
+    figure: Callable[[Array], float], x: Array, left_out: list[Array], t: float, least: float, most: float
+) -> dict[str, float]:
+    value, without = float(figure(x)), np.array([figure(part) for part in left_out])
+    blocks = len(without)
+    centre = blocks * value - (blocks - 1) * without.mean()
+    half = t * np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
+    low, high = np.clip([centre - half, centre + half], least, most)
+    return {"value": float(np.clip(value, least, most)), "low": float(low), "high": float(high)}
+
+
+def _schedules(size: Array) -> dict[str, dict[str, float]]:
+    """AICc of each schedule: linear ones by lstsq, exponents by a fine grid."""
+    n = len(size)
+    k = np.arange(1.0, n + 1)
+    grid = np.linspace(-1, 1, 40_001)
+    linear = {
+        "constant": [np.ones(n)],
+        "linear": [np.ones(n), k],
+        "logarithmic": [1 / np.log(1 + k)],
+    }
+    rss = {name: (_residual(np.stack(columns, axis=1), size), len(columns)) for name, columns in linear.items()}
+    for name, shapes in (("geometric", np.exp(grid[:, None] * 0.1 * (k - 1))), ("power", k ** -grid[:, None])):
+        scale = (shapes @ size) / (shapes * shapes).sum(axis=1)
+        rss[name] = (float(((size - scale[:, None] * shapes) ** 2).sum(axis=1).min()), 2)
+    aicc = {}
+    for name, (residual, parameters) in rss.items():
+        m = parameters + 1
+        aicc[name] = {"aicc": float(n * np.log(residual / n) + 2 * m + 2 * m * (m + 1) / (n - m - 1))}
+    return aicc
+
+
+def _residual(columns: Array, size: Array) -> float:
+    fitted = columns @ np.linalg.lstsq(columns, size, rcond=None)[0]
+    return float(((size - fitted) ** 2).sum())

@@ -41,11 +41,15 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--method",
-    type=click.Choice(["auto", "svd", "gram"]),
+    type=click.Choice(["auto", "svd", "gram", "project"]),
     default="auto",
     show_default=True,
     help="How the principal axes are found; auto: svd up to a width of 65,536.",
 )
+@click.option(
+    "--dims", type=int, default=4096, show_default=True, metavar="K", help="Numbers kept of each layer by project."
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of project.")
 @click.option(
     "--phases",
     default="auto",
@@ -70,6 +74,8 @@ def run(
     device: str,
     dtype: str,
     method: str,
+    dims: int,
+    seed: int,
     phases: str,
     out: Path | None,
     format: str,
@@ -104,7 +110,7 @@ def run(
             progress.stage("reading gains", total=sum(entry.nbytes for entry in selection.entries))
             gains = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
         progress.stage("analysing")
-        analysis = analyze(gains, phases=phases, method=method, dtype=dtype)
+        analysis = analyze(gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
     if device == "auto" and gains.gamma.device.type == "cpu":
         session.notice("no CUDA device: ran on the CPU")
     _show(analysis, format, out, session)

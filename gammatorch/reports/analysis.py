@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -17,7 +18,7 @@ MOST_AXES = 10
 
 
 def print_analysis(analysis: Analysis, console: Console) -> None:
-    """Print an analysis: what was read, four tables, what it cost.
+    """Print an analysis: what was read, four tables, what they say, what it cost.
 
     Args:
         analysis: The analysis.
@@ -53,6 +54,14 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         ("<layers", "<phase", "cos", "pearson"),
         neighbour_rows(analysis),
     )
+    print_table(
+        console,
+        "What it says, with 95 % bounds over channels",
+        ("<figure", "value", "low", "high", "<mind"),
+        says_rows(analysis),
+    )
+    console.print()
+    console.print(Text(analysis.answer.sentence, style="bold"))
     if analysis.gains is not None:
         console.print()
         console.print(cost_line(analysis, analysis.gains))
@@ -116,6 +125,44 @@ def neighbour_rows(analysis: Analysis) -> Iterator[Row]:
             f"{analysis.cos_adjacent[row]:+.4f}",
             _optional(correlation if correlation == correlation else None),
         )
+
+
+def says_rows(analysis: Analysis) -> Iterator[Row]:
+    """One row per figure that bears on the question: its value, its bounds, what to hold it against."""
+    found = analysis.statistics
+    mean, lost, layers = found["mean_pearson"], found["depth_contrast"], analysis.num_layers
+    yield _bounded("mean pearson", mean, f"chance stays within ±{_plainly(mean['null_95'])}")
+    yield _bounded("shared energy", found["shared_energy"], "1 is one direction for all layers")
+    yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1 is one direction")
+    first = found["first_eigenvalue"]
+    yield _bounded("first eigenvalue", first, f"of the correlations; chance stays below {_plainly(first['null_95'])}")
+    near_far = f"near {_plainly(lost['near'])}, far {_plainly(lost['far'])}"
+    yield _bounded("lost with depth", lost, f"pearson of near layers less that of far ones: {near_far}")
+    for contrast in found["phase_contrasts"]:
+        if contrast["value"] is not None:
+            name = printable(contrast["name"], 24)
+            yield _bounded(f"phase {name}", contrast, "pearson within, less that across its bounds at equal distance")
+    starts = found["change_points"]
+    if starts is not None:
+        yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
+    if found["schedules"]:
+        yield _schedule_row(found["schedules"])
+
+
+def _schedule_row(schedules: Mapping[str, Any]) -> Row:
+    """The schedule that fits best, and by how much it beats the next."""
+    (name, best), (following, second) = list(schedules.items())[:2]
+    parameters = ", ".join(f"{label} {value:.4g}" for label, value in best["parameters"].items())
+    ahead = second["aicc"] - best["aicc"]
+    return ("RMS γ over depth", name, "", "", f"{parameters}; AICc {ahead:.1f} below {following}")
+
+
+def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:
+    return (name, *(_plainly(figure.get(part)) for part in ("value", "low", "high")), mind)
+
+
+def _plainly(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
 
 
 def phase_of(analysis: Analysis, layer: int) -> str:

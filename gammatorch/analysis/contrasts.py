@@ -1,0 +1,84 @@
+"""How much tighter a phase is than pairs of layers equally far apart elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.intervals import jackknife
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A phase against what surrounds it at equal distance; undefined figures are None.
+
+    Attributes:
+        name: Name of the phase.
+        value: Mean correlation within it minus that of pairs across its bounds at the same lags.
+        low: Lower 95 % bound, over channels.
+        high: Upper one.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without: Tensor) -> list[Contrast]:
+    """Correlation within each phase beyond what the nearness of its layers gives.
+
+    ``mean over pairs (i, j) of the phase of pearson[i, j] − profile[|i − j|]``, with the profile taken over the pairs
+    of which one layer lies within the phase. Neighbours are alike, so without it a shorter phase always looks
+    tighter (+0.08 under pure drift). The interval covers the choice of channels; whether bounds that were chosen
+    after looking mean anything is not in it.
+
+    Args:
+        rows: Row numbers by phase.
+        pearson: Correlations, shape (layer, layer), NaN where undefined.
+        without: The same with each run of channels left out, shape (block, layer, layer).
+
+    Returns:
+        One :class:`Contrast` each; undefined for a phase of one layer, or of all, or with a constant gain.
+
+    Example:
+        >>> pearson = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]])
+        >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[None])[0].value, 3)
+        0.8
+    """
+    usable = not bool(pearson.isnan().any())
+    found = []
+    for name, of_phase in rows.items():
+        weights = _weights(of_phase, len(pearson)) if usable else None
+        if weights is None:
+            found.append(Contrast(name, None, None, None))
+            continue
+        weights = weights.to(pearson)
+        interval = jackknife((pearson * weights).sum()[None], (without * weights).sum(dim=(-2, -1))[None], -2.0, 2.0)
+        value, low, high = torch.cat([interval.value, interval.low, interval.high]).tolist()
+        found.append(Contrast(name, value, *(None if math.isnan(bound) else bound for bound in (low, high))))
+    return found
+
+
+def _weights(of_phase: Sequence[int], layers: int) -> Tensor | None:
+    """Weights of all pairs whose weighted sum is the contrast; None if no lag has pairs on both sides."""
+    row = torch.arange(layers)
+    lag = (row[:, None] - row).clamp(min=0)  # each pair once
+    member = torch.zeros(layers, dtype=torch.bool)
+    member[list(of_phase)] = True
+    inside = member[:, None] & member
+    within = torch.bincount(lag[inside], minlength=layers).double()
+    across = member[:, None] ^ member
+    beside = torch.bincount(lag[across], minlength=layers).double()
+    common = (within > 0) & (beside > 0)
+    common[0] = False
+    pairs = float(within[common].sum())
+    if not pairs:
+        return None
+    of_lag_within = common.double() / pairs
+    of_lag_beside = -common.double() * within / (pairs * beside.clamp(min=1))
+    return torch.where(inside, of_lag_within[lag], torch.where(across, of_lag_beside[lag], 0))

@@ -1,0 +1,74 @@
+"""How the correlation of two layers falls with the distance between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.intervals import jackknife
+
+
+def depth_profile(correlations: Correlations) -> Tensor:
+    """Mean correlation of the layers that stand a given number of layers apart.
+
+    ``profile[k − 1] = mean over i of pearson[i, i + k]``, k = 1 … L − 1. Flat: the layers share what they share at
+    any distance; falling: the direction drifts. The last entries are means of few pairs.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        Shape (checkpoint, layer - 1), lag 1 first; NaN where no pair at that distance has a correlation.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+        >>> depth_profile(Correlations(moments(gains), (0, 1, 2)))
+        tensor([[ 0., -1.]], dtype=torch.float64)
+    """
+    lags = range(1, len(correlations.layers))
+    if not lags:
+        return correlations.norms[:, :0]
+    chosen = correlations.filled * correlations.pairs
+    sums = torch.stack([chosen.diagonal(lag, -2, -1).sum(-1) for lag in lags], dim=-1)
+    counts = torch.stack([correlations.pairs.diagonal(lag, -2, -1).sum(-1) for lag in lags], dim=-1)
+    return sums / counts
+
+
+def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
+    """What near layers share, what the far ones still do, and what is lost between.
+
+    ``near`` is the mean correlation up to L/8 layers apart, ``far`` from L/2 layers on. With ``far`` for what all
+    depths have in common, ``value`` = near − far is what drifts, and 1 − near what each layer has to itself.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, jackknife over channels), each
+        of shape (checkpoint); NaN for fewer than three layers, or where a gain is constant.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
+        >>> float(depth_contrast(Correlations(moments(gains), (0, 1, 2)))["value"])
+        1.0
+    """
+    layers = len(correlations.layers)
+    row = torch.arange(layers, device=correlations.norms.device)
+    lag = (row[:, None] - row).abs()
+    near, far = (lag >= 1) & (lag <= max(1, layers // 8)), lag >= max(2, math.ceil(layers / 2))
+    usable = correlations.varied.all(dim=-1)
+    close = torch.where(usable, _mean(correlations.filled, near), torch.nan)
+    distant = torch.where(usable, _mean(correlations.filled, far), torch.nan)
+    without = _mean(correlations.without, near) - _mean(correlations.without, far)
+    fall = jackknife(close - distant, without, -2.0, 2.0)
+    return {"near": close, "far": distant, "value": fall.value, "low": fall.low, "high": fall.high}
+
+
+def _mean(values: Tensor, chosen: Tensor) -> Tensor:
+    return (values * chosen).sum(dim=(-2, -1)) / chosen.sum()

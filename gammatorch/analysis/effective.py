@@ -1,0 +1,161 @@
+"""How much the layers share: one direction, mean correlation, and the number of directions they fill."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.intervals import Interval, jackknife
+from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
+from gammatorch.analysis.pca import shared_directions
+
+
+def shared_energy(correlations: Correlations) -> Interval:
+    """λ₁(C) / L: the share of the uncentred unit gains in the one direction closest to all.
+
+    Between 1/L (orthogonal layers) and 1. Without a run of channels, λ₁ is taken as aᵀ C a with the eigenvector a of
+    all channels (the infinitesimal jackknife: Jaeckel 1972), which errs where λ₁ is tied.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> float(shared_energy(Correlations(moments(torch.ones(2, 64)), (0, 1))).value)
+        1.0
+    """
+    energy, vector, _ = shared_directions(correlations.cosine)
+    taken = correlations.moments
+    lengths = (correlations.norms.square()[:, None] - _squares(correlations)).clamp(min=0).sqrt()
+    weights = torch.where(lengths > 0, vector[:, None] / lengths, 0)
+    at_pivot = (weights * taken.pivot[:, None]).sum(-1)
+    total = (weights @ correlations.gram * weights).sum(-1)
+    own = (torch.einsum("nbi,nbij,nbj->nb", weights, taken.products, weights)) + at_pivot * (
+        2 * (weights * taken.totals).sum(-1) + _widths(correlations) * at_pivot
+    )
+    layers = len(correlations.layers)
+    return jackknife(energy, (total - own) / layers, 1 / layers, 1.0)
+
+
+def _squares(correlations: Correlations) -> Tensor:
+    """Σ γ_i² over each run of channels, shape (checkpoint, block, layer)."""
+    taken, pivot = correlations.moments, correlations.moments.pivot[:, None]
+    squares = taken.products.diagonal(dim1=-2, dim2=-1)
+    return squares + 2 * pivot * taken.totals + _widths(correlations)[:, None] * pivot.square()
+
+
+def _widths(correlations: Correlations) -> Tensor:
+    """Channels that each run stands for, shape (block)."""
+    channels = correlations.moments.channels
+    return channels * (correlations.moments.hidden / channels.sum())
+
+
+def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
+    """Mean correlation over pairs of layers, with its interval and with what chance gives.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        ``value``, ``low``, ``high``, ``null_95`` (see :func:`~gammatorch.analysis.nulls.mean_pearson_null`), each of
+        shape (checkpoint); NaN where fewer than two gains vary.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.arange(64.0).repeat(3, 1)
+        >>> round(float(mean_pearson(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
+        1.0
+    """
+    pairs = correlations.pairs.sum(dim=(-2, -1)) // 2
+    value = _pair_mean(correlations.filled, correlations.pairs)
+    found = jackknife(value, _pair_mean(correlations.without, correlations.pairs), -1.0, 1.0)
+    hidden = round(float(correlations.moments.channels.sum()))
+    null = [mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan for count in pairs.tolist()]
+    return {"value": value, "low": found.low, "high": found.high, "null_95": value.new_tensor(null)}
+
+
+def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
+    """Largest eigenvalue of the correlation matrix, beside what unrelated layers would give.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`), shape (checkpoint);
+        NaN where a gain is constant.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.arange(64.0).repeat(3, 1)
+        >>> round(float(first_eigenvalue(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
+        3.0
+    """
+    layers, hidden = len(correlations.layers), round(float(correlations.moments.channels.sum()))
+    value = correlations.eigenvalues[:, -1]
+    value = torch.where(correlations.varied.all(dim=-1), value, torch.nan)
+    null = first_eigenvalue_null(layers, hidden) if hidden > 2 else math.nan
+    return {"value": value, "null_95": torch.full_like(value, null)}
+
+
+def effective_dimension(correlations: Correlations) -> Interval:
+    """Participation ratio of the correlation matrix, (Σλ)² / Σλ²: how many directions the layers fill evenly.
+
+    Between 1 (one direction) and L. As Σλ² = Σ r², no eigenvalue is needed; r² of unrelated layers is 1/(H−1) by
+    chance, so the adjusted 1 − (1 − r²)(H − 1)/(H − 2) stands for it (Wherry 1931). (Roy and Vetterli 2007 take the
+    entropy of λ instead.)
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.arange(64.0).repeat(3, 1)
+        >>> round(float(effective_dimension(Correlations(moments(gains), (0, 1, 2))).value), 6)
+        1.0
+    """
+    count = correlations.varied.sum(-1).to(correlations.norms.dtype)
+    channels = correlations.moments.channels
+    value = _participation(_pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
+    squares = _pair_mean(correlations.without.square(), correlations.pairs)
+    found = jackknife(
+        value, _participation(squares, count[:, None], channels.sum() - channels), 1.0, len(correlations.layers)
+    )
+    return Interval(torch.minimum(value.clamp(min=1), count), found.low, found.high)
+
+
+def entropy_rank(correlations: Correlations) -> Tensor:
+    """Exponential of the entropy of the correlation matrix's eigenvalues (Roy and Vetterli 2007).
+
+    ``exp(−Σ p ln p)`` with p = λ / Σλ: like the participation ratio, but counting faint directions too; not adjusted
+    for what chance gives.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        Between 1 and L, shape (checkpoint); NaN where a gain is constant.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.arange(64.0).repeat(3, 1)
+        >>> round(float(entropy_rank(Correlations(moments(gains), (0, 1, 2)))), 6)
+        1.0
+    """
+    share = correlations.eigenvalues.clamp(min=0) / len(correlations.layers)
+    rank = torch.exp(torch.special.entr(share).sum(dim=-1))
+    return torch.where(correlations.varied.all(dim=-1), rank, torch.nan)
+
+
+def _participation(mean_square: Tensor, count: Tensor, channels: Tensor) -> Tensor:
+    adjusted = 1 - (1 - mean_square) * (channels - 1) / (channels - 2).clamp(min=1)
+    return count / (1 + (count - 1) * adjusted).clamp(min=0.1)
+
+
+def _pair_mean(values: Tensor, pairs: Tensor) -> Tensor:
+    """Mean over the pairs that count; NaN where there are none. ``values`` may have a block axis."""
+    chosen = pairs if values.ndim == 3 else pairs[:, None]
+    return (values * chosen).sum(dim=(-2, -1)) / chosen.sum(dim=(-2, -1))

@@ -1,0 +1,115 @@
+"""Phases from the data: runs of layers between which the direction jumps rather than drifts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.intervals import FEWEST_BLOCKS, standard_error, student_t
+
+SHORTEST = 3
+"""Layers in the shortest phase that is looked for: fewer cannot show how alike its own layers are."""
+
+MOST_PHASES = 12
+
+SMALLEST_JUMP = 0.05
+"""Correlation that must be lost at a boundary, beyond what the distance alone costs."""
+
+STEPS = 3
+"""A jump is larger than this many ordinary steps from layer to layer beside it."""
+
+
+def change_points(correlations: Correlations) -> list[list[int] | None]:
+    """First layer of every phase after the first; none where the direction drifts, or stays.
+
+    For every number of phases K the layers are cut so that Σ over phases of n − (1/n) Σ pearson is least, the scatter
+    of the standardised gains about their phase's mean: exactly, by dynamic programming over all cuts (Fisher 1958;
+    on a matrix of similarities Harchaoui and Cappé 2007). K is the largest number of which every boundary is a jump:
+    the correlation lost across it, against pairs **equally far apart** on that side of it where they are less alike,
+    exceeds 0.05, three times the loss per layer beside it, and the jackknife error of the channels by a factor that
+    holds for all boundaries at once (95 %, Bonferroni). So a smooth drift, whose cost falls with K as well, has no
+    phases, nor does a single odd layer make one.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        For each checkpoint the layer indices; None where it cannot be told: fewer than six layers, fewer than eight
+        channels, or a gain that is constant. Phases shorter than three layers are not seen.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> directions = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
+        >>> change_points(Correlations(moments(directions.repeat_interleave(6, dim=0)), tuple(range(12))))
+        [[6]]
+    """
+    layers, checkpoints = len(correlations.layers), len(correlations.norms)
+    if layers < 2 * SHORTEST or correlations.without.shape[1] < FEWEST_BLOCKS:
+        return [None] * checkpoints
+    jumps = _jumps(correlations)
+    chosen = torch.zeros(checkpoints, layers, dtype=torch.bool, device=jumps.device)
+    for cuts in _best_cuts(_scatter(correlations.filled)):
+        real = jumps.gather(1, cuts).all(dim=1, keepdim=True)
+        chosen = torch.where(real, torch.zeros_like(chosen).scatter(1, cuts, True), chosen)
+    found: list[list[int] | None] = []
+    for starts, usable in zip(chosen.tolist(), correlations.varied.all(dim=-1).tolist(), strict=True):
+        indices = [layer for layer, start in zip(correlations.layers, starts, strict=True) if start]
+        found.append(indices if usable else None)
+    return found
+
+
+def _scatter(pearson: Tensor) -> Tensor:
+    """Cost of one phase from row a up to, but without, row b: shape (checkpoint, a, b); infinite if too short."""
+    layers = pearson.shape[-1]
+    corner = torch.nn.functional.pad(pearson.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+    diagonal = corner.diagonal(dim1=-2, dim2=-1)
+    inside = diagonal[:, None, :] + diagonal[:, :, None] - corner - corner.mT
+    edge = torch.arange(layers + 1, device=pearson.device, dtype=pearson.dtype)
+    length = edge - edge[:, None]
+    return torch.where(length >= SHORTEST, length - inside / length.clamp(min=1), torch.inf)
+
+
+def _best_cuts(scatter: Tensor) -> list[Tensor]:
+    """The best partition into 2, 3, … phases: first rows of all but the first phase, shape (checkpoint, K - 1)."""
+    layers = scatter.shape[-1] - 1
+    cost, origins, cuts = scatter[:, 0], [], []
+    for _ in range(2, min(MOST_PHASES, layers // SHORTEST) + 1):
+        cost, origin = (cost[:, :, None] + scatter).min(dim=1)
+        origins.append(origin)
+        end = torch.full_like(origin[:, :1], layers)
+        path = []
+        for step in reversed(origins):
+            end = step.gather(1, end)
+            path.append(end)
+        cuts.append(torch.cat(path[::-1], dim=1))
+    return cuts
+
+
+def _jumps(correlations: Correlations) -> Tensor:
+    """Which rows begin with a jump: shape (checkpoint, layer)."""
+    left, right, across = _window_means(correlations.filled)
+    left_is_less = left.mean(dim=0) <= right.mean(dim=0)
+    inside = torch.where(left_is_less, left, right)
+    jump = inside.mean(dim=0) - across.mean(dim=0)
+    step = (inside[0] - inside[1]).clamp(min=0)
+    others = _window_means(correlations.without)
+    jump_without = torch.where(left_is_less[:, None], others[0], others[1]).mean(dim=0) - others[2].mean(dim=0)
+    boundaries, blocks = jump.shape[-1], jump_without.shape[1]
+    error = student_t(1 - 0.025 / boundaries, blocks - 1) * standard_error(jump_without.transpose(1, 2))
+    real = (jump > SMALLEST_JUMP) & (jump > STEPS * step) & (jump > error)
+    return torch.nn.functional.pad(real, (SHORTEST, SHORTEST - 1))
+
+
+def _window_means(pearson: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean correlation at lags 1 and 2 among the three rows before each boundary, the three after, and across.
+
+    Boundaries stand before rows 3 … L − 3; shapes (lag, …, boundary).
+    """
+    one, two = pearson.diagonal(1, -2, -1), pearson.diagonal(2, -2, -1)
+    count = pearson.shape[-1] - 2 * SHORTEST + 1
+    ones = [one[..., start : start + count] for start in range(5)]
+    twos = [two[..., start : start + count] for start in range(4)]
+    left = torch.stack([(ones[0] + ones[1]) / 2, twos[0]])
+    right = torch.stack([(ones[3] + ones[4]) / 2, twos[3]])
+    return left, right, torch.stack([ones[2], (twos[1] + twos[2]) / 2])

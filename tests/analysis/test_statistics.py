@@ -1,0 +1,257 @@
+"""The statistics against NumPy, in worlds whose answer is known, and where they are undefined."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gammatorch
+from gammatorch.analysis.contrasts import phase_contrasts
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.gram import Accumulator, moments
+from gammatorch.analysis.intervals import student_t
+from gammatorch.analysis.measures import STATISTICS
+from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
+from gammatorch.analysis.schedules import schedules
+from gammatorch.analysis.segments import change_points
+from gammatorch.bench import reference
+from gammatorch.bench.worlds import PLANTED, WORLDS, draw, truth
+
+LAWS = settings(deadline=None, max_examples=25)
+SHAPES = st.tuples(st.integers(6, 9), st.integers(32, 80), st.integers(0, 10_000))
+
+
+def world(name, seed=0, layers=64, hidden=5120, device="cpu"):
+    return torch.from_numpy(draw(name, seed, layers, hidden)).to(device)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_each_world_gets_its_own_right_sentence(name, device):
+    sentences = set()
+    for seed in range(5):
+        analysis = gammatorch.analyze(world(name, seed, device=device))
+        assert analysis.answer.verdict == name
+        assert analysis.statistics["change_points"] == (list(PLANTED) if name == "phases" else [])
+        sentences.add(analysis.answer.sentence.split(":")[0])
+    assert len(sentences) == 1 and name.split("-")[0] in sentences.pop().lower()
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_intervals_cover_the_truth(name):
+    draws, expected = 60, truth(name, 24)
+    gains = torch.stack([world(name, seed, 24, 1024) for seed in range(draws)])
+    analyses = gammatorch.analyze(gains)
+    for figure, value in expected.items():
+        bounds = [one.statistics[figure] for one in analyses]
+        covered = sum(bound["low"] <= value <= bound["high"] for bound in bounds)
+        assert covered >= 0.88 * draws - 3, (figure, covered)  # 3: as far as 60 draws can tell
+        assert np.mean([bound["high"] - bound["low"] for bound in bounds]) < 0.2 * max(abs(value), 0.2)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_statistics_match_numpy(name, device):
+    gamma = world(name, 1, 24, 700, device)
+    found = gammatorch.analyze(gamma).statistics
+    expected = reference.statistics(gamma.cpu().numpy())
+    for figure in ("mean_pearson", "effective_dimension", "shared_energy"):
+        assert found[figure]["value"] == pytest.approx(expected[figure]["value"], rel=1e-9, abs=1e-10), figure
+        for part in ("low", "high"):  # 1e-6: the expansion of Student's quantile
+            assert found[figure][part] == pytest.approx(expected[figure][part], rel=1e-6, abs=1e-6), (figure, part)
+    np.testing.assert_allclose(found["depth_profile"].cpu(), expected["depth_profile"], atol=1e-11)
+    assert found["first_eigenvalue"]["value"] == pytest.approx(expected["first_eigenvalue"], rel=1e-11)
+    assert found["entropy_rank"] == pytest.approx(expected["entropy_rank"], rel=1e-9)
+    for part in ("near", "far", "value"):
+        assert found["depth_contrast"][part] == pytest.approx(expected["depth_contrast"][part], abs=1e-11)
+    for fit, values in expected["schedules"].items():
+        assert found["schedules"][fit]["aicc"] == pytest.approx(values["aicc"], rel=1e-6, abs=1e-4)
+
+
+def test_a_batch_gives_the_statistics_of_a_loop():
+    batch = torch.stack([world(name, 2, 24, 512) for name in WORLDS])
+    for one, gamma in zip(gammatorch.analyze(batch), batch, strict=True):
+        alone = gammatorch.analyze(gamma, method="gram")
+        assert one.answer == alone.answer and one.method == "gram"
+        for name in STATISTICS:
+            torch.testing.assert_close(one.statistics[name], alone.statistics[name], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(one.proj_top1, alone.proj_top1, rtol=0, atol=1e-9)
+
+
+@LAWS
+@given(SHAPES, st.lists(st.integers(1, 30), min_size=1, max_size=5))
+def test_columns_may_arrive_in_blocks_of_any_width(shape, widths):
+    layers, hidden, seed = shape
+    gamma = torch.from_numpy(np.random.default_rng(seed).lognormal(0, 0.4, (1, layers, hidden)))
+    accumulator, start = Accumulator(layers, hidden), 0
+    while start < hidden:
+        width = widths[start % len(widths)]
+        accumulator.add(gamma[..., start : start + width])
+        start += width
+    streamed, whole = Correlations(accumulator.finish(), tuple(range(layers))), gammatorch.analyze(gamma[0])
+    torch.testing.assert_close(streamed.pearson[0], whole.statistics["pearson"], rtol=0, atol=1e-12)
+    torch.testing.assert_close(streamed.cosine[0], whole.cosine, rtol=0, atol=1e-13)
+    torch.testing.assert_close(streamed.norms[0], torch.linalg.vector_norm(gamma[0], dim=1), rtol=1e-13, atol=0)
+
+
+@LAWS
+@given(SHAPES, st.integers(0, 99))
+def test_scaling_a_layer_leaves_every_correlation(shape, seed):
+    layers, hidden, drawn = shape
+    gamma = torch.from_numpy(np.random.default_rng(drawn).lognormal(0, 0.4, (layers, hidden)))
+    scale = torch.from_numpy(np.random.default_rng(seed).uniform(0.01, 100, (layers, 1)))
+    before, after = gammatorch.analyze(gamma).statistics, gammatorch.analyze(gamma * scale).statistics
+    for name in ("pearson", "cos_ones", "mean_pearson", "effective_dimension", "depth_profile", "change_points"):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-8, atol=1e-9)
+
+
+@LAWS
+@given(SHAPES)
+def test_turning_the_stack_upside_down_leaves_what_has_no_order(shape):
+    layers, hidden, seed = shape
+    gamma = torch.from_numpy(np.random.default_rng(seed).lognormal(0, 0.4, (layers, hidden)))
+    before, after = gammatorch.analyze(gamma).statistics, gammatorch.analyze(gamma.flip(0)).statistics
+    for name in ("mean_pearson", "effective_dimension", "first_eigenvalue", "depth_profile", "shared_energy"):
+        torch.testing.assert_close(after[name], before[name], rtol=1e-9, atol=1e-10)
+
+
+def test_correlations_keep_their_digits_where_the_mean_is_large():
+    """γ = 1 + 1e-6 noise: without a pivot the mean would cost twelve digits."""
+    noise = torch.randn(8, 4096, dtype=torch.float64)
+    found = gammatorch.analyze(1 + 1e-6 * noise, method="gram").statistics["pearson"]
+    np.testing.assert_allclose(found, np.corrcoef((1 + 1e-6 * noise).numpy()), atol=1e-9)
+
+
+def test_permuted_channels_stay_within_the_nulls():
+    rng = np.random.default_rng(0)
+    trained = rng.lognormal(0, 0.5, 512) * rng.lognormal(0, 0.2, (12, 512))
+    means, largest = [], []
+    for _ in range(300):
+        correlation = np.corrcoef(rng.permuted(trained, axis=1))
+        means.append(correlation[np.triu_indices(12, 1)].mean())
+        largest.append(np.linalg.eigvalsh(correlation)[-1])
+    assert 0.92 <= np.mean(np.abs(means) <= mean_pearson_null(66, 512)) <= 0.98
+    assert 1 <= first_eigenvalue_null(12, 512) / np.quantile(largest, 0.95) <= 1.06
+
+
+def test_the_quantiles_are_students():
+    for freedom, expected in ((7, 2.3646), (15, 2.1314), (31, 2.0395)):  # Fisher and Yates, table III
+        assert student_t(0.975, freedom) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("constant", lambda k: 1.5 + 0 * k),
+        ("geometric", lambda k: 2 * 0.93 ** (k - 1)),
+        ("linear", lambda k: 0.4 + 0.05 * k),
+        ("logarithmic", lambda k: 3 / np.log1p(k)),
+        ("power", lambda k: 2 * k**-0.7),
+    ],
+)
+def test_a_schedule_is_recognised_with_its_parameters(name, size):
+    rng = np.random.default_rng(3)
+    rms = size(np.arange(1.0, 49)) * (1 + 0.005 * rng.standard_normal(48))
+    gamma = torch.from_numpy(rms[:, None] * np.ones((1, 16)))
+    fits = schedules(Correlations(moments(gamma), tuple(range(48))))[0]
+    assert next(iter(fits)) == name or fits[name]["aicc"] - next(iter(fits.values()))["aicc"] < 4
+    expected = {"geometric": ("a", 0.93), "linear": ("b", 0.05), "logarithmic": ("c", 3), "power": ("p", 0.7)}
+    if name in expected:
+        parameter, value = expected[name]
+        assert fits[name]["parameters"][parameter] == pytest.approx(value, rel=0.03)
+
+
+def test_the_partition_is_the_best_of_all():
+    """Every cut of eight layers into two phases, by hand."""
+    gamma = draw("isotropic", 0, 8, 4096)
+    gamma[4:] = draw("isotropic", 9, 8, 4096)[4:]
+    pearson = np.corrcoef(gamma)
+
+    def scatter(start, stop):
+        return stop - start - pearson[start:stop, start:stop].sum() / (stop - start)
+
+    best = min(range(3, 6), key=lambda cut: scatter(0, cut) + scatter(cut, 8))
+    assert change_points(Correlations(moments(torch.from_numpy(gamma)), tuple(range(8)))) == [[best]] == [[4]]
+
+
+@pytest.mark.parametrize("walk", [0.02, 0.05, 0.2])
+def test_a_walk_has_no_phases(walk):
+    """Also where it starts from nothing, so that its first steps turn it fastest."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        gamma = np.exp(walk * np.cumsum(rng.standard_normal((64, 2048)), axis=0))
+        assert gammatorch.analyze(torch.from_numpy(gamma)).statistics["change_points"] == []
+
+
+def test_one_odd_layer_is_no_phase():
+    gamma = world("isotropic", 0, 32, 2048)
+    gamma[15] = world("layer-specific", 1, 32, 2048)[0]
+    assert gammatorch.analyze(gamma).statistics["change_points"] == []
+
+
+def test_phases_of_the_table_are_those_of_the_answer():
+    found = gammatorch.analyze(world("phases"))
+    assert [phase.first for phase in found.phases] == [0, *PLANTED]
+    assert [phase.name for phase in gammatorch.analyze(world("drift")).phases] == ["early", "middle", "late"]
+    assert all(contrast["low"] > 0.1 for contrast in found.statistics["phase_contrasts"])
+
+
+def test_a_short_phase_is_not_tighter_for_being_short():
+    lag = (torch.arange(24)[:, None] - torch.arange(24)).abs()
+    drifting = 0.97 ** lag.double()
+    rows = {"short": range(4), "long": range(4, 24)}
+    contrasts = phase_contrasts(rows, drifting, drifting.expand(32, 24, 24))
+    assert all(abs(contrast.value) < 1e-12 for contrast in contrasts)
+    assert float(drifting[:4, :4].mean() - drifting[4:, 4:].mean()) > 0.1
+
+
+UNDEFINED = {
+    "step 0": torch.ones(12, 64),
+    "one layer": torch.rand(1, 64) + 0.5,
+    "two layers": torch.rand(2, 64) + 0.5,
+    "identical layers": (torch.rand(64) + 0.5).repeat(12, 1),
+    "more layers than channels": torch.rand(40, 12) + 0.5,
+    "two channels": torch.rand(6, 2) + 0.5,
+    "one channel": torch.rand(6, 1) + 0.5,
+    "one constant layer": torch.cat([torch.rand(11, 64) + 0.5, torch.ones(1, 64)]),
+}
+
+
+@pytest.mark.parametrize("method", ["svd", "gram"])
+@pytest.mark.parametrize("name", UNDEFINED)
+def test_what_is_undefined_is_null_with_a_note(name, method):
+    analysis = gammatorch.analyze(UNDEFINED[name].double(), method=method)
+    document = analysis.to_dict()
+    json.dumps(document, allow_nan=False)
+    degenerate = name in ("step 0", "one layer", "identical layers", "one channel")
+    assert (document["answer"]["verdict"] == "degenerate") == degenerate
+    assert analysis.notes or name == "more layers than channels"
+    if name in ("step 0", "one layer"):
+        assert document["statistics"]["mean_pearson"]["value"] is None
+    if name == "one constant layer":
+        assert document["statistics"]["change_points"] is None
+        assert document["statistics"]["mean_pearson"]["value"] is not None
+
+
+def test_a_zero_gain_in_a_batch_is_named():
+    batch = torch.rand(3, 4, 8) + 0.5
+    batch[1, 2] = 0
+    with pytest.raises(gammatorch.errors.ZeroGain, match="checkpoint 1: row 2"):
+        gammatorch.analyze(batch)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_cuda_gives_the_statistics_of_the_cpu(precision, device):
+    gamma = world("drift")
+    torch.set_float32_matmul_precision(precision)
+    try:
+        on_gpu, on_cpu = (gammatorch.analyze(gamma.to(place)) for place in (device, "cpu"))
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert on_gpu.answer == on_cpu.answer
+    for name in ("mean_pearson", "effective_dimension", "shared_energy"):
+        assert on_gpu.statistics[name] == pytest.approx(on_cpu.statistics[name], rel=1e-10)
