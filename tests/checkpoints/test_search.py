@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gammatorch
+from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.safetensors import RawHeader
 from gammatorch.checkpoints.search import SearchedEntries, is_plain, search
 from gammatorch.errors import MalformedCheckpoint
@@ -138,3 +140,13 @@ def test_a_search_near_a_file_begins_there_and_ends_with_the_first_that_has_it()
     assert list(entries.search(".2.input", near="f0")) == ["h.2.input_norm.w"]
     assert entries.search("nothing") == {}
     assert list(entries) == list(entries.search(TEXT)) and len(entries) == 3
+
+
+def test_a_small_header_that_is_no_json_anywhere_is_refused_at_once(tmp_path):
+    write_checkpoint(tmp_path, layers=3, hidden=8, shards=1)
+    path = tmp_path / "model.safetensors"
+    content = path.read_bytes()
+    place = content.index(b'"model.layers.1.mlp.up_proj.weight":')
+    path.write_bytes(content[:place] + b"?" + content[place + 1 :])
+    with pytest.raises(MalformedCheckpoint, match="header is not valid JSON"):
+        gammatorch.open_checkpoint(tmp_path)
