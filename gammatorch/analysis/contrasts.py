@@ -58,7 +58,7 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
             found.append(Contrast(name, None, None, None))
             continue
         weights = weights.to(pearson)
-        interval = jackknife((pearson * weights).sum()[None], (without * weights).sum(dim=(-2, -1))[None], -2.0, 2.0)
+        interval = jackknife((pearson * weights).sum()[None], (without.flatten(1) @ weights.flatten())[None], -2.0, 2.0)
         value, low, high = torch.cat([interval.value, interval.low, interval.high]).tolist()
         found.append(Contrast(name, value, *(None if math.isnan(bound) else bound for bound in (low, high))))
     return found
