@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -84,6 +85,7 @@ def serve(repo: str, folder: Path) -> Iterator[FakeHub]:
 
 def _handler(hub: FakeHub, origin: str) -> type[BaseHTTPRequestHandler]:
     lock = threading.Lock()
+    signatures = itertools.count()  # each link is another one, also when many are asked for at once
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -126,7 +128,7 @@ def _handler(hub: FakeHub, origin: str) -> type[BaseHTTPRequestHandler]:
                 self.answer(404, {"X-Error-Code": "EntryNotFound"}, b"")
             else:
                 self.answer(
-                    302, {"Location": f"{hub.cdn_url}/blob?file={file}&Signature=secret{len(hub.requests)}"}, b""
+                    302, {"Location": f"{hub.cdn_url}/blob?file={file}&Signature=secret{next(signatures)}"}, b""
                 )
 
         def send_file(self, name: str) -> None:
