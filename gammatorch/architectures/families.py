@@ -45,6 +45,8 @@ _SANDWICH = {
     "post_feedforward_layernorm": "post_mlp",
 }
 _POST_LN = {"attention.output.LayerNorm": "post_attention", "output.LayerNorm": "post_mlp"}
+_GGUF_QUERY_KEY = {"attn_q_norm": "query", "attn_k_norm": "key"}
+_GGUF = {"attn_norm": "input", "ffn_norm": "pre_mlp"} | _GGUF_QUERY_KEY
 
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(
@@ -133,6 +135,43 @@ FAMILIES: Mapping[str, Family] = {
         places=_POST_LN,
         finals=(),
         source="transformers BertSelfOutput, BertOutput: LayerNorm(x + residual)",
+    ),
+    "gguf_sandwich": Family(
+        types=("gguf:gemma2", "gguf:gemma3"),
+        layout="sandwich norms",
+        places=_GGUF | {"post_attention_norm": "post_attention", "post_ffw_norm": "post_mlp"},
+        finals=("output_norm",),
+        source="llama.cpp src/models/gemma2.cpp, gemma3.cpp; conversion/gemma.py stores 1 + w",
+    ),
+    "gguf_output": Family(
+        types=("gguf:olmo2",),
+        layout="output norms only",
+        places=_GGUF_QUERY_KEY | {"post_attention_norm": "post_attention", "post_ffw_norm": "post_mlp"},
+        finals=("output_norm",),
+        source="llama.cpp src/models/olmo2.cpp",
+    ),
+    "gguf_bert": Family(
+        types=("gguf:bert",),
+        layout="post-LN",
+        places={"attn_output_norm": "post_attention", "layer_output_norm": "post_mlp"},
+        finals=(),
+        source="llama.cpp src/models/bert.cpp",
+    ),
+    "gguf_falcon": Family(
+        types=("gguf:falcon",),
+        layout="pre-norm, with attention and MLP in parallel",
+        places={"attn_norm_2": "input"},
+        finals=("output_norm",),
+        source="llama.cpp src/models/falcon.cpp: where there is an attn_norm_2, it feeds attention",
+    ),
+    "gguf": Family(
+        types=("gguf",),
+        layout="pre-norm",
+        places=_GGUF,
+        finals=("output_norm",),
+        source="llama.cpp build_norm multiplies by the stored weight, whatever the architecture: converters have "
+        "added the 1 of zero-centred norms. post_attention_norm stands before the MLP in some architectures "
+        "(glm4moe, gpt-oss, qwen3next), so its place is told only for those above",
     ),
 }
 """By name. Families of one type are tried in this order; so are all of them for an unknown type."""

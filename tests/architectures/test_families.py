@@ -76,4 +76,6 @@ def test_every_family_has_a_tiny_model():
 
     built = {getattr(transformers, tiny.config).model_type for tiny in TABLE.values()}
     for name, family in FAMILIES.items():
+        if name.startswith("gguf"):
+            continue  # held against the gguf package's own table of names in tests/checkpoints/test_gguf.py
         assert built & set(family.types), f"no entry of tests/zoo.py covers family {name!r}"
