@@ -56,7 +56,6 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "post_attention": (
         "post_self_attn_layernorm",
         "post_attn_norm",
-        "post_attention_norm",
         "post_mixer_norm",
         "post_operator_norm",
         "post_norm1",
@@ -115,6 +114,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "output.layernorm",
         "ffn.layer_norm",
         "mlp_ln",
+        "layer_output_norm",
     ),
     "query": (
         "self_attn.q_norm",
@@ -140,8 +140,12 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
 """Names within a block (after the layer index, without ``.weight``) by place; the first that a block has counts.
 
 ``post_attention_layernorm`` is not here: it stands before the MLP or on attention's output, and only the names beside
-it tell which (:func:`gammatorch.architectures.match.read_names`).
+it tell which (:func:`gammatorch.architectures.match.read_names`). ``attn_norm``, ``ffn_norm``, ``post_ffw_norm``
+and ``attn_output_norm`` are also GGUF's, for all its architectures.
 """
+
+AMBIGUOUS = frozenset({"post_attention_layernorm", "post_attention_norm", "attn_output_norm"})
+"""Names that stand before the MLP in some models and on attention's output in others."""
 
 MOVABLE = frozenset(
     {
@@ -220,6 +224,16 @@ PRE_NORM = frozenset({"bigbird_pegasus", "radio", "sapiens2", "sam_vision_model"
 
 SHARED_BLOCKS = frozenset({"albert"})
 """Types that run the same block several times, so that fewer are stored than config.json counts."""
+
+
+GGUF_TYPE = "gguf"
+"""Begins the model type of a GGUF file. llama.cpp multiplies by the stored weight whatever the architecture
+(``build_norm``), since its converters have added the 1 of zero-centred norms (``conversion/gemma.py``)."""
+
+
+def is_known(model_type: str) -> bool:
+    """Whether the offsets of a type are known."""
+    return model_type.startswith(GGUF_TYPE) or model_type in known_types()
 
 
 @cache

@@ -9,7 +9,16 @@ from functools import lru_cache
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
-from gammatorch.architectures.families import FINALS, HEAD_ONLY, MOVABLE, OFFSETS, PRE_NORM, VOCABULARY, known_types
+from gammatorch.architectures.families import (
+    AMBIGUOUS,
+    FINALS,
+    HEAD_ONLY,
+    MOVABLE,
+    OFFSETS,
+    PRE_NORM,
+    VOCABULARY,
+    is_known,
+)
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
 _INDEX = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")
@@ -85,10 +94,12 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
-    if "post_attention_layernorm" in present:
+    if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP
+        places |= {"attn_norm_2": "input", "attn_norm": "pre_mlp"}
+    for name in present & AMBIGUOUS:
         taken = set(places.values())
         on_output = "pre_mlp" in taken or "input" not in taken
-        places["post_attention_layernorm"] = "post_attention" if on_output else "pre_mlp"
+        places[name] = "post_attention" if on_output else "pre_mlp"
     if not has_final:
         after = {"input": "post_attention", "pre_mlp": "post_mlp"}
         places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
@@ -195,7 +206,7 @@ def _describe(
         layout=_layout(places, {site.place for site in sites}),
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=bool(config.types) and known_types().issuperset(config.types),
+        offset_known=bool(config.types) and all(map(is_known, config.types)),
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         notes=tuple(f"multi-token-prediction head {name}.{layer} left out" for layer in sorted(heads)),
     )

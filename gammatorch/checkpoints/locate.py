@@ -9,7 +9,16 @@ from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.local import LocalSource
-from gammatorch.checkpoints.weights import CONFIG, INDEX, SINGLE, find_weights
+from gammatorch.checkpoints.weights import (
+    CONFIG,
+    INDEX,
+    SINGLE,
+    SUFFIXES,
+    TORCH_INDEX,
+    TORCH_SINGLE,
+    find_weights,
+    index_suffix,
+)
 from gammatorch.errors import CheckpointNotFound, GammatorchError, InvalidArgument, UnsupportedFormat
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
@@ -37,7 +46,7 @@ def locate(model: str | os.PathLike[str], revision: str | None = None, token: st
     A path that exists wins. What looks like a path and does not exist is never sent to the Hub.
 
     Args:
-        model: Folder, ``.safetensors`` file, ``*.index.json``, ``org/name`` or ``org/name@revision``.
+        model: Folder, weight file, ``*.index.json``, ``org/name`` or ``org/name@revision``.
         revision: Branch, tag or commit on the Hub.
         token: Access token for the Hub.
 
@@ -90,11 +99,11 @@ def _local(path: Path, name: str) -> Location:
         raise CheckpointNotFound("is a link to something that does not exist", file=name)
     folder = path.parent
     if path.name.endswith(".index.json"):
-        if not path.name.endswith(".safetensors.index.json"):
-            raise UnsupportedFormat("is the index of another format than safetensors", file=name)
+        if not path.name.endswith((".safetensors.index.json", ".bin.index.json")):
+            raise UnsupportedFormat("is the index of a format that is not read", file=name)
         return Location(name, LocalSource(folder), target=path.name)
-    if path.suffix != ".safetensors":
-        raise UnsupportedFormat("is not a .safetensors file", file=name)
+    if path.suffix not in SUFFIXES:
+        raise UnsupportedFormat(f"is none of the files that are read ({', '.join(SUFFIXES)})", file=name)
     beside = [CONFIG] if (folder / CONFIG).is_file() else []
     return Location(name, LocalSource(folder, [path.name, *beside]), target=path.name)
 
@@ -119,7 +128,7 @@ def _cached_snapshot(repo: str, revision: str | None) -> LocalSource | None:
     """The folder in huggingface_hub's cache that holds this revision, if it was ever downloaded."""
     from huggingface_hub import try_to_load_from_cache
 
-    for name in (CONFIG, SINGLE, INDEX):
+    for name in (CONFIG, SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX):
         found = try_to_load_from_cache(repo, name, revision=revision)
         if isinstance(found, str):
             folder = Path(found).parent
@@ -136,7 +145,7 @@ def _covers(cached: LocalSource, remote: ByteSource) -> bool:
     needed = (
         set(weights.files)
         if weights.index is None
-        else {name for name in remote.files if name.endswith(".safetensors")}
+        else {name for name in remote.files if name.endswith(index_suffix(weights.index))}
     )
     needed |= {name for name in (weights.index, CONFIG) if name in remote.files and name is not None}
     return all(cached.files.get(name) == remote.files[name] for name in needed)

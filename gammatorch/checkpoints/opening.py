@@ -7,13 +7,16 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read
+from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
+from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.safetensors import read_headers
 from gammatorch.checkpoints.search import SearchedEntries
-from gammatorch.checkpoints.weights import CONFIG, Weights, find_weights, parse_index
+from gammatorch.checkpoints.weights import CONFIG, Weights, find_weights, index_suffix, parse_index
 from gammatorch.errors import MalformedCheckpoint
 
 JSON_CAP = 256_000_000
@@ -28,8 +31,8 @@ def open_checkpoint(
     """Open a checkpoint without loading it: its config.json and the headers of its shards are read.
 
     Args:
-        model: Folder, single ``.safetensors`` file, ``*.index.json``, ``org/name`` or ``org/name@revision`` on the
-            Hub. A local path that exists wins.
+        model: Folder, single weight file (``.safetensors``, ``.bin``, ``.pt``, ``.pth``, ``.gguf``),
+            ``*.index.json``, ``org/name`` or ``org/name@revision`` on the Hub. A local path that exists wins.
         revision: Branch, tag or commit on the Hub; the default branch if None.
         token: Access token for the Hub; None for the one huggingface_hub knows.
 
@@ -66,8 +69,17 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         index = _json_read(source, weights.index)
         source.read([index, *first])
         first = []
-        files, shard_of = parse_index(bytes(index.into), source.files, f"{source.name}/{weights.index}")
-    entries = SearchedEntries(read_headers(source, files, first), source.name)
+        files, shard_of = parse_index(
+            bytes(index.into), source.files, f"{source.name}/{weights.index}", index_suffix(weights.index)
+        )
+    reader = READERS.get(PurePath(files[0]).suffix)
+    entries: Mapping[str, TensorEntry]
+    if reader is None:
+        contents = Contents([], source)
+        entries = SearchedEntries(read_headers(source, files, first), source.name)
+    else:
+        contents = reader(source, files, first)
+        entries = merge_entries(contents.tables, source.name)
     for key, shard in shard_of.items():
         if key not in entries or entries[key].file != shard:
             raise MalformedCheckpoint(
@@ -75,13 +87,14 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
                 file=f"{source.name}/{weights.index}",
                 tensor=key,
             )
+    stored_config = _parse_config(bytes(config.into), f"{source.name}/{CONFIG}") if config is not None else None
     return Checkpoint(
         model=model if model is not None else source.name,
-        source=source,
+        source=contents.source,
         files=files,
         entries=entries,
-        config=_parse_config(bytes(config.into), f"{source.name}/{CONFIG}") if config is not None else None,
-        notes=(weights.note,) if weights.note is not None else (),
+        config=contents.config if contents.config is not None else stored_config,
+        notes=(*((weights.note,) if weights.note is not None else ()), *contents.notes),
     )
 
 

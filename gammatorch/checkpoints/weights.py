@@ -20,12 +20,32 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors", re.ASCII)
 """``00001-of-00017`` by transformers, ``00001-of-000163`` in DeepSeek-V3, ``1-of-61`` in Kimi-K2."""
+
+TORCH_SINGLE = "pytorch_model.bin"
+TORCH_INDEX = "pytorch_model.bin.index.json"
+TORCH_SUFFIXES = (".bin", ".pt", ".pth")
+SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".gguf")
+"""How the names of weight files end, in the formats that are read."""
+
+_TORCH_SHARD = re.compile(r"pytorch_model-\d{5,}-of-(?P<count>\d{5,})\.bin")
+_GGUF_SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-(?P<count>\d{5,})\.gguf")
 _OTHER_FORMATS = (
-    (re.compile(r".*\.bin(\.index\.json)?"), "PyTorch pickles (.bin)"),
-    (re.compile(r".*\.gguf"), "GGUF"),
-    (re.compile(r".*\.(pt|pth|ckpt)"), "PyTorch pickles"),
-    (re.compile(r".*\.h5|.*\.msgpack"), "TensorFlow or Flax weights"),
-    (re.compile(r"\.metadata|.*\.distcp"), "a torch.distributed checkpoint"),
+    (
+        re.compile(r"\.metadata|.*\.distcp"),
+        "a torch.distributed checkpoint",
+        "its table of tensors is a pickle of classes, which is not executed; turn it into one file with "
+        "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt` and pass that",
+    ),
+    (
+        re.compile(r".*\.(bin|pt|pth|ckpt)"),
+        "PyTorch files of other names",
+        f"pass the one that holds the weights, or name it {TORCH_SINGLE}",
+    ),
+    (
+        re.compile(r".*\.h5|.*\.msgpack"),
+        "TensorFlow or Flax weights",
+        "save it again with model.save_pretrained(..., safe_serialization=True)",
+    ),
 )
 
 
@@ -45,7 +65,9 @@ class Weights:
 
 
 def find_weights(names: Iterable[str], where: str) -> Weights:
-    """Choose the weight files the way transformers does: ``model.safetensors`` first, then the sharded set.
+    """Choose the weight files the way transformers does: safetensors before PyTorch's, one file before the shards.
+
+    GGUF comes last, and only where there is one model of it: repositories hold many quantisations of the same.
 
     The index of a sharded set (12 MB for a large mixture of experts) repeats what the headers say, so it is
     left alone whenever the shards' own names (``model-00001-of-00017.safetensors``) tell the whole set.
@@ -56,7 +78,7 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
 
     Raises:
         CheckpointNotFound: There are no weights at all.
-        UnsupportedFormat: There are, but not as safetensors.
+        UnsupportedFormat: There are, but in no format that is read.
         IncompleteCheckpoint: A shard of the set is missing.
 
     Example:
@@ -86,16 +108,22 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
             f"({_some(tensors)}): pass one of them",
             file=where,
         )
-    raise _no_safetensors(present, where)
+    found = _find_torch(present, where) or _find_gguf(present, where)
+    if found is None:
+        raise _no_weights(present, where)
+    return found
 
 
-def parse_index(raw: bytes, names: Iterable[str], where: str) -> tuple[tuple[str, ...], dict[str, str]]:
+def parse_index(
+    raw: bytes, names: Iterable[str], where: str, suffix: str = ".safetensors"
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """The shards that an index names, and the shard of each tensor.
 
     Args:
         raw: The index, as stored.
         names: Plain names of the files that are there.
         where: Name of the index, for messages.
+        suffix: How the names of its shards end.
 
     Returns:
         The shards in order, and shard by tensor key.
@@ -112,8 +140,10 @@ def parse_index(raw: bytes, names: Iterable[str], where: str) -> tuple[tuple[str
     present = set(names)
     for file in files:
         # checked before any path or URL is built from it
-        if not isinstance(file, str) or not re.fullmatch(r"[^/\\\0]+\.safetensors", file):
-            raise MalformedCheckpoint(f"names a shard {file!r}, which is not a plain safetensors file name", file=where)
+        if not isinstance(file, str) or not re.fullmatch(rf"[^/\\\0]+{re.escape(suffix)}", file):
+            raise MalformedCheckpoint(
+                f"names a shard {file!r}, which is not a plain {suffix[1:]} file name", file=where
+            )
         if file not in present:
             raise IncompleteCheckpoint(f"shard {file} is missing: download it again", file=where)
     if not files:
@@ -121,20 +151,53 @@ def parse_index(raw: bytes, names: Iterable[str], where: str) -> tuple[tuple[str
     return tuple(files), shard_of
 
 
-def _whole_set(which: tuple[str, str], present: set[str], where: str) -> tuple[str, ...]:
+def index_suffix(index: str) -> str:
+    """How the names of the shards of an index end.
+
+    Example:
+        >>> index_suffix("pytorch_model.bin.index.json")
+        '.bin'
+    """
+    return ".bin" if index.endswith(".bin.index.json") else ".safetensors"
+
+
+def _find_torch(present: set[str], where: str) -> Weights | None:
+    if TORCH_SINGLE in present:
+        return Weights((TORCH_SINGLE,))
+    counts = {match["count"] for name in present if (match := _TORCH_SHARD.fullmatch(name))}
+    if len(counts) == 1:
+        return Weights(_whole_set(("pytorch_model", counts.pop()), present, where, ".bin"))
+    return Weights((), index=TORCH_INDEX) if TORCH_INDEX in present else None
+
+
+def _find_gguf(present: set[str], where: str) -> Weights | None:
+    names = sorted(name for name in present if name.endswith(".gguf"))
+    sets = {(match["stem"], match["count"]) for name in names if (match := _GGUF_SHARD.fullmatch(name))}
+    others = [name for name in names if not _GGUF_SHARD.fullmatch(name)]
+    if len(sets) + len(others) > 1:
+        raise CheckpointNotFound(
+            f"holds several GGUF models ({_some(names)}): pass the file of one of them", file=where
+        )
+    if sets:
+        return Weights(_whole_set(sets.pop(), present, where, ".gguf"))
+    return Weights((others[0],)) if others else None
+
+
+def _whole_set(which: tuple[str, str], present: set[str], where: str, suffix: str = ".safetensors") -> tuple[str, ...]:
     stem, count = which
+    of_set = re.compile(rf"{re.escape(stem)}-(\d+)-of-{count}{re.escape(suffix)}", re.ASCII)
     held: dict[int, str] = {}
     for name in sorted(present):
-        match = _SHARD.fullmatch(name)
-        if match is not None and (match["stem"], match["count"]) == which:
-            twin = held.setdefault(int(match["number"]), name)
+        match = of_set.fullmatch(name)
+        if match is not None:
+            twin = held.setdefault(int(match[1]), name)
             if twin != name:
                 raise CheckpointNotFound(
                     f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where
                 )
-    width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}.safetensors")
+    width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}{suffix}")
     numbers = range(1, min(int(count), 100_000) + 1)
-    files = tuple(held.get(number, f"{stem}-{number:0{width}d}-of-{count}.safetensors") for number in numbers)
+    files = tuple(held.get(number, f"{stem}-{number:0{width}d}-of-{count}{suffix}") for number in numbers)
     missing = [file for file in files if file not in present]
     if missing:
         raise IncompleteCheckpoint(
@@ -143,15 +206,11 @@ def _whole_set(which: tuple[str, str], present: set[str], where: str) -> tuple[s
     return files
 
 
-def _no_safetensors(present: set[str], where: str) -> CheckpointError:
-    for pattern, what in _OTHER_FORMATS:
+def _no_weights(present: set[str], where: str) -> CheckpointError:
+    for pattern, what, remedy in _OTHER_FORMATS:
         if held := sorted(name for name in present if pattern.fullmatch(name)):
-            return UnsupportedFormat(
-                f"holds {what} ({_some(held)}) and no safetensors: save it again with "
-                "model.save_pretrained(..., safe_serialization=True)",
-                file=where,
-            )
-    return CheckpointNotFound("holds no safetensors weights: pass the folder of a model", file=where)
+            return UnsupportedFormat(f"holds {what} ({_some(held)}): {remedy}", file=where)
+    return CheckpointNotFound("holds no weights: pass the folder of a model", file=where)
 
 
 def _some(names: list[str]) -> str:

@@ -132,6 +132,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
 
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+TORCH_SHARDS = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,15 @@ SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
         (["model-00001-of-00001.safetensors"], ("model-00001-of-00001.safetensors",), None),
         (["model-00001-of-000002.safetensors", "model-00002-of-000002.safetensors"], ("model-00001-of-000002.safetensors", "model-00002-of-000002.safetensors"), None),
         ([f"model-{n}-of-10.safetensors" for n in range(1, 11)], tuple(f"model-{n}-of-10.safetensors" for n in range(1, 11)), None),
+        (["model.safetensors", "pytorch_model.bin", "q4.gguf"], ("model.safetensors",), None),
+        ([*SHARDS, "pytorch_model.bin"], tuple(SHARDS), None),
+        (["pytorch_model.bin", "training_args.bin", "optimizer.pt"], ("pytorch_model.bin",), None),
+        (["pytorch_model.bin", *TORCH_SHARDS, "pytorch_model.bin.index.json"], ("pytorch_model.bin",), None),
+        ([*TORCH_SHARDS, "pytorch_model.bin.index.json"], tuple(TORCH_SHARDS), None),
+        (["a.bin", "b.bin", "pytorch_model.bin.index.json"], (), "pytorch_model.bin.index.json"),
+        (["pytorch_model.bin", "q4.gguf"], ("pytorch_model.bin",), None),
+        (["q4.gguf", "config.json"], ("q4.gguf",), None),
+        (["a-00002-of-00002.gguf", "a-00001-of-00002.gguf"], ("a-00001-of-00002.gguf", "a-00002-of-00002.gguf"), None),
     ],
 )  # fmt: skip
 def test_the_weight_files_are_those_transformers_loads(names, files, index):
@@ -159,9 +169,17 @@ def test_the_weight_files_are_those_transformers_loads(names, files, index):
 @pytest.mark.parametrize(
     ("names", "error", "message"),
     [
-        ([], errors.CheckpointNotFound, "holds no safetensors weights"),
-        (["pytorch_model.bin"], errors.UnsupportedFormat, r"PyTorch pickles \(.bin\) \(pytorch_model.bin\)"),
-        (["q4.gguf"], errors.UnsupportedFormat, "GGUF"),
+        ([], errors.CheckpointNotFound, "holds no weights"),
+        (["training_args.bin"], errors.UnsupportedFormat, r"PyTorch files of other names \(training_args.bin\): pass"),
+        (
+            [".metadata", "__0_0.distcp"],
+            errors.UnsupportedFormat,
+            r"a torch.distributed checkpoint .* dcp_to_torch FOLDER",
+        ),
+        (["tf_model.h5"], errors.UnsupportedFormat, "TensorFlow or Flax weights"),
+        (["q4.gguf", "q8.gguf"], errors.CheckpointNotFound, "several GGUF models .* pass the file of one"),
+        (["a-00001-of-00002.gguf"], errors.IncompleteCheckpoint, "a-00002-of-00002.gguf"),
+        (["pytorch_model-00001-of-00002.bin"], errors.IncompleteCheckpoint, "pytorch_model-00002-of-00002.bin"),
         (["a.safetensors", "b.safetensors"], errors.CheckpointNotFound, "pass one of them"),
         (["model.safetensors.index.json"], errors.IncompleteCheckpoint, "shard a.safetensors is missing"),
         ([SHARDS[1]], errors.IncompleteCheckpoint, "model-00001-of-00002.safetensors"),
@@ -205,7 +223,7 @@ def test_a_revision_is_not_for_local_paths(folder):
 
 
 def test_other_files_are_refused_by_name(tmp_path):
-    for name in ("model.gguf", "model.bin", "model.pt", "pytorch_model.bin.index.json", "README"):
+    for name in ("model.ckpt", "model.h5", "tf_model.index.json", "README"):
         (tmp_path / name).write_bytes(b"anything")
         with pytest.raises(errors.UnsupportedFormat, match=name):
             gammatorch.open_checkpoint(tmp_path / name)

@@ -40,6 +40,22 @@ def test_inspect_needs_neither_torch_nor_transformers(tmp_path):
         assert imported_by(code) == {"rich"}
 
 
+def test_inspect_of_other_formats_needs_no_torch_either(tmp_path):
+    import torch
+    from gguf import GGUFWriter
+
+    torch.save({"layers.0.norm.weight": torch.ones(4)}, tmp_path / "pytorch_model.bin")
+    writer = GGUFWriter(tmp_path / "model.gguf", "llama")
+    writer.add_tensor("blk.0.attn_norm.weight", torch.ones(4).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    for name in ("pytorch_model.bin", "model.gguf"):
+        code = f"from gammatorch.cli import main; main(['inspect', {str(tmp_path / name)!r}])"
+        assert imported_by(code) == {"rich"}
+
+
 def test_a_local_run_imports_no_transformers_and_no_hub_client(tmp_path):
     write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
     code = f"from gammatorch.cli import main; main(['run', {str(tmp_path)!r}])"

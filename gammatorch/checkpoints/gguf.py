@@ -1,0 +1,306 @@
+"""GGUF, the format of llama.cpp: metadata and tensor table at the front, tensors aligned behind them.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little-endian).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
+from gammatorch.checkpoints.contents import Contents
+from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
+
+HEADER_CAP = 512_000_000
+"""Longest header that is read, in bytes; vocabularies take some 10 MB."""
+
+LOCAL_WINDOW = 262_144
+"""Bytes of a local file that are read at once."""
+
+REMOTE_WINDOWS = (1_048_576, 16_777_216)
+"""First and longest read of a remote file: each one takes a round, so each is four times the one before."""
+
+TYPES = {
+    0: ("F32", 1, 4),
+    1: ("F16", 1, 2),
+    2: ("Q4_0", 32, 18),
+    3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
+    8: ("Q8_0", 32, 34),
+    9: ("Q8_1", 32, 40),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176),
+    14: ("Q6_K", 256, 210),
+    15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1),
+    25: ("I16", 1, 2),
+    26: ("I32", 1, 4),
+    27: ("I64", 1, 8),
+    28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
+    40: ("NVFP4", 64, 36),
+    41: ("Q1_0", 128, 18),
+}
+"""Name, values per block and bytes per block of each stored type."""
+
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+_TEXT, _ARRAY = 8, 9
+_LEAST_PAIR, _LEAST_TENSOR = 13, 24
+_MOST_DIMENSIONS = 4
+_LONGEST_NAME = 65_536
+_LONGEST_VALUE = 1_048_576
+_ALIGNMENT = "general.alignment"
+
+
+def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
+    """The tensors of each file, from its header alone, and what the first header says of the model.
+
+    Args:
+        source: Where the files are.
+        files: Names of GGUF files; several are the parts of one model.
+        extra: Other reads to make in the first round, so that they cost no round of their own.
+
+    Raises:
+        MalformedCheckpoint: A file is not GGUF, is cut short, or its header contradicts itself.
+        UnsupportedFormat: It is big-endian, or of a version that is not read.
+        UnreadableCheckpoint: The source failed.
+    """
+    headers = [_Header(source, file, extra if position == 0 else ()) for position, file in enumerate(files)]
+    read = [_read_file(header) for header in headers]
+    return Contents([table for table, _ in read], source, config=_config(read[0][1]))
+
+
+class _Header:
+    """The front of a file, read forward through a window.
+
+    Args:
+        source: Where the file is.
+        file: Its name.
+        extra: Reads to make along with the first window.
+    """
+
+    def __init__(self, source: ByteSource, file: str, extra: Sequence[Read] = ()) -> None:
+        self.source = source
+        self.file = file
+        self.where = f"{source.name}/{file}"
+        self.size = source.files[file]
+        self.at = 0
+        self._extra = extra
+        self._window = b""
+        self._first = 0
+        self._next, self._most = REMOTE_WINDOWS if source.speculate(file) else (LOCAL_WINDOW, LOCAL_WINDOW)
+
+    def number(self, form: str) -> Any:
+        """The next number, of a form that :mod:`struct` knows."""
+        return struct.unpack(form, self._take(struct.calcsize(form)))[0]
+
+    def text(self, longest: int) -> str:
+        """The next text, which must not be longer than that many bytes."""
+        length = self.number("<Q")
+        if length > longest:
+            raise self.broken(f"a text of {length} bytes where {longest} are many")
+        try:
+            return self._take(length).decode()
+        except UnicodeDecodeError:
+            raise self.broken("a text that is not UTF-8") from None
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes, which are not read if they are not there yet."""
+        self._check(count)
+        self.at += count
+
+    def skip_texts(self, count: int) -> None:
+        """Pass over texts: the one part of the header that is long, so in one loop."""
+        lengths = struct.Struct("<Q")
+        for _ in range(count):
+            start = self.at - self._first
+            if start + 8 > len(self._window):
+                self._load(8)
+                start = self.at - self._first
+            self.skip(8 + lengths.unpack_from(self._window, start)[0])
+
+    def broken(self, what: str) -> MalformedCheckpoint:
+        """The error for a header that cannot be."""
+        return MalformedCheckpoint(f"header is broken ({what}): download it again", file=self.where)
+
+    def _take(self, count: int) -> bytes:
+        if self.at + count > self._first + len(self._window):
+            self._load(count)
+        start = self.at - self._first
+        self.at += count
+        return self._window[start : start + count]
+
+    def _check(self, count: int) -> None:
+        if self.at + count > min(self.size, HEADER_CAP):
+            raise MalformedCheckpoint(
+                f"is cut short within its header, or the header is broken ({self.size} bytes, at least "
+                f"{self.at + count} described): download it again",
+                file=self.where,
+            )
+
+    def _load(self, count: int) -> None:
+        """Move the window so that it begins here and holds at least ``count`` bytes."""
+        self._check(count)
+        kept = self._window[self.at - self._first :]
+        start = self.at + len(kept)
+        window = bytearray(min(max(self._next, count), self.size - start))
+        self.source.read([*self._extra, Read(self.file, start, memoryview(window))])
+        self._extra = ()
+        self._first, self._window = self.at, kept + bytes(window)
+        self._next = min(4 * self._next, self._most)
+
+
+def _read_file(header: _Header) -> tuple[dict[str, TensorEntry], dict[str, Any]]:
+    """Entries by key, and metadata."""
+    _check_magic(header)
+    tensors, pairs = header.number("<Q"), header.number("<Q")
+    if tensors * _LEAST_TENSOR + pairs * _LEAST_PAIR > header.size:
+        raise header.broken(f"{tensors} tensors and {pairs} pairs in {header.size} bytes")
+    metadata = _read_metadata(header, pairs)
+    described = [_read_tensor(header) for _ in range(tensors)]
+    alignment = metadata.get(_ALIGNMENT, 32)
+    if type(alignment) is not int or not 8 <= alignment <= 1 << 30 or alignment % 8:
+        raise header.broken("an alignment that is no multiple of 8")
+    data = math.ceil(header.at / alignment) * alignment
+    entries: dict[str, TensorEntry] = {}
+    for key, shape, kind, offset in described:
+        if key in entries:
+            raise MalformedCheckpoint("is there twice: download the file again", file=header.where, tensor=key)
+        if offset % alignment:
+            raise MalformedCheckpoint(
+                f"starts at {offset}, which is not aligned: download the file again", file=header.where, tensor=key
+            )
+        name, nbytes = _stored(kind, shape, header.where, key)
+        entries[key] = TensorEntry(key, name, shape, header.file, data + offset, data + offset + nbytes)
+    _check_layout(entries, header)
+    return entries, metadata
+
+
+def _check_magic(header: _Header) -> None:
+    if header.size < 24:
+        raise MalformedCheckpoint(
+            f"is {header.size} bytes long, too short for GGUF: download it again", file=header.where
+        )
+    magic = header.number("4s")
+    if magic == b"vers":
+        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=header.where)
+    if magic != b"GGUF":
+        raise MalformedCheckpoint("is not GGUF (it does not begin with that word)", file=header.where)
+    version = header.number("<I")
+    if version not in (2, 3):
+        big = "big-endian" if int.from_bytes(version.to_bytes(4, "little"), "big") in (2, 3) else f"version {version}"
+        raise UnsupportedFormat(
+            f"is {big} GGUF, and little-endian versions 2 and 3 are read: convert it again with llama.cpp",
+            file=header.where,
+        )
+
+
+def _read_metadata(header: _Header, pairs: int) -> dict[str, Any]:
+    """The single values among the metadata; arrays are passed over."""
+    metadata: dict[str, Any] = {}
+    names = set()
+    for _ in range(pairs):
+        name = header.text(_LONGEST_NAME)
+        if name in names:
+            raise header.broken("the same key twice")
+        names.add(name)
+        kind = header.number("<I")
+        if kind == _ARRAY:
+            _skip_array(header)
+        elif kind == _TEXT:
+            metadata[name] = header.text(_LONGEST_VALUE)
+        elif kind in _SCALARS:
+            metadata[name] = header.number(_SCALARS[kind])
+        else:
+            raise header.broken(f"a value of the unknown kind {kind}")
+    return metadata
+
+
+def _skip_array(header: _Header) -> None:
+    kind, count = header.number("<I"), header.number("<Q")
+    if kind in _SCALARS:
+        header.skip(count * struct.calcsize(_SCALARS[kind]))
+    elif kind == _TEXT:
+        header.skip_texts(count)
+    else:
+        raise header.broken(f"an array of the unknown kind {kind}")
+
+
+def _read_tensor(header: _Header) -> tuple[str, tuple[int, ...], int, int]:
+    """Name, shape (slowest first, as torch counts), type and offset."""
+    key = header.text(_LONGEST_NAME)
+    dimensions = header.number("<I")
+    if dimensions > _MOST_DIMENSIONS:
+        raise header.broken(f"a tensor of {dimensions} dimensions")
+    shape = tuple(header.number("<Q") for _ in range(dimensions))[::-1]
+    return key, shape, header.number("<I"), header.number("<Q")
+
+
+def _stored(kind: int, shape: tuple[int, ...], where: str, key: str) -> tuple[str, int]:
+    """Name of a stored type, and bytes of a tensor of it."""
+    if kind not in TYPES:
+        return f"GGML_{kind}", 0  # of a newer llama.cpp: listed, and refused when it is to be read
+    name, values, nbytes = TYPES[kind]
+    if shape and shape[-1] % values:
+        raise MalformedCheckpoint(
+            f"has rows of {shape[-1]} values, which are no whole blocks of {name}: download the file again",
+            file=where,
+            tensor=key,
+        )
+    return name, math.prod(shape) // values * nbytes
+
+
+def _check_layout(entries: Mapping[str, TensorEntry], header: _Header) -> None:
+    """No tensor reaches into the next, or beyond the file."""
+    position = header.at
+    for entry in sorted(entries.values(), key=lambda entry: (entry.start, entry.stop)):
+        if entry.start < position:
+            raise MalformedCheckpoint(
+                "begins within the tensor before it: download the file again", file=header.where, tensor=entry.key
+            )
+        position = entry.stop
+    if position > header.size:
+        raise MalformedCheckpoint(
+            f"is cut short (header describes {position} bytes, file has {header.size}): download it again",
+            file=header.where,
+        )
+
+
+def _config(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The metadata in config.json's words; every architecture is also of the type ``gguf``."""
+    architecture = metadata.get("general.architecture")
+    facts = {
+        "num_hidden_layers": metadata.get(f"{architecture}.block_count"),
+        "hidden_size": metadata.get(f"{architecture}.embedding_length"),
+    }
+    return {"model_type": f"gguf:{architecture}", "text_config": {"model_type": "gguf", **facts}}

@@ -1,0 +1,278 @@
+"""PyTorch's zip format (``.bin``, ``.pt``, ``.pth``): a pickle that describes the tensors, and their bytes beside it.
+
+Read are the directory at the end of the archive and the pickle, which :mod:`gammatorch.checkpoints.torch_pickle` takes
+apart without executing it; from a Hub both come in one round. Format: ``caffe2/serialize/inline_container.h`` and
+``torch/serialization.py`` in PyTorch.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry, Traffic
+from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.pieces import Pieces
+from gammatorch.checkpoints.torch_pickle import PICKLE_CAP, StoredTensor, read_pickle
+from gammatorch.checkpoints.zip_directory import (
+    MAGIC_BYTES,
+    Member,
+    check_local_header,
+    fetch_ends,
+    read_directories,
+)
+from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
+
+STRIDED = " (strided view)"
+"""Ends the type of a tensor whose values do not stand one after the other; such a type is read by nobody."""
+
+_PICKLE, _BYTE_ORDER = "data.pkl", "byteorder"
+_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "params", "weights")
+_MOST_NESTED = 4
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+_LFS = b"version https://git-lfs"
+
+
+def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
+    """The tensors of each file, from its directory and its pickle; no pickle is executed.
+
+    Args:
+        source: Where the files are.
+        files: Names of files that :func:`torch.save` has written.
+        extra: Other reads to make in the first round, so that they cost no round of their own.
+
+    Returns:
+        For each file its entries by key, and a source that holds each tensor's place against the archive.
+
+    Raises:
+        MalformedCheckpoint: A file is cut short, or contradicts itself.
+        UnsupportedFormat: It is of PyTorch's old format, compressed, or more than a file of tensors.
+        UnreadableCheckpoint: The source failed.
+    """
+    pieces = Pieces(source)
+    fetch_ends(pieces, files, extra)
+    for file in files:
+        _check_magic(pieces.take(file, 0, min(source.files[file], MAGIC_BYTES)), _where(source, file))
+    directories = dict(zip(files, read_directories(pieces, files), strict=True))
+    pickles = {file: _find_pickle(members, _where(source, file)) for file, members in directories.items()}
+    pieces.fetch(
+        (file, member.header, member.stop)
+        for file, pickle in pickles.items()
+        for member in (pickle, directories[file].get(_beside(pickle, _BYTE_ORDER)))
+        if member is not None
+    )
+    tables, notes = [], []
+    for file, pickle in pickles.items():
+        table, found = _read_file(pieces, file, directories[file], pickle)
+        tables.append(table)
+        notes += found
+    return Contents(tables, CheckedSource(source, directories), notes=tuple(dict.fromkeys(notes)))
+
+
+class CheckedSource:
+    """A source of archives that checks, with the first read of a member, that its local header says the same place.
+
+    The directory tells where a member ends, and so where its data begins; the local header right before the data
+    says it again. Reading that header along with the data costs a few bytes and no round.
+
+    Args:
+        source: The files.
+        directories: Members of each archive by name.
+    """
+
+    def __init__(self, source: ByteSource, directories: Mapping[str, Mapping[str, Member]]) -> None:
+        self._source = source
+        self._members = {
+            file: sorted(members.values(), key=lambda member: member.header) for file, members in directories.items()
+        }
+        self._checked: set[tuple[str, str]] = set()
+
+    @property
+    def name(self) -> str:
+        """The underlying source's."""
+        return self._source.name
+
+    @property
+    def revision(self) -> str | None:
+        """The underlying source's."""
+        return self._source.revision
+
+    @property
+    def files(self) -> Mapping[str, int]:
+        """The underlying source's."""
+        return self._source.files
+
+    @property
+    def traffic(self) -> Traffic:
+        """The underlying source's."""
+        return self._source.traffic
+
+    def speculate(self, file: str) -> int:
+        """As the underlying source."""
+        return self._source.speculate(file)
+
+    def close(self) -> None:
+        """Close the underlying source."""
+        self._source.close()
+
+    def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
+        """Fill every buffer, and the local headers of members that are read for the first time.
+
+        Raises:
+            MalformedCheckpoint: A local header contradicts the directory.
+            UnreadableCheckpoint: The underlying source failed.
+        """
+        unchecked = {
+            (read.file, member.name): member
+            for read in reads
+            if (member := self._member(read)) is not None and (read.file, member.name) not in self._checked
+        }
+        headers = [
+            Read(file, member.header, memoryview(bytearray(member.start - member.header)))
+            for (file, _), member in unchecked.items()
+        ]
+        both = sorted([*reads, *headers], key=lambda read: (read.file, read.start))
+        self._source.read(both, _at_most(sum(len(read.into) for read in reads), advance))
+        for header, member in zip(headers, unchecked.values(), strict=True):
+            check_local_header(bytes(header.into), member, _where(self, header.file))
+        self._checked |= unchecked.keys()
+
+    def _member(self, read: Read) -> Member | None:
+        """The member that a read lies in, None for a file that is no archive."""
+        members = self._members.get(read.file, [])
+        found = bisect_right(members, read.start, key=lambda member: member.header)
+        return members[found - 1] if found else None
+
+
+def _at_most(total: int, advance: Advance | None) -> Advance | None:
+    """An ``advance`` that never reports more than what was asked for."""
+    if advance is None:
+        return None
+    left = total
+
+    def capped(count: int) -> None:
+        nonlocal left
+        advance(min(count, left))
+        left -= min(count, left)
+
+    return capped
+
+
+def _where(source: ByteSource, file: str) -> str:
+    return f"{source.name}/{file}"
+
+
+def _check_magic(head: bytes, where: str) -> None:
+    """Refuse what is known to be something else, by how it begins."""
+    if head.startswith(_LFS):
+        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=where)
+    if head.startswith(_LEGACY):
+        raise UnsupportedFormat(
+            "is of the format that torch.save wrote before PyTorch 1.6, which cannot be read in parts: convert it with "
+            "`torch.save(torch.load(path, weights_only=True, map_location='cpu'), new_path)`",
+            file=where,
+        )
+
+
+def _find_pickle(members: Mapping[str, Member], where: str) -> Member:
+    found = [member for name, member in members.items() if name.partition("/")[2] == _PICKLE]
+    if len(found) != 1:
+        raise UnsupportedFormat(
+            f"is an archive with {len(found)} files named {_PICKLE}, not a checkpoint that torch.save has written",
+            file=where,
+        )
+    if _beside(found[0], "constants.pkl") in members:
+        raise UnsupportedFormat("is a TorchScript program: save its state_dict() with torch.save", file=where)
+    packed = next((name for name, member in members.items() if not member.stored), None)
+    if packed is not None:
+        raise UnsupportedFormat(
+            "is compressed or encrypted, and single tensors can be read only where they are stored as they are: "
+            "save the file again with torch.save",
+            file=where,
+            tensor=packed,
+        )
+    if found[0].size > PICKLE_CAP:
+        raise MalformedCheckpoint(
+            f"holds a pickle of {found[0].size} bytes, more than any checkpoint's: save the state dict alone",
+            file=where,
+        )
+    return found[0]
+
+
+def _beside(pickle: Member, name: str) -> str:
+    return f"{pickle.name.removesuffix(_PICKLE)}{name}"
+
+
+def _read_file(
+    pieces: Pieces, file: str, members: Mapping[str, Member], pickle: Member
+) -> tuple[dict[str, TensorEntry], list[str]]:
+    """Entries of one archive, and notes."""
+    where = _where(pieces.source, file)
+    order = members.get(_beside(pickle, _BYTE_ORDER))
+    if order is not None and _content(pieces, file, order, where) != b"little":
+        raise UnsupportedFormat(
+            "was saved on a big-endian machine: load it there and save it as safetensors", file=where
+        )
+    described = read_pickle(_content(pieces, file, pickle, where), where)
+    tensors, path = _state_dict(described, where)
+    table = {
+        key: _entry(key, tensor, members, pickle, file, where)
+        for key, tensor in tensors.items()
+        if isinstance(key, str) and isinstance(tensor, StoredTensor)
+    }
+    strided = [key for key, entry in table.items() if entry.dtype.endswith(STRIDED)]
+    notes = [f"tensors were read from {'.'.join(path)!r} in {file}"] if path else []
+    if strided:
+        notes.append(f"{len(strided)} tensors are views that cannot be read in place, {strided[0]} for one")
+    return table, notes
+
+
+def _content(pieces: Pieces, file: str, member: Member, where: str) -> bytes:
+    check_local_header(pieces.take(file, member.header, member.start), member, where)
+    return pieces.take(file, member.start, member.stop)
+
+
+def _state_dict(described: Any, where: str) -> tuple[dict[Any, Any], tuple[str, ...]]:
+    """The dict that holds the model's tensors, and the names that lead to it.
+
+    Trainers put the state dict under a name of its own, beside the optimizer's; those names go before tensors at the
+    top, which then are counters.
+    """
+    candidates = list(_dicts_of_tensors(described, ()))
+    if not candidates:
+        raise UnsupportedFormat(
+            "holds no dict of tensors: save the model's state_dict() with torch.save, or as safetensors", file=where
+        )
+    nested = [(tensors, path) for tensors, path in candidates if path]
+    if len(nested) > 1:
+        names = ", ".join(".".join(path) for _, path in nested)
+        raise UnsupportedFormat(f"holds several state dicts ({names}): save one of them in its own file", file=where)
+    return nested[0] if nested else candidates[0]
+
+
+def _dicts_of_tensors(described: Any, path: tuple[str, ...]) -> Iterator[tuple[dict[Any, Any], tuple[str, ...]]]:
+    """The dict itself if it holds tensors, and those under the names that trainers use."""
+    if not isinstance(described, dict) or len(path) > _MOST_NESTED:
+        return
+    if any(isinstance(value, StoredTensor) for value in described.values()):
+        yield described, path
+    for name in _STATE_DICTS:
+        yield from _dicts_of_tensors(described.get(name), (*path, name))
+
+
+def _entry(
+    key: str, tensor: StoredTensor, members: Mapping[str, Member], pickle: Member, file: str, where: str
+) -> TensorEntry:
+    """The absolute place of a tensor; all of its storage for one that cannot be read in place."""
+    storage = tensor.storage
+    member = members.get(_beside(pickle, f"data/{storage.key}"))
+    if member is None or member.size != storage.nbytes:
+        found = "is not there" if member is None else f"has {member.size} bytes"
+        raise MalformedCheckpoint(
+            f"its storage of {storage.nbytes} bytes {found} in the archive: download it again", file=where, tensor=key
+        )
+    if not tensor.plain:
+        return TensorEntry(key, tensor.dtype + STRIDED, tensor.shape, file, member.start, member.stop)
+    start = member.start + tensor.start
+    return TensorEntry(key, tensor.dtype, tensor.shape, file, start, start + tensor.nbytes)

@@ -1,0 +1,158 @@
+"""Pickles are data: what torch.save writes is understood, and nothing else does anything."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pickle
+import struct
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import gammatorch
+from gammatorch import errors
+from gammatorch.checkpoints import torch_pickle
+from gammatorch.checkpoints.torch_pickle import read_pickle
+from tests.checkpoints.test_torch_zip import repack
+
+
+class Calls:
+    """Pickles to a call of a function."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value)) + value.encode()
+
+
+def hostile(target: Path) -> dict[str, bytes]:
+    """Pickles that create a file, each in another way, if anything in them is executed."""
+    touch = f"touch {target}"
+    return {
+        "os.system": pickle.dumps(Calls(os.system, touch), 2),
+        "eval": pickle.dumps(Calls(eval, f"open({str(target)!r}, 'w')"), 2),
+        "nested": pickle.dumps({"a": [Calls(list, Calls(os.system, touch))]}, 2),
+        "protocol 0": pickle.dumps(Calls(os.system, touch), 0),
+        "protocol 4": pickle.dumps(Calls(os.system, touch), 4),
+        "inst": b"\x80\x02(" + text(touch) + b"ios\nsystem\n.",
+        "obj": b"\x80\x02(cos\nsystem\n" + text(touch) + b"o.",
+        "newobj": b"\x80\x02cos\nsystem\n" + text(touch) + b"\x85\x81.",
+        "newobj_ex": b"\x80\x02cos\nsystem\n" + text(touch) + b"\x85}\x92.",
+        "stack_global": b"\x80\x02" + text("os") + text("system") + b"\x93" + text(touch) + b"\x85R.",
+        "extension": b"\x80\x02\x82\x01.",
+        "build": b"\x80\x02csubprocess\nPopen\n)\x81}"
+        + text("__setstate__")
+        + b"cos\nsystem\nsb"
+        + text(touch)
+        + b"b.",
+        "dotted": b"\x80\x02ccollections\nOrderedDict.__class__\n" + text(touch) + b"\x85R.",
+        "through torch": b"\x80\x02ctorch\nload\n" + text(str(target)) + b"\x85R.",
+        "a type": b"\x80\x02ctorch\nFloatStorage\n" + text(str(target)) + b"\x85R.",
+        "a text": b"\x80\x02" + text("os.system") + text(touch) + b"\x85R.",
+    }
+
+
+KINDS = list(hostile(Path("x")))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_hostile_is_executed(kind, tmp_path):
+    """The four that pickle.loads runs as they are do create the file then: these tests could fail."""
+    target = tmp_path / "created"
+    raw = hostile(target)[kind]
+    if kind in ("os.system", "eval", "inst", "obj", "stack_global"):
+        pickle.loads(raw)
+        assert target.exists()
+        target.unlink()
+    torch.save({"layers.0.norm.weight": torch.ones(4)}, tmp_path / "good.bin")
+    repack(tmp_path / "good.bin", tmp_path / "pytorch_model.bin", {"data.pkl": raw})
+    (tmp_path / "good.bin").unlink()
+    before = set(os.listdir(tmp_path))
+    with pytest.raises(errors.CheckpointError, match=r"pytorch_model.bin: .*nothing was executed") as raised:
+        gammatorch.open_checkpoint(tmp_path)
+    assert "\n" not in str(raised.value)
+    assert set(os.listdir(tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x80",
+        b"\x80\x02",
+        b"\x80\x02.",
+        b"\x80\x02Nr\xff\xff\xff\x3fj\xff\xff\xff",
+        b"\x80\x02j\x01\x00\x00\x00.",
+        b"\x80\x02\x8b\xff\xff\xff\x7f1.",
+        b"\x80\x02X\xff\xff\xff\xff1.",
+        b"\x80\x02U\xffabc.",
+        b"\x80\x02cnever ends",
+        b"\x80\x02)\x86.",
+        b"\x80\x02}](u.",
+        b"\x80\x02}(Nu.",
+        b"\x80\x02)Na.",
+        b"\x80\x02NNNs.",
+        b"\x80\x02K\x01Q.",
+        b"\x80\x02NNb.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\nN\x85R.",
+        b"\x80\x02X\x02\x00\x00\x00\xff\xfe.",
+    ],
+)
+def test_broken_pickles_are_refused(raw):
+    with pytest.raises(errors.MalformedCheckpoint, match=r"^m: pickle is broken.*nothing was executed"):
+        read_pickle(raw, "m")
+
+
+def test_a_memo_index_of_a_thousand_million_takes_no_memory():
+    started = time.perf_counter()
+    assert read_pickle(b"\x80\x02Nr\xff\xff\xff\x3f.", "m") is None
+    assert time.perf_counter() - started < 0.1
+
+
+def test_deep_nesting_ends_in_an_answer():
+    depth = 300_000
+    assert isinstance(read_pickle(b"\x80\x02" + b"]" * depth + b"a" * (depth - 1) + b".", "m"), list)
+    assert isinstance(read_pickle(b"\x80\x02)" + b"\x85" * depth + b".", "m"), tuple)
+
+
+def test_tuples_that_double_are_never_walked():
+    """Forty doublings: hashing or comparing the last one would take 2^40 steps."""
+    doubled = b"\x80\x02}N\x85" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(40)) + b"K\x01s."
+    assert read_pickle(doubled, "m") == {}
+
+
+def test_size_and_operations_are_bounded(monkeypatch):
+    with pytest.raises(errors.MalformedCheckpoint, match="pickle of 32000001 bytes"):
+        read_pickle(bytes(torch_pickle.PICKLE_CAP + 1), "m")
+    monkeypatch.setattr(torch_pickle, "OPERATIONS_CAP", 100)
+    with pytest.raises(errors.MalformedCheckpoint, match="more than 100 operations"):
+        read_pickle(b"\x80\x02" + b"]" * 200 + b".", "m")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1, "b": [2.5, None, True, False], "c": (1, 2, 3, 4), 5: "é", "n": -7, "m": 70_000, "l": 2**40, "e": ()},
+        collections.OrderedDict(a={"b": {}}),
+        [[], [[1]], {"x": (1,), "y": (1, 2), "z": (1, 2, 3)}],
+    ],
+)
+def test_plain_values_come_out_as_pickle_gives_them(value):
+    assert read_pickle(pickle.dumps(value, 2), "m") == pickle.loads(pickle.dumps(value, 2))
+
+
+def test_what_is_not_part_of_a_state_dict_is_named(tmp_path):
+    import argparse
+
+    torch.save({"model": {"w": torch.ones(3)}, "args": argparse.Namespace(lr=1)}, tmp_path / "x.pt")
+    with pytest.raises(errors.UnsupportedFormat, match="names argparse.Namespace, which is no part of a state dict"):
+        gammatorch.open_checkpoint(tmp_path / "x.pt")

@@ -1,0 +1,296 @@
+"""PyTorch's files, held against torch.load(weights_only=True) and against transformers' models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+import gammatorch
+from gammatorch import errors
+from gammatorch.checkpoints.base import Read
+from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.torch_zip import read_torch
+from tests.checkpoints.test_hub import point_client_at
+from tests.hub_server import serve
+from tests.sources import MemorySource, RecordingSource
+from tests.zoo import TABLE
+
+
+def repack(old: Path, new: Path, changes: dict[str, bytes], *, method: int = zipfile.ZIP_STORED) -> Path:
+    """The same archive with other contents, by Python's own zip writer."""
+    with zipfile.ZipFile(old) as source, zipfile.ZipFile(new, "w", method) as target:
+        for name in source.namelist():
+            target.writestr(name, changes.get(name.partition("/")[2], source.read(name)))
+    return new
+
+
+def stored_bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def read_all(source, file):
+    contents = read_torch(source, [file])
+    (table,) = contents.tables
+    found = {}
+    for key, entry in table.items():
+        buffer = bytearray(entry.nbytes)
+        contents.source.read([Read(file, entry.start, memoryview(buffer))])
+        found[key] = entry, bytes(buffer)
+    return found
+
+
+def save(value, folder: Path) -> Path:
+    torch.save(value, folder / "pytorch_model.bin")
+    return folder / "pytorch_model.bin"
+
+
+def various() -> dict[str, torch.Tensor]:
+    shared = torch.arange(100.0)
+    return {
+        "bf16": torch.randn(3, 4).bfloat16(),
+        "f16": torch.randn(5).half(),
+        "f64": torch.randn(5).double(),
+        "view": shared[10:20],
+        "other view": shared[20:50].view(5, 6),
+        "parameter": torch.nn.Parameter(torch.randn(3)),
+        "empty": torch.zeros(0, 3),
+        "scalar": torch.tensor(3.0),
+        "one row": torch.randn(7, 1)[3:4],
+        "f8": torch.ones(5).to(torch.float8_e4m3fn),
+        "i64": torch.arange(4),
+        "u16": torch.ones(3).to(torch.uint16),
+        "bool": torch.tensor([True, False]),
+        "c64": torch.ones(2, dtype=torch.complex64),
+        "a\x1b[31mb\nc": torch.ones(2),
+    }
+
+
+SPELLING = {"bf16": "BF16", "f16": "F16", "f64": "F64", "view": "F32", "f8": "F8_E4M3", "i64": "I64", "u16": "U16"}
+
+
+@pytest.mark.parametrize("wrap", [lambda tensors: tensors, lambda tensors: {"epoch": 3, "state_dict": tensors}])
+def test_tensors_are_those_that_torch_load_gives(wrap, tmp_path):
+    path = save(wrap(various()), tmp_path)
+    loaded = torch.load(path, weights_only=True)
+    loaded = loaded.get("state_dict", loaded)
+    found = read_all(LocalSource(tmp_path), path.name)
+    assert found.keys() == loaded.keys()
+    for key, tensor in loaded.items():
+        entry, content = found[key]
+        assert (entry.shape, content) == (tuple(tensor.shape), stored_bytes(tensor)), key
+    assert {key: found[key][0].dtype for key in SPELLING} == SPELLING
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_model_saved_as_bin_has_the_gains_of_its_safetensors(name, tiny, tmp_path):
+    tensors = load_file(tiny(name) / "model.safetensors") if (tiny(name) / "model.safetensors").exists() else {}
+    for shard in sorted(tiny(name).glob("model-*.safetensors")):
+        tensors |= load_file(shard)
+    shutil.copy(tiny(name) / "config.json", tmp_path)
+    halves = [dict(list(tensors.items())[part::2]) for part in range(2)]
+    index = {}
+    for number, half in enumerate(halves, start=1):
+        shard = f"pytorch_model-{number:05d}-of-00002.bin"
+        torch.save(half, tmp_path / shard)
+        index |= dict.fromkeys(half, shard)
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    expected = gammatorch.read_gains(tiny(name), device="cpu")
+    for model in (tmp_path, tmp_path / "pytorch_model.bin.index.json"):
+        gains = gammatorch.read_gains(model, device="cpu")
+        assert gains.gamma.equal(expected.gamma)
+        assert (gains.keys, gains.site, gains.offset) == (expected.keys, expected.site, expected.offset)
+
+
+@pytest.mark.parametrize("suffix", ["bin", "pt", "pth"])
+def test_a_single_file_of_any_name_is_read(suffix, tmp_path):
+    rows = {f"layers.{n}.norm.weight": torch.randn(4) for n in range(3)}
+    torch.save({"model": rows, "step": torch.tensor(7)}, tmp_path / f"step7.{suffix}")
+    gains = gammatorch.read_gains(tmp_path / f"step7.{suffix}", pattern="layers.{layer}.norm.weight", device="cpu")
+    assert gains.gamma.equal(torch.stack(list(rows.values())).double())
+    assert any("tensors were read from 'model'" in note for note in gains.notes)
+
+
+def test_safetensors_go_before_bin(tiny, tmp_path):
+    shutil.copytree(tiny("llama"), tmp_path, dirs_exist_ok=True)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"not even read")
+    assert all(file.endswith(".safetensors") for file in gammatorch.open_checkpoint(tmp_path).files)
+
+
+def test_only_directory_pickle_and_gains_are_read(tmp_path):
+    tensors = {f"layers.{n}.{kind}.weight": torch.randn(16) for n in range(6) for kind in ("norm", "other")}
+    save(tensors | {"embed.weight": torch.randn(300_000)}, tmp_path)
+    source = RecordingSource(LocalSource(tmp_path))
+    with open_source(source) as checkpoint:
+        opened = len(source.reads)
+        counts: list[int] = []
+        gains = gammatorch.read_gains(
+            checkpoint, pattern="layers.{layer}.norm.weight", device="cpu", advance=counts.append
+        )
+    assert sum(stop - start for _, start, stop in source.reads) < 140_000
+    assert sum(counts) == 6 * 16 * 4
+    lengths = sorted(stop - start for _, start, stop in source.reads[opened:])
+    assert lengths[:6] == [64] * 6 and lengths[-1] < 192  # a local header, padded, and a gain, per layer
+    assert gains.rounds <= 3
+
+
+def test_over_the_hub_one_round_reads_directory_and_pickle(tmp_path, monkeypatch):
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    rows = {f"model.layers.{n}.input_layernorm.weight": torch.randn(64) for n in range(12)}
+    save(rows | {f"model.layers.{n}.mlp.weight": torch.randn(300_000) for n in range(12)}, folder)
+    (folder / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 12, "hidden_size": 64}')
+    with serve("org/old", folder) as hub:
+        point_client_at(hub, tmp_path / "cache", monkeypatch)
+        gains = gammatorch.read_gains("org/old", device="cpu")
+        assert gains.gamma.equal(torch.stack(list(rows.values())).double())
+        assert gains.rounds == 3  # listing; config.json, head and tail; gains
+        assert hub.sent < 300_000 < 14e6 < gains.checkpoint_bytes
+
+
+def test_views_that_are_not_contiguous_are_refused_when_selected(tmp_path):
+    matrix = torch.randn(4, 3)
+    rows = {f"layers.{n}.norm.weight": matrix[:, n] for n in range(3)}
+    save(rows | {f"layers.{n}.ln.weight": matrix[n] for n in range(3)}, tmp_path)
+    plain = gammatorch.read_gains(tmp_path, pattern="layers.{layer}.ln.weight", device="cpu")
+    assert plain.gamma.equal(matrix[:3].double())
+    assert any("3 tensors are views" in note for note in plain.notes)
+    with pytest.raises(errors.UnsupportedFormat, match=r"layers.0.norm.weight: is stored as F32 \(strided view\)"):
+        gammatorch.read_gains(tmp_path, pattern="layers.{layer}.norm.weight", device="cpu")
+
+
+def test_a_view_yet_to_be_negated_is_not_read_as_it_stands(tmp_path):
+    negated = torch.randn(4, dtype=torch.complex64).conj().imag.contiguous()
+    lazily = torch._neg_view(torch.ones(4))
+    assert lazily.is_neg()
+    save({"layers.0.norm.weight": lazily, "layers.0.ln.weight": negated}, tmp_path)
+    with pytest.raises(errors.UnsupportedFormat, match="strided view"):
+        gammatorch.read_gains(tmp_path, pattern="layers.{layer}.norm.weight", device="cpu")
+
+
+def test_members_beyond_four_gigabytes_are_found(tmp_path):
+    """Written and found by PyTorch itself; the storages are holes until the gain is put in its place."""
+    gain, path = torch.randn(8), tmp_path / "large.bin"
+    with torch.serialization.skip_data():
+        torch.save({"big": torch.empty(5 << 28), "layers.0.norm.weight": gain}, path)
+    with open(path, "r+b") as file:
+        file.seek(torch._C.PyTorchFileReader(str(path)).get_record_offset("data/1"))
+        file.write(stored_bytes(gain))
+    assert path.stat().st_blocks * 512 < 10e6 < 5e9 < path.stat().st_size
+    checkpoint = gammatorch.open_checkpoint(path)
+    assert checkpoint.entries["big"].nbytes == 5 << 30
+    gains = gammatorch.read_gains(checkpoint, pattern="layers.{layer}.norm.weight", device="cpu")
+    assert gains.gamma[0].equal(gain.double())
+
+
+def test_archives_of_other_writers_are_read(tmp_path):
+    rows = {"layers.0.norm.weight": torch.randn(5)}
+    save(rows, tmp_path)
+    repack(tmp_path / "pytorch_model.bin", tmp_path / "other.bin", {})
+    gains = gammatorch.read_gains(tmp_path / "other.bin", pattern="layers.{layer}.norm.weight", device="cpu")
+    assert gains.gamma[0].equal(rows["layers.0.norm.weight"].double())
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    return save({"layers.0.norm.weight": torch.arange(40.0), "b": torch.ones(3)}, tmp_path_factory.mktemp("good"))
+
+
+def open_bytes(raw: bytes):
+    return open_source(MemorySource({"pytorch_model.bin": raw}))
+
+
+def test_what_is_no_such_archive_is_refused(good, tmp_path):
+    raw = good.read_bytes()
+    other = tmp_path / "other.bin"
+    for changed, message in [
+        (b"", "is cut short: no directory"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS pointer"),
+        (b"not a zip at all" * 9, "no directory at the end"),
+        *((raw[:length], "is cut short") for length in (1, 100, len(raw) // 2, len(raw) - 1)),
+        (b"junk" + raw, "of the archive is"),
+        (raw + b"junk", "is cut short"),
+        (repack(good, other, {"byteorder": b"big"}).read_bytes(), "big-endian"),
+        (repack(good, other, {"data/0": b"1234"}).read_bytes(), "layers.0.norm.weight: its storage of 160 bytes has 4"),
+        (repack(good, other, {}, method=zipfile.ZIP_DEFLATED).read_bytes(), "compressed or encrypted"),
+    ]:
+        with pytest.raises(errors.CheckpointError, match=message):
+            open_bytes(changed)
+
+
+def test_the_old_format_is_refused_with_the_way_out(tmp_path):
+    torch.save({"a": torch.ones(3)}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
+    with pytest.raises(
+        errors.UnsupportedFormat, match=r"before PyTorch 1.6.*torch.save\(torch.load\(path, weights_only"
+    ):
+        gammatorch.open_checkpoint(tmp_path / "old.bin")
+
+
+def test_programs_and_files_without_tensors_are_refused(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
+    with pytest.raises(errors.UnsupportedFormat, match="TorchScript program"):
+        gammatorch.open_checkpoint(tmp_path / "script.pt")
+    torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    with pytest.raises(errors.UnsupportedFormat, match="holds no dict of tensors"):
+        gammatorch.open_checkpoint(tmp_path / "empty.pt")
+    torch.save({"model": {"a": torch.ones(1)}, "module": {"a": torch.zeros(1)}}, tmp_path / "two.pt")
+    with pytest.raises(errors.UnsupportedFormat, match=r"several state dicts \(model, module\)"):
+        gammatorch.open_checkpoint(tmp_path / "two.pt")
+
+
+def directory_field(raw: bytes, member: bytes, offset: int) -> int:
+    """Position of a field of a member's entry in the directory."""
+    return raw.rindex(b"PK\1\2", 0, raw.rindex(member)) + offset
+
+
+@pytest.mark.parametrize(
+    ("offset", "form", "value"), [(42, "<I", 1 << 30), (42, "<I", 64), (20, "<II", (1 << 30, 1 << 30)), (24, "<I", 5)]
+)
+def test_a_directory_that_points_elsewhere_is_refused(good, offset, form, value):
+    raw = bytearray(good.read_bytes())
+    values = value if isinstance(value, tuple) else (value,)
+    struct.pack_into(form, raw, directory_field(raw, b"data/0", offset), *values)
+    with pytest.raises(errors.MalformedCheckpoint):
+        open_bytes(bytes(raw))
+
+
+@pytest.mark.parametrize("offset", [0, 8, 26, 28, 30])
+def test_a_local_header_that_contradicts_the_directory_is_refused_before_its_gain_is_used(good, offset):
+    raw = bytearray(good.read_bytes())
+    with zipfile.ZipFile(good) as archive:
+        raw[archive.getinfo("pytorch_model/data/0").header_offset + offset] ^= 1
+    checkpoint = open_bytes(bytes(raw))
+    with pytest.raises(errors.MalformedCheckpoint, match="data/0: local header and directory of the archive do not"):
+        gammatorch.read_gains(checkpoint, pattern="layers.{layer}.norm.weight", device="cpu")
+
+
+@settings(max_examples=400, deadline=None)
+@given(data=st.data())
+def test_a_damaged_file_gives_an_error_or_what_torch_load_gives(data, good, tmp_path_factory):
+    damaged = bytearray(good.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    if data.draw(st.booleans()):
+        del damaged[data.draw(st.integers(0, len(damaged))) :]
+    try:
+        found = read_all(MemorySource({"x.bin": bytes(damaged)}), "x.bin")
+    except errors.GammatorchError:
+        return
+    path = tmp_path_factory.mktemp("fuzz") / "x.bin"
+    path.write_bytes(damaged)
+    try:
+        loaded = torch.load(path, weights_only=True)
+    except Exception:
+        return  # torch checks sums, and records that we do not need
+    for key, (entry, content) in found.items():
+        if "strided" not in entry.dtype:
+            assert content == stored_bytes(loaded[key])
