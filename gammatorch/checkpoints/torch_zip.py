@@ -184,6 +184,14 @@ def _find_pickle(members: Mapping[str, Member], where: str) -> Member:
         )
     if _beside(found[0], "constants.pkl") in members:
         raise UnsupportedFormat("is a TorchScript program: save its state_dict() with torch.save", file=where)
+    packed = next((name for name, member in members.items() if not member.stored), None)
+    if packed is not None:
+        raise UnsupportedFormat(
+            "is compressed or encrypted, and single tensors can be read only where they are stored as they are: "
+            "save the file again with torch.save",
+            file=where,
+            tensor=packed,
+        )
     if found[0].size > PICKLE_CAP:
         raise MalformedCheckpoint(
             f"holds a pickle of {found[0].size} bytes, more than any checkpoint's: save the state dict alone",

@@ -13,7 +13,7 @@ from operator import attrgetter
 
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
+from gammatorch.errors import MalformedCheckpoint
 
 TAIL_BYTES = 131_072
 """Bytes read from the end of a file: a directory of some 1,500 members."""
@@ -45,13 +45,15 @@ class Member:
         header: Position of its local header.
         start: Position of its data, as the distance to whatever follows tells; :func:`check_local_header` holds
             this against the local header.
-        size: Bytes of its data.
+        size: Bytes of its data in the archive.
+        stored: Whether they stand there as they are, neither compressed nor encrypted.
     """
 
     name: str
     header: int
     start: int
     size: int
+    stored: bool
 
     @property
     def stop(self) -> int:
@@ -67,6 +69,7 @@ class _Entry:
     name_bytes: int
     header: int
     size: int
+    stored: bool
     descriptor: int
 
 
@@ -98,7 +101,6 @@ def read_directories(pieces: Pieces, files: Sequence[str]) -> list[dict[str, Mem
 
     Raises:
         MalformedCheckpoint: A file is no zip archive, is cut short, or its directory contradicts itself.
-        UnsupportedFormat: It holds compressed or encrypted members.
     """
     places = [_locate_directory(pieces, file) for file in files]
     pieces.fetch((file, start, stop) for file, (start, stop, _) in zip(files, places, strict=True))
@@ -170,7 +172,7 @@ def _parse_directory(raw: bytes, count: int, start: int, where: str) -> dict[str
     entries, position = [], 0
     try:
         for _ in range(count):
-            entry, position = _parse_entry(raw, position, where)
+            entry, position = _parse_entry(raw, position)
             entries.append(entry)
     except (struct.error, ValueError):  # also text that is not UTF-8
         raise MalformedCheckpoint("directory of the archive is broken: download it again", file=where) from None
@@ -188,11 +190,11 @@ def _parse_directory(raw: bytes, count: int, start: int, where: str) -> dict[str
                 file=where,
                 tensor=entry.name,
             )
-        members[entry.name] = Member(entry.name, header, data, entry.size)
+        members[entry.name] = Member(entry.name, header, data, entry.size, entry.stored)
     return members
 
 
-def _parse_entry(raw: bytes, position: int, where: str) -> tuple[_Entry, int]:
+def _parse_entry(raw: bytes, position: int) -> tuple[_Entry, int]:
     """One entry of the directory, and where the next one begins."""
     unpacked = _ENTRY.unpack_from(raw, position)
     magic, _, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes, comment_bytes, disk = unpacked[:14]
@@ -203,20 +205,14 @@ def _parse_entry(raw: bytes, position: int, where: str) -> tuple[_Entry, int]:
     stop = extra_at + extra_bytes + comment_bytes
     if magic != b"PK\1\2" or disk or stop > len(raw):
         raise ValueError
-    if method or flags & _ENCRYPTED:
-        raise UnsupportedFormat(
-            "is compressed or encrypted, and single tensors can be read only where they are stored as they are: "
-            "save the file again with torch.save",
-            file=where,
-            tensor=name,
-        )
+    stored = not method and not flags & _ENCRYPTED
     wide = _zip64(raw[extra_at : extra_at + extra_bytes])
     zip64 = _FULL in (size, packed, header)
     size, packed, header = [next(wide, _FULL) if value == _FULL else value for value in (size, packed, header)]
-    if size != packed:
+    if stored and size != packed:
         raise ValueError
     descriptor = (24 if zip64 else 16) if flags & _DESCRIPTOR else 0
-    return _Entry(name, name_bytes, header, size, descriptor), stop
+    return _Entry(name, name_bytes, header, packed, stored, descriptor), stop
 
 
 def _zip64(extra: bytes) -> Iterator[int]:

@@ -95,7 +95,6 @@ def test_nothing_hostile_is_executed(kind, tmp_path):
         b"\x80\x02X\xff\xff\xff\xff1.",
         b"\x80\x02U\xffabc.",
         b"\x80\x02cnever ends",
-        b"\x80\x02(((((t.",
         b"\x80\x02)\x86.",
         b"\x80\x02}](u.",
         b"\x80\x02}(Nu.",
