@@ -106,7 +106,7 @@ def test_raw_pattern_and_site_reach_the_reader(call, tmp_path):
 
 BROKEN = {
     "missing folder": (lambda folder: folder.rename(folder.parent / "gone"), r"no such file or folder"),
-    "no safetensors": (lambda folder: [path.unlink() for path in folder.glob("*.safetensors*")], "holds no safetensors"),
+    "no weights": (lambda folder: [path.unlink() for path in folder.glob("*.safetensors*")], "holds no weights"),
     "broken header": (lambda folder: overwrite(folder, 8, b"?"), "model-00001-of-00003.safetensors: header is not valid JSON"),
     "truncated header": (lambda folder: os.truncate(shard(folder), 100), "is cut short within its header"),
     "truncated data": (lambda folder: os.truncate(shard(folder), shard(folder).stat().st_size - 1), "is cut short (header"),
