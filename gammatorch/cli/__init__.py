@@ -27,7 +27,7 @@ def cli() -> None:
     """Read the norm gains γ of every layer out of a checkpoint, without loading the model, and tell what their
     directions say.
 
-    MODEL is a folder, a .safetensors file, a *.index.json, or org/name[@revision] on the Hugging Face Hub. Every
+    MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hugging Face Hub. Every
     option can be set in the environment as GAMMATORCH_<COMMAND>_<OPTION>.
     """
 

@@ -82,7 +82,7 @@ def run(
 ) -> None:
     """Read one site's gains and analyse their directions across layers.
 
-    MODEL is a folder, a .safetensors file, a *.index.json, or org/name[@revision] on the Hub; Qwen/Qwen3-32B if left
+    MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hub; Qwen/Qwen3-32B if left
     out.
 
     \b

@@ -18,6 +18,8 @@ from gammatorch import errors
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.gguf import TYPES, read_gguf
 from gammatorch.checkpoints.opening import open_source
+from tests.checkpoints.test_hub import point_client_at
+from tests.hub_server import serve
 from tests.sources import MemorySource, RecordingSource
 from tests.zoo import TABLE
 
@@ -177,6 +179,20 @@ def test_the_header_is_read_once_and_nothing_of_other_tensors(tmp_path):
     assert all(first[2] <= second[1] for first, second in pairwise(header))
     assert sum(stop - start for _, start, stop in source.reads) < 3e6 < path.stat().st_size / 5
     assert len(source.reads) - len(header) == LAYERS
+
+
+def test_over_the_hub_the_vocabulary_takes_one_round_more(tmp_path, monkeypatch):
+    folder = tmp_path / "repo"
+    folder.mkdir()
+    rows = norms()
+    big = {"token_embd.weight": np.zeros((500_000, HIDDEN), np.float32)}
+    write(folder / "model.gguf", rows | big, vocabulary=100_000)
+    with serve("org/small", folder) as hub:
+        point_client_at(hub, tmp_path / "cache", monkeypatch)
+        gains = gammatorch.read_gains("org/small", device="cpu")
+        torch.testing.assert_close(gains.gamma, torch.tensor(np.stack(list(rows.values()))).double(), rtol=0, atol=0)
+        assert gains.rounds == 4  # listing; 1 MB; 4 MB; gains
+        assert hub.sent < 6e6 < gains.checkpoint_bytes
 
 
 def header(*parts, tensors=1, pairs=0, version=3, magic=b"GGUF"):
