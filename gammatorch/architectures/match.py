@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
@@ -36,6 +36,9 @@ _SIDE = re.compile(
 """Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
 
 _USUAL = ("layers", "h", "layer", "block")
+_PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
+"""Settings of config.json by which models say that attention and MLP stand side by side."""
+
 _WRAPPER = "_orig_mod."
 
 _Rows = dict[int, TensorEntry]
@@ -203,7 +206,7 @@ def _describe(
     return Stack(
         name=name,
         main=main,
-        layout=_layout(places, {site.place for site in sites}),
+        layout=_layout(sites, blocks.keys() - heads, config),
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
         offset_known=bool(config.types) and all(map(is_known, config.types)),
@@ -247,16 +250,21 @@ def offset_of(config: ModelConfig, place: str) -> float:
     return 0.0
 
 
-def _layout(places: Mapping[str, str], present: set[str]) -> str | None:
+def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelConfig) -> str | None:
     """How the blocks are normalised, in a few words; None if no name tells."""
-    if not places:
+    present = {site.place: site for site in sites if site.place in PLACES}
+    on_output, on_input = present.keys() & {"post_attention", "post_mlp"}, present.keys() & {"input", "pre_mlp"}
+    if not on_input and not on_output:
         return None
-    outputs, inputs = present & {"post_attention", "post_mlp"}, present & {"input", "pre_mlp"}
-    if not inputs:
+    if not on_input:
         return "output norms only" if "final" in present else "post-LN"
-    if outputs:
-        return "sandwich norms"
-    return "pre-norm" if "pre_mlp" in present else "pre-norm, one norm per block"
+    layout = "sandwich norms" if on_output else "pre-norm"
+    if "pre_mlp" not in present:
+        layout += ", one norm per block"
+    if any(config.raw.get(name) is True for name in _PARALLEL):
+        layout += ", attention and MLP in parallel"
+    uneven = "input" in present and len(present["input"].rows) < len(layers)
+    return f"mixed: {layout}, not in all blocks" if uneven else layout
 
 
 def _own_name(rest: str) -> str:

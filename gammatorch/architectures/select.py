@@ -80,7 +80,8 @@ def _choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpo
     where = checkpoint.source.name
     if not stacks:
         raise SiteNotFound(
-            "no norm in any numbered block: `gammatorch inspect` lists what there is, --pattern reads any tensor",
+            "no norm in any numbered block (norms without weights, like OLMo 1's, have no gain): "
+            "`gammatorch inspect` lists what there is, --pattern reads any tensor",
             file=where,
         )
     if name is None:

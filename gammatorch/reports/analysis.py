@@ -158,7 +158,8 @@ def _schedule_row(schedules: Mapping[str, Any]) -> Row:
 
 
 def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:
-    return (name, *(_plainly(figure.get(part)) for part in ("value", "low", "high")), mind)
+    figures = [figure.get(part) for part in ("value", "low", "high")]
+    return (name, *map(_plainly, figures), "undefined" if figures[0] is None else mind)
 
 
 def _plainly(value: float | None) -> str:

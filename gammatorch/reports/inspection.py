@@ -53,7 +53,7 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
             )
             notes.append(f"{who}: offsets of stack {stack.name!r} are taken as 0")
     if not stacks:
-        notes.append("no norm in any numbered block")
+        notes.append("no norm in any numbered block; norms without weights, like OLMo 1's, have no gain")
     return notes
 
 

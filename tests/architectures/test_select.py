@@ -182,3 +182,57 @@ def test_a_pattern_is_taken_literally():
 def test_pattern_and_site_together_are_refused():
     with pytest.raises(errors.InvalidArgument, match="not both"):
         select(checkpoint_of(llama(), LLAMA), "input", pattern=PATTERN)
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("llama", "pre-norm"),
+        ("phi", "pre-norm, one norm per block"),
+        ("pythia", "pre-norm, attention and MLP in parallel"),
+        ("gpt_neox", "pre-norm"),
+        ("falcon_parallel", "pre-norm, one norm per block, attention and MLP in parallel"),
+        ("gemma2", "sandwich norms"),
+        ("olmo2", "output norms only"),
+        ("bert", "post-LN"),
+        ("opt_post", "post-LN"),
+    ],
+)
+def test_the_layout_is_recognised(name, layout, tiny):
+    assert find_stacks(gammatorch.open_checkpoint(tiny(name)))[0].layout == layout
+
+
+def hybrid() -> dict[str, tuple[int, ...]]:
+    """Blocks 0 and 2 are linear with an input norm, block 1 is attention with a norm on its output."""
+    shapes = {key: shape for key, shape in llama().items() if ".1." not in key}
+    return shapes | {"model.layers.1.post_feedforward_layernorm.weight": (4,), "model.layers.1.attn.weight": (4, 4)}
+
+
+def test_blocks_of_another_kind_may_lack_the_norm_and_are_named():
+    checkpoint = checkpoint_of(hybrid(), LLAMA)
+    selection = select(checkpoint)
+    assert selection.layers == (0, 2)
+    assert selection.notes == ("layer 1 has no norm at this site",)
+    assert find_stacks(checkpoint)[0].layout == "mixed: sandwich norms, not in all blocks"
+
+
+@pytest.mark.parametrize(
+    "wrapped", ["_orig_mod.model.layers.{}", "model.layers.{}._orig_mod", "model._orig_mod.layers.{}"]
+)
+def test_what_compiling_adds_to_names_is_looked_through(wrapped):
+    shapes = {f"{wrapped.format(layer)}.input_layernorm.weight": (4,) for layer in range(3)}
+    selection = select(checkpoint_of(shapes, LLAMA))
+    assert (selection.site, selection.layers) == ("input", (0, 1, 2))
+    assert [entry.key for entry in selection.entries] == list(shapes)
+
+
+def test_gains_may_be_called_gamma_or_scale():
+    for leaf in ("gamma", "scale"):
+        shapes = {f"bert.encoder.layer.{n}.attention.output.LayerNorm.{leaf}": (4,) for n in range(3)}
+        assert select(checkpoint_of(shapes, LLAMA.replace("llama", "bert"))).site == "post_attention"
+
+
+def test_norms_per_head_are_read_head_by_head():
+    shapes = llama() | {f"model.layers.{n}.self_attn.q_norm.weight": (2, 3) for n in range(3)}
+    gains = gammatorch.read_gains(checkpoint_of(shapes, LLAMA), site="query", device="cpu")
+    assert gains.gamma.shape == (3, 6)
