@@ -39,6 +39,9 @@ _USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 """Settings of config.json by which models say that attention and MLP stand side by side."""
 
+_WAV2VEC2 = {"layer_norm", "final_layer_norm"}
+"""Names within the blocks of wav2vec2 and its kin."""
+
 _WRAPPER = "_orig_mod."
 
 _Rows = dict[int, TensorEntry]
@@ -187,7 +190,10 @@ def _describe(
     plain_tower = _TOWER.search(name) is not None
     # towers hand on what their last block gives, so a missing final norm says nothing of them
     pre_norm = bool(finals) or plain_tower or not PRE_NORM.isdisjoint(config.types)
-    places = read_names({_own_name(rest) for rest in norms}, has_final=pre_norm)
+    own_names = {_own_name(rest) for rest in norms}
+    if own_names >= _WAV2VEC2:  # its norm beside the stack may stand before the first block
+        pre_norm = config.raw.get("do_stable_layer_norm") is True
+    places = read_names(own_names, has_final=pre_norm)
     found: dict[str, list[tuple[str, _Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
