@@ -10,7 +10,7 @@ from gammatorch.errors import MalformedCheckpoint
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
 _LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
-_HIDDEN = ("hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
+_HIDDEN = ("d_latents", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
 @dataclass(frozen=True)
