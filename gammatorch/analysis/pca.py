@@ -46,19 +46,6 @@ class PrincipalAxes:
     error_estimate: float
 
 
-@dataclass(frozen=True, eq=False)
-class SharedDirection:
-    """The direction closest to all layers at once.
-
-    Attributes:
-        energy: Its share in the uncentred units, λ₁(C) / L, between 1/L (orthogonal layers) and 1 (one direction).
-        projection: Cosine of each layer with it, shape (layer).
-    """
-
-    energy: float
-    projection: Tensor
-
-
 def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     """PCA of the directions u_i = γ_i / ‖γ_i‖, over layers.
 
@@ -155,29 +142,13 @@ def _axes(
     )
 
 
-def shared_direction(cosine: Tensor) -> SharedDirection:
-    """The direction v that maximises Σ (u_i · v)², from the cosines of the layers.
+def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The direction v of each checkpoint that maximises Σ (u_i · v)², from the cosines of its layers.
 
     v is the first right singular vector of the *uncentred* units: with C a = λ₁ a, the projections are u_i · v =
-    √λ₁ a_i. Where all layers point one way its energy is 1, while the centred axes of :func:`principal_axes` have
-    lost that direction with the mean.
-
-    Args:
-        cosine: Cosines between layers, shape (layer, layer).
-
-    Returns:
-        Its energy and each layer's cosine with it; the sign makes the largest projection positive.
-
-    Example:
-        >>> shared_direction(torch.ones(4, 4, dtype=torch.float64)).energy
-        1.0
-    """
-    energy, _, projection = shared_directions(cosine[None])
-    return SharedDirection(energy=float(energy), projection=projection[0])
-
-
-def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """:func:`shared_direction` of several checkpoints, in one batched ``eigh``.
+    √λ₁ a_i, and the energy is λ₁ / L, between 1/L (orthogonal layers) and 1 (one direction). Where all layers point
+    one way the energy is 1, while the centred axes of :func:`principal_axes` have lost that direction with the mean.
+    The sign makes the largest projection positive.
 
     Args:
         cosine: Cosines between layers, shape (checkpoint, layer, layer).
