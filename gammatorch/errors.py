@@ -15,8 +15,7 @@
     │   ├── StackNotFound        no stack of that name
     │   └── WidthMismatch        rows of differing widths, or not config.json's
     ├── GainError                the numbers read
-    │   ├── NonFiniteGain        NaN or infinity
-    │   └── ZeroGain             a layer whose gain is zero has no direction
+    │   └── NonFiniteGain        NaN or infinity
     ├── DeviceError              the device is not there, or has too little memory
     ├── CannotTell               transformers cannot be asked about this model
     └── OutputError              the result could not be written
@@ -98,10 +97,6 @@ class GainError(GammatorchError):
 
 class NonFiniteGain(GainError):
     """A gain holds NaN or infinity."""
-
-
-class ZeroGain(GainError):
-    """The gain of a layer is zero everywhere, so it has no direction."""
 
 
 class DeviceError(GammatorchError):

@@ -22,7 +22,7 @@ from gammatorch.analysis.pca import METHODS, PrincipalAxes, axes_of_cosines, cho
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.precision import full_float32_products
 from gammatorch.analysis.sketched import sketched_moments
-from gammatorch.errors import InvalidArgument, NonFiniteGain, ZeroGain
+from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
 from gammatorch.version import __version__
@@ -39,6 +39,9 @@ _EQUAL = 64
 @dataclass(frozen=True, eq=False)
 class Analysis:
     """What the directions of one site's gains say. Attributes bear the names of the JSON keys.
+
+    What is undefined is NaN inside a tensor and None elsewhere, null in JSON: cosines and projections of a zero gain,
+    correlations of a constant one.
 
     Attributes:
         num_layers: Number of rows, L.
@@ -180,7 +183,6 @@ def analyze(
         The analysis; a list of them for a batch.
 
     Raises:
-        ZeroGain: A layer's gain is zero, so it has no direction.
         NonFiniteGain: A gain holds NaN or infinity.
         InvalidArgument: The shape, the phases, the method or the precision make no sense.
 
@@ -216,7 +218,7 @@ def _analyze(
 ) -> list[Analysis]:
     """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
     started = time.perf_counter()
-    _check(stack, gains)
+    _check(stack)
     precision = choose_dtype(dtype, stack.device)
     layers = gains.layers if gains else tuple(range(stack.shape[1]))
     model_type = gains.model_type if gains else None
@@ -283,11 +285,14 @@ def _axes(stack: Tensor, correlations: Correlations, method: str) -> list[Princi
 
 
 def _equal(lengths: Tensor) -> bool:
+    lengths = lengths[lengths > 0]
+    if not len(lengths):
+        return True
     spread = lengths.max() - lengths.min()
     return bool(spread <= _EQUAL * torch.finfo(lengths.dtype).eps * lengths.max())
 
 
-def _check(stack: Tensor, gains: Gains | None) -> None:
+def _check(stack: Tensor) -> None:
     """Refuse what has no analysis, by the names its user knows it under."""
     if stack.ndim != 3 or 0 in stack.shape:
         shape = tuple(stack.shape if stack.shape[0] != 1 else stack.shape[1:])
@@ -296,20 +301,9 @@ def _check(stack: Tensor, gains: Gains | None) -> None:
         raise InvalidArgument(f"gains are floating point, not {stack.dtype}")
     finite = stack.isfinite().all(dim=-1)
     if not bool(finite.all()):
-        raise NonFiniteGain(f"{_place(finite)} holds NaN or infinity")
-    alive = (stack != 0).any(dim=-1)
-    if not bool(alive.all()):
-        raise ZeroGain(
-            "the gain is zero everywhere, so it has no direction: the layer is dead, or was never trained",
-            file=gains.model if gains else None,
-            tensor=gains.keys[int(alive[0].logical_not().nonzero()[0])] if gains else _place(alive),
-        )
-
-
-def _place(fine: Tensor) -> str:
-    """The first row that is not fine, and in a batch its checkpoint."""
-    checkpoint, row = fine.logical_not().nonzero()[0].tolist()
-    return f"row {row}" if len(fine) == 1 else f"checkpoint {checkpoint}: row {row}"
+        checkpoint, row = finite.logical_not().nonzero()[0].tolist()
+        place = f"row {row}" if len(stack) == 1 else f"checkpoint {checkpoint}: row {row}"
+        raise NonFiniteGain(f"{place} holds NaN or infinity")
 
 
 def _plain(value: Any) -> Any:

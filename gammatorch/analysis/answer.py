@@ -53,7 +53,9 @@ def answer(statistics: Mapping[str, Any], layers: Sequence[int], copies: bool) -
     if len(layers) < 2:
         return Answer("degenerate", "Degenerate: one layer has no other to be compared with.")
     if mean["value"] is None:
-        return Answer("degenerate", "Degenerate: the gains are constant over channels, so no direction can be told.")
+        return Answer(
+            "degenerate", "Degenerate: fewer than two gains vary over channels, so no directions can be compared."
+        )
     if copies:
         return Answer("degenerate", "Degenerate: all layers have the same gain to rounding, as before training.")
     figure = f"mean correlation {_with_bounds(mean)}"

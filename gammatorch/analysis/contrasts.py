@@ -43,17 +43,19 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
         without: The same with each run of channels left out, shape (block, layer, layer).
 
     Returns:
-        One :class:`Contrast` each; undefined for a phase of one layer, or of all, or with a constant gain.
+        One :class:`Contrast` each, over the layers that have correlations; undefined for a phase of one of them, or
+        of all.
 
     Example:
         >>> pearson = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]])
         >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[None])[0].value, 3)
         0.8
     """
-    usable = not bool(pearson.isnan().any())
+    defined = pearson.diagonal().isfinite().cpu()
+    pearson = pearson.nan_to_num(nan=0.0)
     found = []
     for name, of_phase in rows.items():
-        weights = _weights(of_phase, len(pearson)) if usable else None
+        weights = _weights(of_phase, defined)
         if weights is None:
             found.append(Contrast(name, None, None, None))
             continue
@@ -64,15 +66,16 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
     return found
 
 
-def _weights(of_phase: Sequence[int], layers: int) -> Tensor | None:
+def _weights(of_phase: Sequence[int], defined: Tensor) -> Tensor | None:
     """Weights of all pairs whose weighted sum is the contrast; None if no lag has pairs on both sides."""
+    layers = len(defined)
     row = torch.arange(layers)
     lag = (row[:, None] - row).clamp(min=0)  # each pair once
     member = torch.zeros(layers, dtype=torch.bool)
     member[list(of_phase)] = True
-    inside = member[:, None] & member
+    inside = defined[:, None] & defined & (member[:, None] & member)
     within = torch.bincount(lag[inside], minlength=layers).double()
-    across = member[:, None] ^ member
+    across = defined[:, None] & defined & (member[:, None] ^ member)
     beside = torch.bincount(lag[across], minlength=layers).double()
     common = (within > 0) & (beside > 0)
     common[0] = False

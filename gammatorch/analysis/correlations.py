@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.gram import Moments
+from gammatorch.analysis.pca import shared_directions
+
+Value = TypeVar("Value")
 
 _ROUNDING = 32
 """How many times the rounding error of a gain its spread must exceed for the gain not to be constant."""
@@ -38,20 +43,30 @@ class Correlations:
         return self.gram.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
 
     @cached_property
+    def directed(self) -> Tensor:
+        """Which gains have a direction, being longer than zero, shape (checkpoint, layer)."""
+        return self.norms > 0
+
+    @cached_property
     def cosine(self) -> Tensor:
-        """⟨γ_i, γ_j⟩ / (‖γ_i‖ ‖γ_j‖), shape (checkpoint, layer, layer)."""
+        """⟨γ_i, γ_j⟩ / (‖γ_i‖ ‖γ_j‖), shape (checkpoint, layer, layer); NaN in rows and columns of zero gains."""
         cosine = (self.gram / (self.norms[:, :, None] * self.norms[:, None, :])).clamp_(-1, 1)
-        cosine.diagonal(dim1=-2, dim2=-1).fill_(1)
+        cosine.diagonal(dim1=-2, dim2=-1).copy_(torch.where(self.directed, 1, torch.nan))
         return cosine
 
     @cached_property
+    def shared(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The direction closest to all, see :func:`~gammatorch.analysis.pca.shared_directions`."""
+        return shared_directions(self.cosine)
+
+    @cached_property
     def cos_ones(self) -> Tensor:
-        """Σ_h γ_ih / (√H ‖γ_i‖), shape (checkpoint, layer)."""
+        """Σ_h γ_ih / (√H ‖γ_i‖), shape (checkpoint, layer); NaN for zero gains."""
         return (self.moments.sums() / (self.norms * math.sqrt(self.moments.hidden))).clamp_(-1, 1)
 
     @cached_property
     def varied(self) -> Tensor:
-        """Which gains vary over channels by more than rounding, shape (checkpoint, layer)."""
+        """Which gains vary over channels by more than rounding (a zero gain does not), shape (checkpoint, layer)."""
         products, totals = self.moments.products.sum(1), self.moments.totals.sum(1)
         spread = products.diagonal(dim1=-2, dim2=-1) - totals.square() / self.moments.hidden
         return spread.clamp(min=0).sqrt() > _ROUNDING * torch.finfo(spread.dtype).eps * self.norms
@@ -76,7 +91,7 @@ class Correlations:
 
     @cached_property
     def filled(self) -> Tensor:
-        """The correlations with 0 where they are undefined, and a diagonal of 1."""
+        """The correlations with 0 where they are undefined, on the diagonal too."""
         hidden = self.moments.channels.sum()
         return self._correlate(self.moments.products.sum(1), self.moments.totals.sum(1), hidden)
 
@@ -95,5 +110,57 @@ class Correlations:
         varied = self.varied if totals.ndim == 2 else self.varied[:, None]
         scale = torch.where(varied & (spread > 0), 1 / spread, 0)
         pearson = centred.mul_(scale[..., None]).mul_(scale[..., None, :]).clamp_(-1, 1)
-        pearson.diagonal(dim1=-2, dim2=-1).fill_(1)
+        pearson.diagonal(dim1=-2, dim2=-1).copy_(varied)
         return pearson
+
+    def only(self, checkpoints: Tensor, rows: Tensor) -> Correlations:
+        """Some of the checkpoints, with some of their layers.
+
+        Args:
+            checkpoints: Their numbers, shape (checkpoint).
+            rows: The row numbers to keep, shape (layer), the same in all of them.
+        """
+        taken = self.moments
+        products = taken.products[checkpoints][:, :, rows][..., rows]
+        totals, pivot = taken.totals[checkpoints][:, :, rows], taken.pivot[checkpoints][:, rows]
+        kept = replace(taken, products=products, totals=totals, pivot=pivot)
+        return Correlations(kept, tuple(self.layers[row] for row in rows.tolist()))
+
+
+def pair_mean(values: Tensor, pairs: Tensor) -> Tensor:
+    """Mean over the pairs of layers that count; NaN where there are none.
+
+    Args:
+        values: Of each pair, shape (checkpoint, layer, layer), or with a block axis after the first.
+        pairs: Which count, shape (checkpoint, layer, layer).
+
+    Example:
+        >>> pair_mean(torch.tensor([[[1.0, 0.5], [0.5, 1.0]]]), torch.tensor([[[False, True], [True, False]]]))
+        tensor([0.5000])
+    """
+    chosen = pairs if values.ndim == 3 else pairs[:, None]
+    return (values * chosen).sum(dim=(-2, -1)) / chosen.sum(dim=(-2, -1))
+
+
+def over_rows(
+    statistic: Callable[[Correlations], list[Value]], correlations: Correlations, rows: Tensor
+) -> list[Value]:
+    """A statistic of the order of layers, where some of them are undefined: of the others, as if they were all.
+
+    Checkpoints in which every layer counts are computed together; the rest alone, so that they do not disturb them.
+
+    Args:
+        statistic: From correlations to a list over checkpoints.
+        correlations: Of one checkpoint or several.
+        rows: Which layers count, shape (checkpoint, layer).
+    """
+    whole = rows.all(dim=-1)
+    if bool(whole.all()):
+        return statistic(correlations)
+    found: dict[int, Value] = {}
+    together = whole.nonzero()[:, 0]
+    groups = [(together, torch.arange(rows.shape[1]))] if len(together) else []
+    groups += [(row, rows[row[0]].nonzero()[:, 0]) for row in whole.logical_not().nonzero()]
+    for checkpoints, kept in groups:
+        found |= dict(zip(checkpoints.tolist(), statistic(correlations.only(checkpoints, kept)), strict=True))
+    return [found[checkpoint] for checkpoint in range(len(rows))]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.correlations import Correlations, pair_mean
 from gammatorch.analysis.intervals import jackknife
 
 
@@ -27,7 +27,7 @@ def depth_profile(correlations: Correlations) -> Tensor:
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
-        >>> depth_profile(Correlations(moments(gains), (0, 1, 2)))
+        >>> depth_profile(Correlations(moments(gains), (0, 1, 2))).round(decimals=12)
         tensor([[ 0., -1.]], dtype=torch.float64)
     """
     lags = range(1, len(correlations.layers))
@@ -50,25 +50,21 @@ def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
 
     Returns:
         ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, jackknife over channels), each
-        of shape (checkpoint); NaN for fewer than three layers, or where a gain is constant.
+        of shape (checkpoint), over the pairs that have a correlation; NaN where none is near or none far, as with
+        two layers.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
-        >>> float(depth_contrast(Correlations(moments(gains), (0, 1, 2)))["value"])
+        >>> round(float(depth_contrast(Correlations(moments(gains), (0, 1, 2)))["value"]), 12)
         1.0
     """
     layers = len(correlations.layers)
     row = torch.arange(layers, device=correlations.norms.device)
     lag = (row[:, None] - row).abs()
-    near, far = (lag >= 1) & (lag <= max(1, layers // 8)), lag >= max(2, math.ceil(layers / 2))
-    usable = correlations.varied.all(dim=-1)
-    close = torch.where(usable, _mean(correlations.filled, near), torch.nan)
-    distant = torch.where(usable, _mean(correlations.filled, far), torch.nan)
-    without = _mean(correlations.without, near) - _mean(correlations.without, far)
+    near = correlations.pairs & (lag <= max(1, layers // 8))
+    far = correlations.pairs & (lag >= max(2, math.ceil(layers / 2)))
+    close, distant = pair_mean(correlations.filled, near), pair_mean(correlations.filled, far)
+    without = pair_mean(correlations.without, near) - pair_mean(correlations.without, far)
     fall = jackknife(close - distant, without, -2.0, 2.0)
     return {"near": close, "far": distant, "value": fall.value, "low": fall.low, "high": fall.high}
-
-
-def _mean(values: Tensor, chosen: Tensor) -> Tensor:
-    return (values * chosen).sum(dim=(-2, -1)) / chosen.sum()

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.correlations import Correlations, pair_mean
 from gammatorch.analysis.intervals import Interval, jackknife
 from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
-from gammatorch.analysis.pca import shared_directions
 
 
 def shared_energy(correlations: Correlations) -> Interval:
     """λ₁(C) / L: the share of the uncentred unit gains in the one direction closest to all.
 
-    Between 1/L (orthogonal layers) and 1. Without a run of channels, λ₁ is taken as aᵀ C a with the eigenvector a of
-    all channels (the infinitesimal jackknife: Jaeckel 1972), which errs where λ₁ is tied.
+    Between 1/L (orthogonal layers) and 1; L counts the layers that have a direction. Without a run of channels, λ₁ is
+    taken as aᵀ C a with the eigenvector a of all channels (the infinitesimal jackknife: Jaeckel 1972), which errs
+    where λ₁ is tied.
 
     Args:
         correlations: Of one checkpoint or several.
@@ -28,7 +28,7 @@ def shared_energy(correlations: Correlations) -> Interval:
         >>> float(shared_energy(Correlations(moments(torch.ones(2, 64)), (0, 1))).value)
         1.0
     """
-    energy, vector, _ = shared_directions(correlations.cosine)
+    energy, vector, _ = correlations.shared
     taken = correlations.moments
     lengths = (correlations.norms.square()[:, None] - _squares(correlations)).clamp(min=0).sqrt()
     weights = torch.where(lengths > 0, vector[:, None] / lengths, 0)
@@ -37,8 +37,8 @@ def shared_energy(correlations: Correlations) -> Interval:
     own = (torch.einsum("nbi,nbij,nbj->nb", weights, taken.products, weights)) + at_pivot * (
         2 * (weights * taken.totals).sum(-1) + _widths(correlations) * at_pivot
     )
-    layers = len(correlations.layers)
-    return jackknife(energy, (total - own) / layers, 1 / layers, 1.0)
+    layers = correlations.directed.sum(dim=-1)
+    return jackknife(energy, (total - own) / layers[:, None], 1 / layers, 1.0)
 
 
 def _squares(correlations: Correlations) -> Tensor:
@@ -71,8 +71,8 @@ def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
         1.0
     """
     pairs = correlations.pairs.sum(dim=(-2, -1)) // 2
-    value = _pair_mean(correlations.filled, correlations.pairs)
-    found = jackknife(value, _pair_mean(correlations.without, correlations.pairs), -1.0, 1.0)
+    value = pair_mean(correlations.filled, correlations.pairs)
+    found = jackknife(value, pair_mean(correlations.without, correlations.pairs), -1.0, 1.0)
     hidden = round(float(correlations.moments.channels.sum()))
     null = [mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan for count in pairs.tolist()]
     return {"value": value, "low": found.low, "high": found.high, "null_95": value.new_tensor(null)}
@@ -85,8 +85,8 @@ def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
         correlations: Of one checkpoint or several.
 
     Returns:
-        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`), shape (checkpoint);
-        NaN where a gain is constant.
+        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`), shape (checkpoint),
+        over the gains that vary; NaN where fewer than two do.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
@@ -94,11 +94,11 @@ def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
         >>> round(float(first_eigenvalue(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
         3.0
     """
-    layers, hidden = len(correlations.layers), round(float(correlations.moments.channels.sum()))
-    value = correlations.eigenvalues[:, -1]
-    value = torch.where(correlations.varied.all(dim=-1), value, torch.nan)
-    null = first_eigenvalue_null(layers, hidden) if hidden > 2 else math.nan
-    return {"value": value, "null_95": torch.full_like(value, null)}
+    hidden = round(float(correlations.moments.channels.sum()))
+    counts = correlations.varied.sum(dim=-1)
+    value = torch.where(counts > 1, correlations.eigenvalues[:, -1], torch.nan)
+    null = [first_eigenvalue_null(count, hidden) if count > 1 and hidden > 2 else math.nan for count in counts.tolist()]
+    return {"value": value, "null_95": value.new_tensor(null)}
 
 
 def effective_dimension(correlations: Correlations) -> Interval:
@@ -119,8 +119,8 @@ def effective_dimension(correlations: Correlations) -> Interval:
     """
     count = correlations.varied.sum(-1).to(correlations.norms.dtype)
     channels = correlations.moments.channels
-    value = _participation(_pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
-    squares = _pair_mean(correlations.without.square(), correlations.pairs)
+    value = _participation(pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
+    squares = pair_mean(correlations.without.square(), correlations.pairs)
     found = jackknife(
         value, _participation(squares, count[:, None], channels.sum() - channels), 1.0, len(correlations.layers)
     )
@@ -137,7 +137,7 @@ def entropy_rank(correlations: Correlations) -> Tensor:
         correlations: Of one checkpoint or several.
 
     Returns:
-        Between 1 and L, shape (checkpoint); NaN where a gain is constant.
+        Between 1 and the number of gains that vary, shape (checkpoint); NaN where fewer than two do.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
@@ -145,17 +145,11 @@ def entropy_rank(correlations: Correlations) -> Tensor:
         >>> round(float(entropy_rank(Correlations(moments(gains), (0, 1, 2)))), 6)
         1.0
     """
-    share = correlations.eigenvalues.clamp(min=0) / len(correlations.layers)
-    rank = torch.exp(torch.special.entr(share).sum(dim=-1))
-    return torch.where(correlations.varied.all(dim=-1), rank, torch.nan)
+    count = correlations.varied.sum(dim=-1)
+    share = correlations.eigenvalues.clamp(min=0) / count.clamp(min=1)[:, None]
+    return torch.where(count > 1, torch.exp(torch.special.entr(share).sum(dim=-1)), torch.nan)
 
 
 def _participation(mean_square: Tensor, count: Tensor, channels: Tensor) -> Tensor:
     adjusted = 1 - (1 - mean_square) * (channels - 1) / (channels - 2).clamp(min=1)
     return count / (1 + (count - 1) * adjusted).clamp(min=0.1)
-
-
-def _pair_mean(values: Tensor, pairs: Tensor) -> Tensor:
-    """Mean over the pairs that count; NaN where there are none. ``values`` may have a block axis."""
-    chosen = pairs if values.ndim == 3 else pairs[:, None]
-    return (values * chosen).sum(dim=(-2, -1)) / chosen.sum(dim=(-2, -1))

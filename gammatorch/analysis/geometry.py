@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gammatorch.errors import ZeroGain
-
 
 def norms(gains: Tensor) -> Tensor:
     """Euclidean length of each layer's gain.
@@ -36,18 +34,13 @@ def units(gains: Tensor) -> Tensor:
         gains: Gain vectors γ, shape (layer, hidden).
 
     Returns:
-        Unit vectors, shape (layer, hidden).
-
-    Raises:
-        ZeroGain: If a layer has zero norm, because its direction is undefined.
+        Unit vectors, shape (layer, hidden); NaN for a layer of zero norm, which has no direction.
 
     Example:
         >>> units(torch.tensor([[3.0, 4.0]]))
         tensor([[0.6000, 0.8000]])
     """
-    lengths = norms(gains)
-    _check_directions(lengths)
-    return gains / lengths[:, None]
+    return gains / norms(gains)[:, None]
 
 
 def cosine_matrix(gains: Tensor) -> Tensor:
@@ -57,13 +50,11 @@ def cosine_matrix(gains: Tensor) -> Tensor:
     normalised, which rounds less than multiplying rounded units.
 
     Args:
-        gains: Gain vectors γ, shape (layer, hidden), floating point, no zero rows.
+        gains: Gain vectors γ, shape (layer, hidden), floating point.
 
     Returns:
-        Cosines in [-1, 1], shape (layer, layer), unit diagonal, in the precision of ``gains``.
-
-    Raises:
-        ZeroGain: If a layer has zero norm, because its direction is undefined.
+        Cosines in [-1, 1], shape (layer, layer), unit diagonal, in the precision of ``gains``; NaN in the row and
+        column of a layer of zero norm, which has no direction.
 
     Example:
         >>> cosine_matrix(torch.tensor([[3.0, 4.0], [4.0, 3.0]], dtype=torch.float64))
@@ -71,12 +62,6 @@ def cosine_matrix(gains: Tensor) -> Tensor:
                 [0.9600, 1.0000]], dtype=torch.float64)
     """
     lengths = norms(gains)
-    _check_directions(lengths)
-    cosine = (gains @ gains.mT) / (lengths[:, None] * lengths)
-    return cosine.clamp_(-1, 1).fill_diagonal_(1)
-
-
-def _check_directions(lengths: Tensor) -> None:
-    if not bool(lengths.all()):
-        row = int((lengths == 0).nonzero()[0])
-        raise ZeroGain(f"the gain of row {row} is zero everywhere, so it has no direction: leave that layer out")
+    cosine = ((gains @ gains.mT) / (lengths[:, None] * lengths)).clamp_(-1, 1)
+    cosine.diagonal().copy_(torch.where(lengths > 0, 1, torch.nan))
+    return cosine

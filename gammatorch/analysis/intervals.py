@@ -22,7 +22,9 @@ class Interval:
     high: Tensor
 
 
-def jackknife(value: Tensor, without: Tensor, least: float = -math.inf, most: float = math.inf) -> Interval:
+def jackknife(
+    value: Tensor, without: Tensor, least: float | Tensor = -math.inf, most: float | Tensor = math.inf
+) -> Interval:
     """95 % bounds of a figure from its values with one run of channels left out each.
 
     With θ_b the figure without run b of B: centre Bθ − (B−1) mean θ_b, which takes the bias of order 1/H out, and
@@ -33,7 +35,7 @@ def jackknife(value: Tensor, without: Tensor, least: float = -math.inf, most: fl
     Args:
         value: The figure, shape (checkpoint).
         without: The same with each run left out, shape (checkpoint, block).
-        least: Smallest value it can have.
+        least: Smallest value it can have, one for all or of shape (checkpoint).
         most: Largest.
 
     Example:
@@ -48,6 +50,7 @@ def jackknife(value: Tensor, without: Tensor, least: float = -math.inf, most: fl
         return Interval(value, undefined, undefined)
     centre = blocks * value - (blocks - 1) * without.mean(dim=-1)
     half = student_t(0.975, blocks - 1) * standard_error(without)
+    least, most = torch.as_tensor(least).to(value), torch.as_tensor(most).to(value)
     return Interval(value, (centre - half).clamp(least, most), (centre + half).clamp(least, most))
 
 

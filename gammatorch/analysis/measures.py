@@ -18,7 +18,6 @@ from gammatorch.analysis.effective import (
     shared_energy,
 )
 from gammatorch.analysis.intervals import Interval
-from gammatorch.analysis.pca import shared_directions
 from gammatorch.analysis.schedules import schedules
 from gammatorch.analysis.segments import change_points
 
@@ -61,7 +60,7 @@ STATISTICS: Mapping[str, Callable[[Correlations], Any]] = {
     "pearson": lambda correlations: correlations.pearson,
     "cos_ones": lambda correlations: correlations.cos_ones,
     "shared_energy": shared_energy,
-    "shared_projection": lambda correlations: shared_directions(correlations.cosine)[2],
+    "shared_projection": lambda correlations: correlations.shared[2],
     "mean_pearson": mean_pearson,
     "first_eigenvalue": first_eigenvalue,
     "effective_dimension": effective_dimension,

@@ -11,6 +11,9 @@ from torch import Tensor
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stream import STORED_DTYPES
 
+_NAMED = 8
+"""Layers that a note names."""
+
 CLEAR_GAP = 0.01
 """Below this relative gap between the first two singular values the first axis is not identified."""
 
@@ -24,25 +27,44 @@ def undefined(explained: Tensor | None, statistics: Mapping[str, Any], layers: S
         layers: Layer index of each row.
 
     Example:
-        >>> undefined(None, {"pearson": torch.ones(1, 1), "change_points": None}, [0])
+        >>> one = {"pearson": torch.ones(1, 1), "cos_ones": torch.ones(1), "mean_pearson": {"value": None, "low": None}}
+        >>> undefined(None, one, [0])
         ['one layer only: principal axes, phases and neighbours are undefined']
     """
+    zero = _listed(statistics["cos_ones"].isnan(), layers)
+    constant = _listed(statistics["pearson"].diagonal().isnan() & statistics["cos_ones"].isfinite(), layers)
     notes = []
+    if zero:
+        notes.append(f"zero gain in {zero}: no direction, and left out of all figures but the lengths")
+    if constant:
+        notes.append(f"constant gain in {constant}: no correlation, and left out of what is made of correlations")
     if len(layers) == 1:
         notes.append("one layer only: principal axes, phases and neighbours are undefined")
+    elif int(statistics["cos_ones"].isfinite().sum()) < 2:
+        notes.append("fewer than two layers have a direction: principal axes and correlations are undefined")
     elif explained is None:
         notes.append(
             "all layers point the same way to rounding (an untrained checkpoint?): explained_var and proj_top1 "
             "would be rounding noise and are left undefined"
         )
-    constant = int(statistics["pearson"].diagonal().isnan().sum())
-    if not constant and len(layers) > 1 and statistics["mean_pearson"]["low"] is None:
+    mean = statistics["mean_pearson"]
+    if mean["value"] is not None and mean["low"] is None:
         notes.append("fewer than 8 channels: intervals and change_points are undefined")
     if 1 < len(layers) < 6:
         notes.append(f"{len(layers)} layers: change_points and schedules are undefined below 6")
-    if constant:
-        notes.append(f"{constant} of {len(layers)} layers have a constant gain, whose correlation is undefined")
+    elif mean["low"] is not None and statistics["change_points"] is None:
+        notes.append("fewer than 6 layers have correlations: change_points are undefined")
     return notes
+
+
+def _listed(chosen: Tensor, layers: Sequence[int]) -> str:
+    """The layers that are chosen, in words: all of them, or the first few and how many."""
+    found = [layer for layer, is_chosen in zip(layers, chosen.tolist(), strict=True) if is_chosen]
+    if len(found) > 1 and len(found) == len(layers):
+        return "every layer"
+    names = ", ".join(map(str, found[:_NAMED]))
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return f"{'layer' if len(found) == 1 else 'layers'} {names}{more}" if found else ""
 
 
 def doubtful(gap: float | None, cosine: Tensor, gains: Gains | None) -> list[str]:
@@ -50,7 +72,7 @@ def doubtful(gap: float | None, cosine: Tensor, gains: Gains | None) -> list[str
 
     Args:
         gap: Relative gap of the first two singular values.
-        cosine: Cosines between layers, shape (layer, layer).
+        cosine: Cosines between layers, shape (layer, layer), NaN for those without direction.
         gains: Where they came from.
 
     Example:
@@ -65,7 +87,7 @@ def doubtful(gap: float | None, cosine: Tensor, gains: Gains | None) -> list[str
     if gap is not None and gains is not None and gains.offset == 0 and "+" not in gains.stored_dtype:
         # rounding to a type of relative step ε moves a direction by ε/√12 rms, and 1 - cos of two by ε²/12
         floor = torch.finfo(STORED_DTYPES[gains.stored_dtype]).eps ** 2 / 12
-        distance = float((1 - cosine.diagonal(1)).median())
+        distance = float((1 - cosine.diagonal(1)).nanmedian())
         if distance < floor:
             notes.append(
                 f"neighbours differ by 1 - cos = {distance:.1e}, no more than storing them as {gains.stored_dtype} "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.geometry import cosine_matrix, units
+from gammatorch.analysis.geometry import cosine_matrix, norms, units
 from gammatorch.errors import InvalidArgument
 
 SVD_MAX_WIDTH = 65_536
@@ -28,9 +28,10 @@ class PrincipalAxes:
     """PCA of the layers' unit vectors.
 
     Attributes:
-        singular_values: Of the centred units, descending, shape (min(layer, hidden)).
+        singular_values: Of the centred units, descending, shape (min(layer, hidden)), zero gains not counted.
         explained_var: Share of each axis in the variance, S² / ΣS²; None if the directions are equal to rounding.
-        proj_top1: Projection of each (uncentred) unit on the first axis, shape (layer); None likewise.
+        proj_top1: Projection of each (uncentred) unit on the first axis, shape (layer), NaN for a zero gain; None
+            likewise.
         residual_top1: What is left of each unit, √(1 − proj²), shape (layer); None likewise.
         singular_gap: (S₀ − S₁) / S₀, how well the first axis is told from the second; None likewise.
         method: ``"svd"`` or ``"gram"``.
@@ -45,6 +46,21 @@ class PrincipalAxes:
     method: str
     error_estimate: float
 
+    def spread(self, directed: Tensor) -> PrincipalAxes:
+        """The same axes, with the layers that were left out for having no direction back in as NaN.
+
+        Args:
+            directed: Which of all layers these axes are of, shape (layer).
+        """
+        if self.proj_top1 is None or self.residual_top1 is None:
+            return self
+        gaps = torch.full_like(directed, torch.nan, dtype=self.proj_top1.dtype)
+        return replace(
+            self,
+            proj_top1=gaps.masked_scatter(directed, self.proj_top1),
+            residual_top1=gaps.masked_scatter(directed, self.residual_top1),
+        )
+
 
 def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     """PCA of the directions u_i = γ_i / ‖γ_i‖, over layers.
@@ -54,11 +70,10 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     singular values below some 1e-8 of √L. The sign makes the largest entry of the left vector positive.
 
     Args:
-        gains: Gain vectors γ, shape (layer, hidden), no zero rows.
+        gains: Gain vectors γ, shape (layer, hidden); those of zero length are left out.
         method: ``"svd"``, ``"gram"``, or ``"auto"``: svd up to a width of 65,536.
 
     Raises:
-        ZeroGain: If a layer has zero norm, because its direction is undefined.
         InvalidArgument: There is no such method; ``"project"`` needs :func:`~gammatorch.analyze`.
 
     Example:
@@ -73,6 +88,11 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
         method = choose_method(layers, hidden)
     if method == "gram":
         return axes_of_cosines(cosine_matrix(gains)[None], hidden)[0]
+    directed = norms(gains) > 0
+    if not bool(directed.any()):
+        return _none(gains, "svd")
+    if not bool(directed.all()):
+        return principal_axes(gains[directed], "svd").spread(directed)
     directions = units(gains)
     U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
     eps = torch.finfo(gains.dtype).eps
@@ -98,7 +118,7 @@ def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
     """Principal axes of several checkpoints from their cosines, in one batched ``eigh``: the method ``gram``.
 
     Args:
-        cosine: Cosines between layers, shape (checkpoint, layer, layer).
+        cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction.
         hidden: Number of channels they were taken over.
 
     Returns:
@@ -108,6 +128,14 @@ def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
         >>> axes_of_cosines(torch.eye(3, dtype=torch.float64)[None], 3)[0].singular_values
         tensor([1., 1., 0.], dtype=torch.float64)
     """
+    directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
+    if not bool(directed.all()):  # the others as if they were all
+        return [
+            axes_of_cosines(one[rows][:, rows][None], hidden)[0].spread(rows)
+            if bool(rows.any())
+            else _none(one, "gram")
+            for one, rows in zip(cosine, directed, strict=True)
+        ]
     layers = cosine.shape[-1]
     half = cosine - cosine.mean(dim=-2, keepdim=True)  # J C
     W, U = torch.linalg.eigh(half - half.mean(dim=-1, keepdim=True))
@@ -118,6 +146,11 @@ def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
     return [
         _axes(*one, "gram", layers, eps, eps * math.sqrt(hidden)) for one in zip(S, first, projections, strict=True)
     ]
+
+
+def _none(like: Tensor, method: str) -> PrincipalAxes:
+    """What is left where no layer has a direction."""
+    return PrincipalAxes(like.new_zeros(0), None, None, None, None, method, 0.0)
 
 
 def _axes(
@@ -151,19 +184,21 @@ def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The sign makes the largest projection positive.
 
     Args:
-        cosine: Cosines between layers, shape (checkpoint, layer, layer).
+        cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction.
 
     Returns:
-        Energies, shape (checkpoint); first eigenvectors and projections, shape (checkpoint, layer).
+        Energies, shape (checkpoint), NaN where no layer has a direction; first eigenvectors, with 0 for layers
+        without, and projections, with NaN for them, shape (checkpoint, layer).
 
     Example:
-        >>> shared_directions(torch.ones(2, 4, 4, dtype=torch.float64))[0]
+        >>> shared_directions(torch.ones(2, 4, 4, dtype=torch.float64))[0].round(decimals=12)
         tensor([1., 1.], dtype=torch.float64)
     """
-    W, A = torch.linalg.eigh(cosine)
-    vector = A[..., -1] * canonical_sign(A[..., -1])[..., None]
-    energy = (W[:, -1] / cosine.shape[-1]).clamp(max=1)
-    return energy, vector, vector * W[:, -1:].clamp(min=0).sqrt()
+    directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
+    W, A = torch.linalg.eigh(cosine.nan_to_num(nan=0.0))
+    vector = torch.where(directed, A[..., -1] * canonical_sign(A[..., -1])[..., None], 0)
+    energy = (W[:, -1] / directed.sum(dim=-1)).clamp(max=1)
+    return energy, vector, torch.where(directed, vector * W[:, -1:].clamp(min=0).sqrt(), torch.nan)
 
 
 def canonical_sign(vector: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def phase_statistics(
         rows: Row numbers by phase.
         layers: Layer index of each row.
         lengths: Lengths of the gains, shape (layer).
-        cosine: Cosines between layers, shape (layer, layer).
+        cosine: Cosines between layers, shape (layer, layer), NaN for those without direction, which are passed over.
 
     Returns:
         One :class:`Phase` each, in the same order.
@@ -118,23 +119,26 @@ def phase_statistics(
     member = torch.zeros(len(rows), len(layers), dtype=cosine.dtype, device=cosine.device)
     for phase, of_phase in enumerate(rows.values()):
         member[phase, list(of_phase)] = 1
-    off_diagonal = cosine - torch.diag_embed(cosine.diagonal())
-    within = einsum(member, off_diagonal, member, "phase i, i j, phase j -> phase").tolist()
-    across = einsum(member, off_diagonal, 1 - member, "phase i, i j, phase j -> phase").tolist()
+    pairs = cosine.isfinite().to(cosine.dtype).fill_diagonal_(0)
+    within, across = (
+        einsum(member, pairs * cosine.nan_to_num(nan=0.0), other, "phase i, i j, phase j -> phase")
+        / einsum(member, pairs, other, "phase i, i j, phase j -> phase")
+        for other in (member, 1 - member)
+    )
+    intra, vs_other = within.tolist(), across.tolist()
     phases = []
     for phase, (name, of_phase) in enumerate(rows.items()):
-        n, others = len(of_phase), len(layers) - len(of_phase)
         of_lengths = lengths[list(of_phase)]
         phases.append(
             Phase(
                 name=name,
                 first=layers[of_phase[0]],
                 last=layers[of_phase[-1]],
-                n=n,
+                n=len(of_phase),
                 norm_mean=of_lengths.mean().item(),
                 norm_std=of_lengths.std(correction=0).item(),
-                intra_cos=within[phase] / (n * (n - 1)) if n > 1 else None,
-                vs_other_cos=across[phase] / (n * others) if others else None,
+                intra_cos=None if math.isnan(intra[phase]) else intra[phase],
+                vs_other_cos=None if math.isnan(vs_other[phase]) else vs_other[phase],
             )
         )
     return phases

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.correlations import Correlations, over_rows
 
 FEWEST_LAYERS = 6
 """Layers below which no schedule is fitted: AICc of three parameters needs n > 4."""
@@ -35,7 +35,7 @@ def schedules(correlations: Correlations) -> list[Mapping[str, object] | None]:
 
     Returns:
         For each checkpoint name → ``{"parameters": {name: value}, "aicc": value}``, best first; None for fewer than
-        six layers, and where RMS γ is the same in all layers to rounding.
+        six layers, and where RMS γ is the same in all layers to rounding. Zero gains are left out.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
@@ -44,6 +44,10 @@ def schedules(correlations: Correlations) -> list[Mapping[str, object] | None]:
         >>> next(iter(fits)), round(fits["geometric"]["parameters"]["a"], 2)
         ('geometric', 0.9)
     """
+    return over_rows(_schedules, correlations, correlations.directed)
+
+
+def _schedules(correlations: Correlations) -> list[Mapping[str, object] | None]:
     size = correlations.norms / math.sqrt(correlations.moments.hidden)
     checkpoints, count = size.shape
     if count < FEWEST_LAYERS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.correlations import Correlations, over_rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS, standard_error, student_t
 
 SHORTEST = 3
@@ -35,8 +35,9 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
         correlations: Of one checkpoint or several.
 
     Returns:
-        For each checkpoint the layer indices; None where it cannot be told: fewer than six layers, fewer than eight
-        channels, or a gain that is constant. Phases shorter than three layers are not seen.
+        For each checkpoint the layer indices; None where it cannot be told: fewer than six layers whose gains vary,
+        or fewer than eight channels. Layers of constant gain are passed over. Phases shorter than three layers are
+        not seen.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
@@ -44,6 +45,10 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
         >>> change_points(Correlations(moments(directions.repeat_interleave(6, dim=0)), tuple(range(12))))
         [[6]]
     """
+    return over_rows(_change_points, correlations, correlations.varied)
+
+
+def _change_points(correlations: Correlations) -> list[list[int] | None]:
     layers, checkpoints = len(correlations.layers), len(correlations.norms)
     if layers < 2 * SHORTEST or correlations.without.shape[1] < FEWEST_BLOCKS:
         return [None] * checkpoints
@@ -52,11 +57,9 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
     for cuts in _best_cuts(_scatter(correlations.filled)):
         real = jumps.gather(1, cuts).all(dim=1, keepdim=True)
         chosen = torch.where(real, torch.zeros_like(chosen).scatter(1, cuts, True), chosen)
-    found: list[list[int] | None] = []
-    for starts, usable in zip(chosen.tolist(), correlations.varied.all(dim=-1).tolist(), strict=True):
-        indices = [layer for layer, start in zip(correlations.layers, starts, strict=True) if start]
-        found.append(indices if usable else None)
-    return found
+    return [
+        [layer for layer, start in zip(correlations.layers, starts, strict=True) if start] for starts in chosen.tolist()
+    ]
 
 
 def _scatter(pearson: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def sketched_moments(gains: Tensor, dims: int = 4096, seed: int = 0) -> tuple[Mo
     found = sketcher.finish()
     length = torch.linalg.vector_norm(found.values, dim=-1)
     values = found.values * torch.where(length > 0, squares.sqrt() / length, 0)[:, None]
-    blocks = min(CHANNEL_BLOCKS, dims)
+    blocks = 1 << min(CHANNEL_BLOCKS, dims, hidden).bit_length() - 1  # a power of two, as dims is
     runs = values.reshape(layers, blocks, -1).transpose(0, 1)
     worth = 1 / (1 / hidden + 1 / dims) / blocks
     totals = torch.zeros(1, blocks, layers, dtype=torch.float64, device=gains.device)

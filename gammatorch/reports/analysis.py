@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ def layer_rows(analysis: Analysis) -> Iterator[Row]:
             f"{analysis.norms[row]:.3f}",
             _figure(analysis.proj_top1, row, "+.4f"),
             _figure(analysis.residual_top1, row, ".4f"),
-            f"{shared[row]:+.4f}",
+            _figure(shared, row, "+.4f"),
         )
 
 
@@ -96,8 +97,8 @@ def summary_lines(analysis: Analysis) -> Iterator[str]:
     if analysis.explained_var is not None:
         for count in (3, MOST_AXES):
             yield f"Top-{count} explain: {analysis.explained_var[:count].sum():.4f}"
-    energy = analysis.statistics["shared_energy"]["value"]
-    yield f"Shared direction (uncentred): {energy:.4f} of the energy; 1 is one direction for all layers"
+    energy = _plainly(analysis.statistics["shared_energy"]["value"])
+    yield f"Shared direction (uncentred): {energy} of the energy; 1 is one direction for all layers"
 
 
 def phase_rows(analysis: Analysis) -> Iterator[Row]:
@@ -118,12 +119,11 @@ def neighbour_rows(analysis: Analysis) -> Iterator[Row]:
     """One row per pair of neighbours: indices, phase, cosine, correlation."""
     pearson = analysis.statistics["pearson"]
     for row, (layer, following) in enumerate(zip(analysis.layers, analysis.layers[1:], strict=False)):
-        correlation = float(pearson[row, row + 1])
         yield (
             f"{layer}→{following}",
             phase_of(analysis, layer),
-            f"{analysis.cos_adjacent[row]:+.4f}",
-            _optional(correlation if correlation == correlation else None),
+            _figure(analysis.cos_adjacent, row, "+.4f"),
+            _figure(pearson.diagonal(1), row, "+.4f"),
         )
 
 
@@ -191,7 +191,9 @@ def _print_head(analysis: Analysis, gains: Gains, console: Console) -> None:
 
 
 def _figure(values: Tensor | None, index: int, form: str) -> str:
-    return "-" if values is None else format(float(values[index]), form)
+    if values is None or math.isnan(figure := float(values[index])):
+        return "-"
+    return format(figure, form)
 
 
 def _optional(value: float | None) -> str:

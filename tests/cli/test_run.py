@@ -59,6 +59,17 @@ def test_the_tables_hold_the_references_numbers(call, folder):
     assert [float(line[2]) for line in neighbours] == pytest.approx(list(truth["cos_adjacent"]), abs=5.1e-5)
 
 
+def test_a_dead_layer_is_null_with_a_note_and_the_others_are_analysed(call, folder):
+    replace_layer(folder, 0.0)
+    document = json.loads(call("run", folder, "--format", "json", "-q").stdout)
+    assert document["notes"] == ["zero gain in layer 1: no direction, and left out of all figures but the lengths"]
+    assert document["norms"][1] == 0 and document["cosine"][1] == [None] * 12
+    for name in ("proj_top1", "residual_top1"):
+        assert [layer for layer, value in enumerate(document[name]) if value is None] == [1]
+    table = call("run", folder, "-q").stdout.splitlines()
+    assert next(line for line in table if line.startswith("    1 ")).split()[2:] == ["0.000", "-", "-", "-"]
+
+
 def test_json_is_one_document_and_nothing_else(call, folder, tmp_path):
     out = tmp_path / "result.json"
     done = call("run", folder, "--format", "json", "--out", out)
@@ -113,7 +124,6 @@ BROKEN = {
     "missing shard": (lambda folder: shard(folder).unlink(), "1 of 3 shards missing (model-00001-of-00003.safetensors)"),
     "LFS pointer": (lambda folder: shard(folder).write_text("version https://git-lfs.github.com/spec/v1\n"), "LFS pointer"),
     "not a number": (lambda folder: replace_layer(folder, float("nan")), "layers.1.input_layernorm.weight: holds nan at"),
-    "zero gain": (lambda folder: replace_layer(folder, 0.0), "layers.1.input_layernorm.weight: the gain is zero"),
     "missing layer": (lambda folder: replace_layer(folder, None), "layers.1.input_layernorm.weight: layer 1 has no tensor"),
     "differing widths": (lambda folder: replace_layer(folder, 1.0, 65), "holds 65 values where"),
     "binary garbage": (lambda folder: (folder / "config.json").write_bytes(b"\0\1"), "config.json: is not valid JSON"),
