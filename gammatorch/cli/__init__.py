@@ -11,9 +11,11 @@ from collections.abc import Sequence
 import click
 
 from gammatorch.cli.bench import bench
+from gammatorch.cli.export import export
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
 from gammatorch.cli.run import run
+from gammatorch.cli.sweep import sweep
 from gammatorch.errors import GammatorchError
 from gammatorch.version import __version__
 
@@ -34,11 +36,14 @@ def cli() -> None:
 
 cli.add_command(run)
 cli.add_command(inspect)
+cli.add_command(sweep)
+cli.add_command(export)
 cli.add_command(bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 4 items of a sweep failed,
+    130 interrupted."""
     session = Session()
     gc.set_threshold(YOUNG_OBJECTS)
     try:

@@ -121,7 +121,7 @@ def stream_gains(
         requests=traffic.requests,
         rounds=traffic.rounds,
         seconds=checkpoint.seconds + time.perf_counter() - started,
-        notes=(*checkpoint.notes, *selection.notes, *_offset_notes(checkpoint, selection, weights, raw)),
+        notes=(*checkpoint.notes, *selection.notes, *offset_notes(checkpoint, selection, weights, raw)),
     )
 
 
@@ -227,7 +227,15 @@ def _check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[Ten
     )
 
 
-def _offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, raw: bool) -> list[str]:
+def offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, raw: bool) -> list[str]:
+    """What a reader should know where the offset of a model type is not known.
+
+    Args:
+        checkpoint: Where the weights are from.
+        selection: What was chosen from it.
+        weights: As stored, shape (layer, hidden).
+        raw: Whether the stored weights are what was asked for.
+    """
     if raw or selection.offset_known:
         return []
     model_type = read_config(checkpoint.config).model_type

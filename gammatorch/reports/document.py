@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,28 +49,46 @@ def check_writable(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that at every moment it is the old one or the new one, whole.
 
-    The text goes to a temporary file in the same folder, which is flushed to the disk and renamed. A link is followed;
-    a device or a pipe is written to as it is.
+    A link is followed; a device or a pipe is written to as it is.
 
     Raises:
         OutputError: It could not be written; an existing file is as it was.
     """
-    try:
-        if _is_special(path):
+    if _is_special(path):
+        with _telling(path):
             path.write_text(text, encoding="utf-8")
-            return
+        return
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder, which takes the path's place when the block ends well: flushed and renamed.
+
+    Raises:
+        OutputError: It could not be written; an existing file is as it was.
+    """
+    with _telling(path):
         target = path.resolve()
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.chmod(temporary, _mode(target))
             os.replace(temporary, target)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink()
             raise
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"could not be written ({error.strerror or error})", file=str(path)) from error
 

@@ -27,6 +27,9 @@ def imported_by(code: str) -> set[str]:
         "from gammatorch.cli import main; main(['--version'])",
         "from gammatorch.cli import main; main(['run', '--site', 'nowhere'])",
         "from gammatorch.cli import main; main(['run', './no/such/path'])",
+        "from gammatorch.cli import main; main(['sweep', '--help'])",
+        "from gammatorch.cli import main; main(['sweep', 'a/b'])",
+        "from gammatorch.cli import main; main(['export', './no/such/path'])",
     ],
 )
 def test_help_usage_and_missing_files_import_nothing_heavy(code):

@@ -1,0 +1,169 @@
+"""``gammatorch sweep``: many checkpoints and revisions, each into one file; resumes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gammatorch.cli.options import Session, format_option, loudness_options, selection_options
+from gammatorch.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from gammatorch.sweep.item import Settings
+    from gammatorch.sweep.plan import Plan
+    from gammatorch.sweep.shard import Shard
+
+EXIT_ITEMS_FAILED = 4
+
+
+@click.command()
+@click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Folder that keeps the items; what is in it is not done again.",
+)
+@click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Every Nth of what a pattern matches.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N items.")
+@click.option("--dry-run", is_flag=True, help="List the items and the bytes that would be read; reads headers only.")
+@click.option("--shard", "shard_text", metavar="I/N", help="Do part I (from 0) of N; inside a Slurm array: the task's.")
+@click.option("--engine", default="local", show_default=True, metavar="local", help="Who does the work.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes; one for each GPU, or one on the CPU, if left out.",
+)
+@click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps.")
+@selection_options
+@click.option(
+    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
+)
+@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "svd", "gram", "project"]),
+    default="auto",
+    show_default=True,
+    help="How the principal axes are found; auto: gram.",
+)
+@click.option(
+    "--dims",
+    type=int,
+    default=4096,
+    show_default=True,
+    metavar="K",
+    help="Numbers a layer in sketches of wide tensors.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of sketches.")
+@click.option("--phases", default="auto", show_default=True, metavar="auto|qwen3-32b|BOUNDS", help="As in run.")
+@format_option
+@loudness_options
+@click.pass_obj
+def sweep(
+    session: Session,
+    /,
+    specs: tuple[str, ...],
+    out: Path,
+    every: int,
+    limit: int | None,
+    dry_run: bool,
+    shard_text: str | None,
+    engine: str,
+    workers: int | None,
+    token: str | None,
+    device: str,
+    format: str,
+    **settings: Any,
+) -> int:
+    """Analyse many checkpoints and keep each in one file of DIR.
+
+    SPEC is a model as in `run`, a folder of checkpoints, a glob over local paths, org/name@PATTERN over branches and
+    tags on the Hub, or a list file (.txt, .list: one SPEC a line; .jsonl: {"model": …, "revision": …, other keys are
+    kept as tags}). The same command again does only what is missing or failed.
+
+    \b
+    gammatorch sweep 'EleutherAI/pythia-160m@step*' --every 10 --out pythia
+    gammatorch sweep ./runs/* models.txt --out zoo
+    """
+    from gammatorch.sweep.item import Settings
+
+    if settings["pattern"] is not None and (settings["stack"] is not None or settings["site"] != "auto"):
+        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+    chosen = Settings(**settings)
+    shard = _shard(shard_text, session)
+    if not dry_run:  # planning waits for disks and servers, which is time in which torch can be imported
+        threading.Thread(target=__import__, args=("torch",), name="gammatorch-import", daemon=True).start()
+    with Progress(session) as progress:
+        progress.stage("planning")
+        from gammatorch.sweep.plan import make_plan
+
+        plan = make_plan(specs, chosen, every=every, limit=limit, token=token)
+        if dry_run:
+            progress.stage("reading headers")
+            return _show_plan(plan, chosen, shard, out, token, format)
+        progress.stage("starting torch")
+        from gammatorch.cli.sweep_progress import SweepProgress
+        from gammatorch.sweep.pipeline import Task
+        from gammatorch.sweep.run import run_sweep
+    if plan.repeated:
+        session.notice(f"{plan.repeated} names mean an item that is in the plan already")
+    with SweepProgress(session) as bar:
+        summary = run_sweep(
+            plan,
+            Task(out, chosen, device, workers, token),
+            engine=engine,
+            shard=shard,
+            begin=bar.begin,
+            watch=lambda outcome: bar.advance(outcome.status == "failed"),
+        )
+    return _show(summary.to_dict(), format)
+
+
+def _shard(text: str | None, session: Session) -> Shard | None:
+    from gammatorch.sweep.shard import parse_shard, slurm_shard
+
+    if text is not None:
+        return parse_shard(text)
+    found = slurm_shard(os.environ)
+    if found is not None:
+        session.notice(f"shard {found}, as SLURM_ARRAY_TASK_ID says (--shard 0/1 for all)")
+    return found
+
+
+def _show(summary: dict[str, Any], form: str) -> int:
+    from gammatorch.reports.console import make_console
+    from gammatorch.reports.document import to_json
+    from gammatorch.reports.sweep import print_summary
+
+    if form == "json":
+        click.echo(to_json(summary), nl=False)
+    else:
+        print_summary(summary, make_console())
+    return EXIT_ITEMS_FAILED if summary["failures"] else 0
+
+
+def _show_plan(plan: Plan, settings: Settings, shard: Shard | None, out: Path, token: str | None, form: str) -> int:
+    from gammatorch.reports.console import make_console
+    from gammatorch.reports.document import to_json
+    from gammatorch.reports.sweep import print_failures, print_plan
+    from gammatorch.sweep.survey import survey_document
+
+    document = survey_document(
+        replace(plan, items=tuple(shard.of(plan.items))) if shard else plan, settings, out, token
+    )
+    if form == "json":
+        click.echo(to_json(document), nl=False)
+        return 0
+    console = make_console()
+    print_plan(document, console)
+    if document["failures"]:
+        print_failures(document["failures"], console)
+    return 0

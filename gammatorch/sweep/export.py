@@ -1,0 +1,185 @@
+"""A sweep as one long table: item, step, layer, statistic, value."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from gammatorch.errors import InvalidArgument
+from gammatorch.sweep.item import Settings, natural
+from gammatorch.sweep.store import StoredItem, read_items
+
+_BY_AXIS = frozenset({"singular_values", "explained_var"})
+"""Lists that are as long as there are layers, and count axes."""
+
+_BATCH_ROWS = 50_000
+
+
+class Row(NamedTuple):
+    """One figure of one item.
+
+    Attributes:
+        item: Name of the item, made unique where several have the same.
+        step: Training step, where it is known.
+        layer: Index of the layer; of the first of two for ``cos_adjacent``; None for figures of the whole item.
+        statistic: Name of the figure; parts are joined by dots, places in other lists counted from 0.
+        value: The figure, None where it is undefined.
+    """
+
+    item: str
+    step: int | None
+    layer: int | None
+    statistic: str
+    value: float | None
+
+
+def long_table(folder: Path) -> Iterator[Row]:
+    """Every figure of every item, items by name and step, with one item in memory at a time.
+
+    Args:
+        folder: The sweep's folder.
+
+    Raises:
+        OutputError: It is no sweep's folder.
+        MalformedCheckpoint: A file in it is not what a sweep wrote.
+    """
+    from gammatorch.sweep.store import read_item
+
+    labels = unique_labels(folder)
+    for key, label in labels:
+        yield from rows_of(read_item(folder / "items" / f"{key}.safetensors", tensors=False), label)
+
+
+def unique_labels(folder: Path) -> list[tuple[str, str]]:
+    """Key and name of each item, in natural order of the names.
+
+    Where several items have one name, because a branch moved, a local checkpoint was written again, or the settings
+    were others, each says which it is.
+
+    Args:
+        folder: The sweep's folder.
+    """
+    found = [
+        (stored.item.key, stored.item.name, stored.item.commit, _settings_text(stored))
+        for stored in read_items(folder, tensors=False)
+    ]
+    times = Counter(name for _, name, _, _ in found)
+    variants = Counter((name, settings) for _, name, _, settings in found)
+    labels = []
+    for key, name, commit, settings in found:
+        parts = [settings] if times[name] > 1 and settings else []
+        parts += [(commit or key)[:7]] if variants[name, settings] > 1 else []
+        labels.append((key, f"{name} ({', '.join(parts)})" if parts else name))
+    return sorted(labels, key=lambda label: natural(label[1]))
+
+
+def rows_of(stored: StoredItem, label: str) -> Iterator[Row]:
+    """The figures of one item.
+
+    Args:
+        stored: The item.
+        label: What it is called.
+    """
+    figures = {name: stored.analysis[name] for name in _FIGURES}
+    for layer, statistic, value in _flatten("", figures | dict(stored.analysis["statistics"]), stored.layers):
+        yield Row(label, stored.item.step, layer, statistic, value)
+
+
+_FIGURES = ("norms", "proj_top1", "residual_top1", "explained_var", "singular_values", "cos_adjacent", "phases")
+
+
+def _flatten(name: str, value: Any, layers: Sequence[int]) -> Iterator[tuple[int | None, str, float | None]]:
+    if isinstance(value, Mapping):
+        for part, inner in value.items():
+            yield from _flatten(f"{name}.{part}" if name else part, inner, layers)
+    elif isinstance(value, list):
+        by_layer = (len(value) == len(layers) and name not in _BY_AXIS) or name == "cos_adjacent"
+        for place, inner in enumerate(value):
+            if by_layer and not isinstance(inner, Mapping | list):
+                yield layers[place], name, inner
+            else:
+                part = inner["name"] if isinstance(inner, Mapping) and "name" in inner else place
+                yield from _flatten(f"{name}.{part}", inner, layers)
+    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        yield None, name, value
+
+
+def _settings_text(stored: StoredItem) -> str:
+    usual = asdict(Settings())
+    changed = {name: value for name, value in asdict(stored.settings).items() if value != usual[name]}
+    return ", ".join(f"{name}={value}" for name, value in changed.items())
+
+
+def write_csv(rows: Iterable[Row], file: IO[str]) -> None:
+    """As comma-separated values; what is undefined or not of one layer is empty.
+
+    Args:
+        rows: The table.
+        file: Where to, opened with ``newline=""``.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(Row._fields)
+    writer.writerows(rows)
+
+
+def write_jsonl(rows: Iterable[Row], file: IO[str]) -> None:
+    """As one JSON object a line.
+
+    Args:
+        rows: The table.
+        file: Where to.
+    """
+    for row in rows:
+        file.write(json.dumps(row._asdict(), allow_nan=False) + "\n")
+
+
+def write_sqlite(rows: Iterable[Row], path: Path) -> None:
+    """As the table ``figures`` of an SQLite database, with an index by statistic.
+
+    Args:
+        rows: The table.
+        path: A new file.
+    """
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE figures (item TEXT, step INTEGER, layer INTEGER, statistic TEXT, value REAL)")
+        database.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?)", rows)
+        database.execute("CREATE INDEX figures_statistic ON figures (statistic, item, layer)")
+    database.close()
+
+
+def write_parquet(rows: Iterable[Row], path: Path) -> None:
+    """As Parquet, in row groups of some 50,000 rows.
+
+    Args:
+        rows: The table.
+        path: A new file.
+
+    Raises:
+        InvalidArgument: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as arrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
+    except ImportError:
+        raise InvalidArgument(
+            "parquet needs pyarrow: pip install 'gammatorch[parquet]', or pass --format csv"
+        ) from None
+    kinds = (arrow.string(), arrow.int64(), arrow.int32(), arrow.string(), arrow.float64())
+    schema = arrow.schema(list(zip(Row._fields, kinds, strict=True)))
+    remaining = iter(rows)
+    with parquet.ParquetWriter(path, schema) as writer:
+        while batch := list(islice(remaining, _BATCH_ROWS)):
+            columns = [arrow.array(column, kind) for column, kind in zip(zip(*batch, strict=True), kinds, strict=True)]
+            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+
+
+TEXT_FORMATS: Mapping[str, Callable[[Iterable[Row], IO[str]], None]] = {"csv": write_csv, "jsonl": write_jsonl}
+FILE_FORMATS: Mapping[str, Callable[[Iterable[Row], Path], None]] = {"parquet": write_parquet, "sqlite": write_sqlite}
+"""By the name of ``--format``: what can go to stdout, and what needs a file."""

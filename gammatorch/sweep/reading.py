@@ -1,0 +1,70 @@
+"""The reading half of a sweep: from an item to its gains as stored, in one of many threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
+
+import torch
+
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import ByteSource, Checkpoint
+from gammatorch.checkpoints.locate import locate
+from gammatorch.checkpoints.opening import open_source
+from gammatorch.errors import UnreadableCheckpoint
+from gammatorch.gains.stack import Gains
+from gammatorch.gains.stream import STORED_DTYPES, offset_notes, stream_gains
+from gammatorch.sweep.item import Item, Settings
+from gammatorch.sweep.plan import local_identity
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """An item that has been read and not been analysed.
+
+    Attributes:
+        item: The item.
+        gains: Its gains; ``gamma`` holds the weights as stored, without the offset, on the CPU.
+        files: Size and content hash of each weight file.
+    """
+
+    item: Item
+    gains: Gains
+    files: Mapping[str, Mapping[str, Any]]
+
+
+def load(item: Item, settings: Settings, token: str | None = None) -> Loaded:
+    """Read the gains of an item.
+
+    Args:
+        item: What to read.
+        settings: What of it.
+        token: Access token for the Hub.
+
+    Raises:
+        CheckpointError: It cannot be opened or read, or has changed since it was planned.
+        SelectionError: It has no such site, or its rows do not fit together.
+        NonFiniteGain: A gain holds NaN or infinity.
+    """
+    if item.commit is None and local_identity(item.source) != item.identity:
+        raise UnreadableCheckpoint("has changed since the sweep was planned: run it again", file=item.name)
+    location = locate(item.source, item.commit, token)
+    with open_source(location.source, model=item.name, target=location.target) as checkpoint:
+        selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
+        raw = stream_gains(checkpoint, selection, "cpu", raw=True)
+        notes = offset_notes(checkpoint, selection, raw.gamma, settings.raw)
+    stored = reduce(torch.promote_types, (STORED_DTYPES[name] for name in raw.stored_dtype.split("+")))
+    gains = replace(
+        raw,
+        gamma=raw.gamma.to(stored),  # exact: every value came from this type, or from one that it holds
+        offset=0.0 if settings.raw else selection.offset,
+        notes=(*raw.notes, *notes),
+    )
+    return Loaded(item, gains, _files(checkpoint, location.source))
+
+
+def _files(checkpoint: Checkpoint, source: ByteSource) -> dict[str, dict[str, Any]]:
+    hashes: Mapping[str, str] = getattr(source, "hashes", {})  # the Hub tells them without a byte of the file
+    return {file: {"bytes": source.files[file], "hash": hashes.get(file)} for file in checkpoint.files}

@@ -1,0 +1,305 @@
+"""STORE: one immutable file for each item of a sweep; that it is there means that it is done.
+
+::
+
+    DIR/items/<key>.safetensors      gains, Gram matrix …; what they are, results and provenance as JSON in the header
+    DIR/failures/<key>.json          why an item could not be done; the next run tries it again
+    DIR/claims/<key>                 who is at it, so that others begin elsewhere; never forbids anything
+
+A file is written under another name in the same folder, flushed to the disk and renamed, and then the folder is
+flushed: any number of processes and machines may share one folder, on NFS too, without locks. Two writers of one item
+write the same numbers, and the later one wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gammatorch.errors import MalformedCheckpoint, OutputError
+from gammatorch.sweep.item import SCHEMA_VERSION, Item, Settings
+from gammatorch.sweep.outcome import Failure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIX = ".safetensors"
+_FORMAT = "gammatorch sweep item"
+_ABANDONED_SECONDS = 3600.0
+"""Age from which a temporary file is nobody's any more; writing one takes a moment."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredItem:
+    """All that is kept of one checkpoint.
+
+    Attributes:
+        item: The checkpoint, with name, commit, step, tags and key.
+        settings: What was read of it, and how it was analysed.
+        layers: Layer index of each row.
+        site: Place of the norm that was read.
+        offset: What the stored weights lack: γ = offset + weight.
+        analysis: What ``gammatorch run --out`` writes, less provenance and the two layer × layer matrices, which
+            :meth:`document` puts back.
+        provenance: Versions, bytes, requests, seconds: what may differ between runs that give the same numbers.
+        files: Size in bytes and, where the Hub tells it, content hash of each weight file.
+        gains_sha256: Hash of type, shape and bytes of the gains as stored.
+        weights: The gains as stored, shape (layer, hidden), without offset; None where wide, or not loaded.
+        gram: G = γ γᵀ, shape (layer, layer), float64; None if not loaded.
+        pearson: Correlations, NaN where undefined, shape (layer, layer); None if not loaded.
+        sketch: Sketch of wide gains, offset included, shape (layer, bucket), float32; None where they are stored whole.
+    """
+
+    item: Item
+    settings: Settings
+    layers: tuple[int, ...]
+    site: str
+    offset: float
+    analysis: Mapping[str, Any] = field(repr=False)
+    provenance: Mapping[str, Any] = field(repr=False)
+    files: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    gains_sha256: str
+    weights: Tensor | None = field(default=None, repr=False)
+    gram: Tensor | None = field(default=None, repr=False)
+    pearson: Tensor | None = field(default=None, repr=False)
+    sketch: Tensor | None = field(default=None, repr=False)
+
+    def gamma(self) -> Tensor:
+        """The gains γ = offset + weight, shape (layer, hidden), float64.
+
+        Raises:
+            OutputError: They are not kept: they are wide, and a sketch stands for them.
+        """
+        import torch
+
+        if self.weights is None:
+            raise OutputError("keeps no gains, only a sketch of them", file=self.item.name)
+        return self.weights.to(torch.float64) + self.offset
+
+    def document(self) -> dict[str, Any]:
+        """The result as ``gammatorch run --out`` writes it."""
+        import torch
+
+        document = {**self.analysis, "provenance": dict(self.provenance)}
+        if self.gram is not None and self.pearson is not None:
+            lengths = self.gram.diagonal().sqrt()
+            cosine = (self.gram / (lengths[:, None] * lengths)).clamp_(-1, 1).fill_diagonal_(1)
+            pearson = [[None if value != value else value for value in row] for row in self.pearson.tolist()]
+            document["cosine"] = cosine.to(torch.float64).tolist()
+            document["statistics"] = {"pearson": pearson, **document["statistics"]}
+        return document
+
+
+class Store:
+    """The folder of a sweep.
+
+    Args:
+        folder: Where it is; made if it is not there.
+
+    Raises:
+        OutputError: It cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+        self._items, self._failures, self._claims = (self.folder / name for name in ("items", "failures", "claims"))
+        with _telling(self.folder):
+            for place in (self._items, self._failures, self._claims):
+                place.mkdir(parents=True, exist_ok=True)
+            if not os.access(self._items, os.W_OK):
+                raise OutputError("cannot be written: no permission", file=str(self.folder))
+
+    def keys(self) -> set[str]:
+        """Keys of all items that are done: one listing."""
+        return done_keys(self.folder)
+
+    def has(self, key: str) -> bool:
+        """Whether an item is done by now."""
+        return (self._items / f"{key}{SUFFIX}").exists()
+
+    def claim(self, key: str) -> bool:
+        """Say that this process is at an item; False if another one said so before, and perhaps still is."""
+        try:
+            descriptor = os.open(self._claims / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except OSError:
+            return False
+        with os.fdopen(descriptor, "w") as file:
+            file.write(f"{socket.gethostname()} {os.getpid()}")
+        return True
+
+    def release(self, key: str) -> None:
+        """Nobody is at it any more."""
+        (self._claims / key).unlink(missing_ok=True)
+
+    def put(self, stored: StoredItem) -> None:
+        """Keep an item: afterwards it is on the disk, whole.
+
+        Raises:
+            OutputError: It could not be written.
+        """
+        from safetensors.torch import save
+
+        tensors = {name: value for name in _TENSORS if (value := getattr(stored, name)) is not None}
+        metadata = {"format": _FORMAT, "schema_version": str(SCHEMA_VERSION)}
+        metadata |= {"item": _json({**_described(stored), "item": stored.item.to_dict()})}
+        metadata |= {"analysis": _json(stored.analysis), "provenance": _json(stored.provenance)}
+        key = stored.item.key
+        self._write(self._items / f"{key}{SUFFIX}", save(tensors, metadata))
+        (self._failures / f"{key}.json").unlink(missing_ok=True)
+        self.release(key)
+
+    def fail(self, failure: Failure) -> None:
+        """Keep the reason why an item could not be done.
+
+        Raises:
+            OutputError: It could not be written.
+        """
+        record = {**asdict(failure), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+        self._write(self._failures / f"{failure.key}.json", (_json(record) + "\n").encode())
+        self.release(failure.key)
+
+    def failures(self) -> Iterator[Failure]:
+        """What could not be done, by the records that are kept."""
+        for path in sorted(self._failures.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # another process may be rid of it meanwhile
+                record = json.loads(path.read_text(encoding="utf-8"))
+                yield Failure(record["key"], record["name"], record["kind"], record["message"])
+
+    def forgive(self, names: set[str]) -> None:
+        """Drop the records of failure under these names: they are tried again, or mean another commit by now."""
+        for failure in self.failures():
+            if failure.name in names:
+                (self._failures / f"{failure.key}.json").unlink(missing_ok=True)
+
+    def sweep_up(self) -> None:
+        """Remove temporary files that a killed process left behind."""
+        for path in (*self._items.glob(".*.tmp"), *self._failures.glob(".*.tmp")):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                    path.unlink()
+
+    def _write(self, path: Path, content: bytes) -> None:
+        with _telling(path):
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:32]}.", suffix=".tmp", dir=path.parent)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o666 & ~_UMASK)
+                os.replace(temporary, path)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            _flush_folder(path.parent)
+
+
+_TENSORS = ("weights", "gram", "pearson", "sketch")
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+def done_keys(folder: str | os.PathLike[str]) -> set[str]:
+    """Keys of the items that a folder keeps; none where it is not there.
+
+    Args:
+        folder: The sweep's folder.
+    """
+    try:
+        names = os.listdir(Path(folder) / "items")
+    except FileNotFoundError:
+        return set()
+    return {name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")}
+
+
+def read_items(folder: str | os.PathLike[str], *, tensors: bool = True) -> Iterator[StoredItem]:
+    """Every item of a sweep, one in memory at a time, in the order of their keys.
+
+    Args:
+        folder: The sweep's folder.
+        tensors: Load gains, Gram matrix, correlations and sketch too.
+
+    Raises:
+        OutputError: It is no sweep's folder.
+        MalformedCheckpoint: A file in it is not what a sweep wrote.
+    """
+    place = Path(folder) / "items"
+    if not place.is_dir():
+        raise OutputError("is not the folder of a sweep: pass what was given to --out", file=str(folder))
+    for path in sorted(place.glob(f"*{SUFFIX}")):
+        yield read_item(path, tensors=tensors)
+
+
+def read_item(path: str | os.PathLike[str], *, tensors: bool = True) -> StoredItem:
+    """One item.
+
+    Args:
+        path: Its file.
+        tensors: Load gains, Gram matrix, correlations and sketch too.
+
+    Raises:
+        MalformedCheckpoint: The file is not what a sweep wrote.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt" if tensors else "numpy") as file:
+            metadata = file.metadata() or {}
+            found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
+        described = json.loads(metadata["item"])
+        analysis, provenance = json.loads(metadata["analysis"]), json.loads(metadata["provenance"])
+        return StoredItem(
+            item=Item.from_dict(described.pop("item")),
+            settings=Settings(**described.pop("settings")),
+            layers=tuple(described.pop("layers")),
+            analysis=analysis,
+            provenance=provenance,
+            **described,
+            **found,
+        )
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise MalformedCheckpoint(
+            f"is not what a sweep wrote ({error}): delete it, and run the sweep again", file=str(path)
+        ) from None
+
+
+def _described(stored: StoredItem) -> dict[str, Any]:
+    return {
+        "settings": asdict(stored.settings),
+        "layers": list(stored.layers),
+        "site": stored.site,
+        "offset": stored.offset,
+        "files": stored.files,
+        "gains_sha256": stored.gains_sha256,
+    }
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, allow_nan=False, sort_keys=True)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk keep the renaming; what cannot flush folders (some network file systems) flushes on its own."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"could not be written ({error.strerror or error})", file=str(path)) from error

@@ -1,0 +1,98 @@
+"""What a sweep would read, from the headers alone: for ``--dry-run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.locate import locate
+from gammatorch.checkpoints.opening import open_source
+from gammatorch.errors import GammatorchError
+from gammatorch.sweep.item import Item, Settings
+from gammatorch.sweep.plan import THREADS, Plan
+from gammatorch.sweep.store import done_keys
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one item would cost.
+
+    Attributes:
+        item: The item.
+        layers: Number of rows; None where it cannot be read.
+        width: Number of values in each.
+        bytes_to_read: Listing, headers and gains.
+        checkpoint_bytes: Size of its weight files.
+        problem: Why it cannot be read.
+    """
+
+    item: Item
+    layers: int | None = None
+    width: int | None = None
+    bytes_to_read: int = 0
+    checkpoint_bytes: int = 0
+    problem: str | None = None
+
+
+def survey(items: Sequence[Item], settings: Settings, token: str | None = None) -> Iterator[Estimate]:
+    """Open the headers of each item, many at a time, and read no gains.
+
+    Args:
+        items: The items.
+        settings: What would be read of each.
+        token: Access token for the Hub.
+    """
+    with ThreadPoolExecutor(THREADS, "gammatorch-survey") as pool:
+        yield from pool.map(lambda item: _estimate(item, settings, token), items)
+
+
+def _estimate(item: Item, settings: Settings, token: str | None) -> Estimate:
+    try:
+        location = locate(item.source, item.commit, token)
+        with open_source(location.source, model=item.name, target=location.target) as checkpoint:
+            selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
+            gains_bytes = sum(entry.nbytes for entry in selection.entries)
+            return Estimate(
+                item,
+                len(selection.entries),
+                selection.entries[0].width,
+                location.source.traffic.bytes_read + gains_bytes,
+                checkpoint.checkpoint_bytes,
+            )
+    except GammatorchError as error:
+        return Estimate(item, problem=str(error))
+
+
+def survey_document(plan: Plan, settings: Settings, folder: Path, token: str | None = None) -> dict[str, Any]:
+    """What a sweep would do, ready for JSON: its items, which of them are done, and the bytes of those to do.
+
+    Args:
+        plan: The items.
+        settings: What would be read of each.
+        folder: Where they would be kept; it need not be there.
+        token: Access token for the Hub.
+    """
+    there = done_keys(folder)
+    rows = [
+        {
+            "item": one.item.name,
+            "step": one.item.step,
+            "key": one.item.key,
+            "done": one.item.key in there,
+            **{name: value for name, value in asdict(one).items() if name != "item"},
+        }
+        for one in survey(plan.items, settings, token)
+    ]
+    missing = [row for row in rows if not row["done"]]
+    return {
+        "out": str(folder),
+        "items": rows,
+        "missing": len(missing),
+        "bytes_to_read": sum(row["bytes_to_read"] for row in missing),
+        "checkpoint_bytes": sum(row["checkpoint_bytes"] for row in rows),
+        "failures": [asdict(failure) for failure in plan.failures],
+    }
