@@ -15,7 +15,6 @@ from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.run import Summary, run_sweep
 from gammatorch.sweep.store import read_items
 
-
 USUAL = Settings()
 
 
