@@ -18,6 +18,7 @@ from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import CHANNEL_BLOCKS, moments
 from gammatorch.analysis.measures import measure
 from gammatorch.analysis.notes import doubtful, undefined
+from gammatorch.analysis.outliers import without_outliers
 from gammatorch.analysis.pca import METHODS, PrincipalAxes, axes_of_cosines, choose_method, principal_axes
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.precision import full_float32_products
@@ -56,7 +57,7 @@ class Analysis:
         residual_top1: √(1 − proj_top1²), shape (layer); None if undefined.
         phases: Figures of each run of layers.
         statistics: Further tensors and figures by name: those of
-            :data:`~gammatorch.analysis.measures.STATISTICS`, ``singular_gap`` and ``phase_contrasts``.
+            :data:`~gammatorch.analysis.measures.STATISTICS`, ``singular_gap``, ``phase_contrasts``, ``outliers``.
         answer: The verdict, and the sentence that gives its numbers.
         method: How the principal axes were found.
         error_estimate: Estimated largest absolute error of cosines and explained_var.
@@ -234,6 +235,7 @@ def _analyze(
             correlations = Correlations(moments(stack, precision), layers)
             axes = _axes(stack, correlations, method)
         measured = measure(correlations)
+        outliers = [None] * len(stack) if method == "project" else without_outliers(stack, correlations)
     analyses = []
     for row, (axis, statistics) in enumerate(zip(axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
@@ -243,6 +245,7 @@ def _analyze(
             asdict(contrast) for contrast in phase_contrasts(rows, pearson, correlations.without[row])
         ]
         statistics["singular_gap"] = axis.singular_gap
+        statistics["outliers"] = _outliers(outliers[row])
         notes = list(gains.notes) if gains else []
         notes += undefined(axis.explained_var, statistics, layers)
         notes += doubtful(axis.singular_gap, cosine, gains)
@@ -282,6 +285,16 @@ def _axes(stack: Tensor, correlations: Correlations, method: str) -> list[Princi
     if method == "gram":
         return axes_of_cosines(correlations.cosine, stack.shape[-1])
     return [principal_axes(gamma, method) for gamma in stack]
+
+
+def _outliers(found: tuple[list[int], Correlations] | None) -> dict[str, Any]:
+    """The channels that stand out, and what is said of the layers without them."""
+    if found is None:
+        return {"channels": [], "mean_pearson": None, "verdict": None}
+    channels, rest = found
+    (statistics,) = measure(rest)
+    said = answer({**statistics, "outliers": None}, rest.layers, copies=False)
+    return {"channels": channels, "mean_pearson": statistics["mean_pearson"]["value"], "verdict": said.verdict}
 
 
 def _equal(lengths: Tensor) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,9 @@ SHARED = 0.5
 
 OWN = 0.25
 """Correlation of near layers below which each is said to have a direction of its own."""
+
+CARRIED = 0.1
+"""Change of the mean correlation without outlier channels from which on they are named."""
 
 DRIFT = 0.05
 """Correlation lost from near to far layers from which on the direction is said to drift."""
@@ -37,11 +40,13 @@ def answer(statistics: Mapping[str, Any], layers: Sequence[int], copies: bool) -
     In this order: degenerate where fewer than two layers vary or all are equal; phases where change points were
     found; layer-specific where near layers correlate below 0.25 or the mean lies within what chance gives; drift
     where near layers correlate by 0.05 more than far ones, and by more than 0 with 95 %; isotropic from a mean
-    correlation of 0.5 on; layer-specific below. The bounds are conventions, and their numbers stand in the sentence.
+    correlation of 0.5 on, where kinds of layers alternate between the kinds; layer-specific below. The bounds are
+    conventions, and their numbers stand in the sentence. Odd layers, kinds that alternate, and a few channels that
+    carry the correlation are named in further sentences.
 
     Args:
         statistics: Plain values by name, as in JSON: ``mean_pearson``, ``depth_contrast``, ``change_points``,
-            ``shared_energy``.
+            ``shared_energy``, ``odd_layers``, ``period``, ``outliers``.
         layers: Layer index of each row.
         copies: Whether all layers are equal to rounding, length included.
 
@@ -58,33 +63,60 @@ def answer(statistics: Mapping[str, Any], layers: Sequence[int], copies: bool) -
         )
     if copies:
         return Answer("degenerate", "Degenerate: all layers have the same gain to rounding, as before training.")
+    verdict, sentence = _verdict(statistics)
+    return Answer(verdict, " ".join((sentence, *_reservations(statistics))))
+
+
+def _verdict(statistics: Mapping[str, Any]) -> tuple[str, str]:
+    mean = statistics["mean_pearson"]
     figure = f"mean correlation {_with_bounds(mean)}"
     energy = f"{statistics['shared_energy']['value']:.1%} of the energy in one direction"
     fall = statistics["depth_contrast"]
     near, far, lost = fall["near"], fall["far"], fall["value"]
     if starts := statistics["change_points"]:
         where = ", ".join(map(str, starts))
-        return Answer(
+        return (
             "phases",
             f"Phases: the direction jumps at {'layer' if len(starts) == 1 else 'layers'} {where} "
             f"and holds between ({figure} over all layers).",
         )
     chance = abs(mean["value"]) <= mean["null_95"] or (near is not None and near < OWN)
     if not chance and lost is not None and lost >= DRIFT and (fall["low"] is None or fall["low"] > 0):
-        return Answer(
+        return (
             "drift",
             f"Drift: the direction turns with depth, without phases: correlation {near:.3f} between near layers, "
             f"{far:.3f} between far ones, a loss of {_with_bounds(fall)}.",
         )
-    if not chance and mean["value"] >= SHARED:
-        return Answer(
-            "isotropic", f"Isotropic: one direction shared by all layers, times a magnitude: {figure}, {energy}."
-        )
-    return Answer(
+    kinds = statistics["period"]
+    if not chance and (mean["value"] if kinds["period"] is None else kinds["across"]) >= SHARED:
+        return "isotropic", f"Isotropic: one direction shared by all layers, times a magnitude: {figure}, {energy}."
+    if kinds["period"] is not None:
+        return "layer-specific", f"Layer-specific: each kind of layer has directions of its own: {figure}, {energy}."
+    return (
         "layer-specific",
         f"Layer-specific: each layer has a direction of its own: {figure}, where unrelated layers stay within "
         f"±{mean['null_95']:.4f}; the {energy} is what gains of one sign share anyway.",
     )
+
+
+def _reservations(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """What the verdict alone would hide."""
+    kinds, odd, outliers = statistics["period"], statistics["odd_layers"], statistics["outliers"]
+    if kinds["period"] is not None:
+        yield (
+            f"Kinds of layers alternate: correlation {kinds['within']:.3f} between layers a multiple of "
+            f"{kinds['period']} apart, {kinds['across']:.3f} between others."
+        )
+    if odd:
+        names = ", ".join(map(str, odd))
+        yield f"Layer {names} stands apart from all others." if len(odd) == 1 else f"Layers {names} stand apart."
+    left = outliers["mean_pearson"] if outliers else None
+    if left is not None and abs(left - statistics["mean_pearson"]["value"]) > CARRIED:
+        count = len(outliers["channels"])
+        yield (
+            f"{count} outlier {'channel carries' if count == 1 else 'channels carry'} the correlation: without "
+            f"{'it' if count == 1 else 'them'} its mean is {left:.3f} and the verdict {outliers['verdict']}."
+        )
 
 
 def _with_bounds(figure: Mapping[str, Any]) -> str:

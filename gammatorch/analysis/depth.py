@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations, pair_mean
 from gammatorch.analysis.intervals import jackknife
+from gammatorch.analysis.patterns import lag_sums, odd_rows
 
 
 def depth_profile(correlations: Correlations) -> Tensor:
@@ -30,20 +31,17 @@ def depth_profile(correlations: Correlations) -> Tensor:
         >>> depth_profile(Correlations(moments(gains), (0, 1, 2))).round(decimals=12)
         tensor([[ 0., -1.]], dtype=torch.float64)
     """
-    lags = range(1, len(correlations.layers))
-    if not lags:
-        return correlations.norms[:, :0]
-    chosen = correlations.filled * correlations.pairs
-    sums = torch.stack([chosen.diagonal(lag, -2, -1).sum(-1) for lag in lags], dim=-1)
-    counts = torch.stack([correlations.pairs.diagonal(lag, -2, -1).sum(-1) for lag in lags], dim=-1)
-    return sums / counts
+    pairs = correlations.pairs.to(correlations.filled)
+    return (lag_sums(correlations.filled * pairs) / lag_sums(pairs))[:, 1:]
 
 
 def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
     """What near layers share, what the far ones still do, and what is lost between.
 
     ``near`` is the mean correlation up to L/8 layers apart, ``far`` from L/2 layers on. With ``far`` for what all
-    depths have in common, ``value`` = near − far is what drifts, and 1 − near what each layer has to itself.
+    depths have in common, ``value`` = near − far is what drifts, and 1 − near what each layer has to itself. Odd layers
+    (:func:`~gammatorch.analysis.patterns.odd_rows`) are left out: one at an end is in more far pairs than near ones,
+    and would look like a drift.
 
     Args:
         correlations: Of one checkpoint or several.
@@ -62,8 +60,10 @@ def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
     layers = len(correlations.layers)
     row = torch.arange(layers, device=correlations.norms.device)
     lag = (row[:, None] - row).abs()
-    near = correlations.pairs & (lag <= max(1, layers // 8))
-    far = correlations.pairs & (lag >= max(2, math.ceil(layers / 2)))
+    usual = ~odd_rows(correlations)
+    pairs = correlations.pairs & usual[:, :, None] & usual[:, None, :]
+    near = pairs & (lag <= max(1, layers // 8))
+    far = pairs & (lag >= max(2, math.ceil(layers / 2)))
     close, distant = pair_mean(correlations.filled, near), pair_mean(correlations.filled, far)
     without = pair_mean(correlations.without, near) - pair_mean(correlations.without, far)
     fall = jackknife(close - distant, without, -2.0, 2.0)

@@ -106,7 +106,9 @@ def effective_dimension(correlations: Correlations) -> Interval:
 
     Between 1 (one direction) and L. As Σλ² = Σ r², no eigenvalue is needed; r² of unrelated layers is 1/(H−1) by
     chance, so the adjusted 1 − (1 − r²)(H − 1)/(H − 2) stands for it (Wherry 1931). (Roy and Vetterli 2007 take the
-    entropy of λ instead.)
+    entropy of λ instead.) Where correlations are small the figure is quadratic in them, and the jackknife's variance
+    of a quadratic form is twice the true one (Efron and Stein 1981): 2/m² Σ_{b≠c} (d_b · d_c)² is taken off, with
+    d_b what run b moves the m correlations by.
 
     Args:
         correlations: Of one checkpoint or several.
@@ -119,10 +121,19 @@ def effective_dimension(correlations: Correlations) -> Interval:
     """
     count = correlations.varied.sum(-1).to(correlations.norms.dtype)
     channels = correlations.moments.channels
+    without = correlations.without
     value = _participation(pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
-    squares = pair_mean(correlations.without.square(), correlations.pairs)
+    squares = pair_mean(without.square(), correlations.pairs)
+    moved = (without - without.mean(dim=1, keepdim=True)).mul_(correlations.pairs[:, None]).flatten(2)
+    products = moved @ moved.mT / correlations.pairs.sum(dim=(-2, -1))[:, None, None]
+    twice = 2 * (products.square().sum(dim=(-2, -1)) - products.diagonal(dim1=-2, dim2=-1).square().sum(dim=-1))
+    slope = value.square() * (count - 1) / count
     found = jackknife(
-        value, _participation(squares, count[:, None], channels.sum() - channels), 1.0, len(correlations.layers)
+        value,
+        _participation(squares, count[:, None], channels.sum() - channels),
+        1.0,
+        count,
+        twice * slope.square(),
     )
     return Interval(torch.minimum(value.clamp(min=1), count), found.low, found.high)
 

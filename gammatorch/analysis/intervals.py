@@ -23,7 +23,11 @@ class Interval:
 
 
 def jackknife(
-    value: Tensor, without: Tensor, least: float | Tensor = -math.inf, most: float | Tensor = math.inf
+    value: Tensor,
+    without: Tensor,
+    least: float | Tensor = -math.inf,
+    most: float | Tensor = math.inf,
+    excess: float | Tensor = 0.0,
 ) -> Interval:
     """95 % bounds of a figure from its values with one run of channels left out each.
 
@@ -37,6 +41,7 @@ def jackknife(
         without: The same with each run left out, shape (checkpoint, block).
         least: Smallest value it can have, one for all or of shape (checkpoint).
         most: Largest.
+        excess: Variance that the jackknife is known to count twice, shape (checkpoint); at most half of it is.
 
     Example:
         >>> without = (12.0 - torch.arange(8.0)) [None] / 7
@@ -49,7 +54,8 @@ def jackknife(
         undefined = torch.full_like(value, math.nan)
         return Interval(value, undefined, undefined)
     centre = blocks * value - (blocks - 1) * without.mean(dim=-1)
-    half = student_t(0.975, blocks - 1) * standard_error(without)
+    variance = standard_error(without).square()
+    half = student_t(0.975, blocks - 1) * torch.maximum(variance - excess, variance / 2).sqrt()
     least, most = torch.as_tensor(least).to(value), torch.as_tensor(most).to(value)
     return Interval(value, (centre - half).clamp(least, most), (centre + half).clamp(least, most))
 

@@ -18,6 +18,7 @@ from gammatorch.analysis.effective import (
     shared_energy,
 )
 from gammatorch.analysis.intervals import Interval
+from gammatorch.analysis.patterns import odd_layers, period
 from gammatorch.analysis.schedules import schedules
 from gammatorch.analysis.segments import change_points
 
@@ -67,6 +68,8 @@ STATISTICS: Mapping[str, Callable[[Correlations], Any]] = {
     "entropy_rank": entropy_rank,
     "depth_profile": depth_profile,
     "depth_contrast": depth_contrast,
+    "odd_layers": odd_layers,
+    "period": period,
     "change_points": change_points,
     "schedules": schedules,
 }

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations, over_rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS, standard_error, student_t
-
-SHORTEST = 3
-"""Layers in the shortest phase that is looked for: fewer cannot show how alike its own layers are."""
+from gammatorch.analysis.patterns import SHORTEST
 
 MOST_PHASES = 12
 

@@ -109,8 +109,12 @@ def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) 
         "mean_pearson": (lambda y: np.atleast_2d(np.corrcoef(y))[np.triu_indices(layers, 1)].mean(), -1.0, 1.0),
         "effective_dimension": (_participation, 1.0, float(layers)),
     }
+    excess = {"effective_dimension": _counted_twice(pearson, left_out)}
     return {
-        **{name: _jackknife(figure, x, left_out, t, least, most) for name, (figure, least, most) in bounds.items()},
+        **{
+            name: _jackknife(figure, x, left_out, t, least, most, excess.get(name, 0.0))
+            for name, (figure, least, most) in bounds.items()
+        },
         "depth_profile": np.array(profile),
         "first_eigenvalue": float(share[-1] * layers),
         "entropy_rank": float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())),
@@ -135,13 +139,32 @@ def _near_and_far(by_lag: list[Any], layers: int) -> tuple[list[Any], list[Any]]
     return by_lag[: max(1, layers // 8)], by_lag[max(2, -(-layers // 2)) - 1 :]
 
 
+def _counted_twice(pearson: Array, left_out: list[Array]) -> float:
+    """What the jackknife counts twice of the variance of the effective dimension, run by run."""
+    layers, hidden = len(pearson), sum(part.shape[1] for part in left_out) // (len(left_out) - 1)
+    upper = np.triu_indices(layers, 1)
+    moved = np.array([np.atleast_2d(np.corrcoef(part))[upper] for part in left_out])
+    moved -= moved.mean(axis=0)
+    twice = sum(2 * (b @ c / len(upper[0])) ** 2 for n, b in enumerate(moved) for m, c in enumerate(moved) if n != m)
+    adjusted = (1 - (1 - pearson[upper] ** 2) * (hidden - 1) / (hidden - 2)).mean()
+    slope = layers * (layers - 1) / (1 + (layers - 1) * adjusted) ** 2
+    return float(twice * slope**2)
+
+
 def _jackknife(
-    figure: Callable[[Array], float], x: Array, left_out: list[Array], t: float, least: float, most: float
+    figure: Callable[[Array], float],
+    x: Array,
+    left_out: list[Array],
+    t: float,
+    least: float,
+    most: float,
+    excess: float,
 ) -> dict[str, float]:
     value, without = float(figure(x)), np.array([figure(part) for part in left_out])
     blocks = len(without)
     centre = blocks * value - (blocks - 1) * without.mean()
-    half = t * np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
+    variance = (blocks - 1) / blocks * ((without - without.mean()) ** 2).sum()
+    half = t * np.sqrt(max(variance - excess, variance / 2))
     low, high = np.clip([centre - half, centre + half], least, most)
     return {"value": float(np.clip(value, least, most)), "low": float(low), "high": float(high)}
 

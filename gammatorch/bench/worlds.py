@@ -13,7 +13,7 @@ PLANTED = (10, 30, 48)
 """First layers of the phases after the first, as sixty-fourths of the depth."""
 
 
-def draw(world: str, seed: int, layers: int = 64, hidden: int = 5120) -> Array:
+def draw(world: str, seed: int, layers: int = 64, hidden: int = 5120, trouble: str | None = None) -> Array:
     """Gains of one world.
 
     Args:
@@ -21,6 +21,7 @@ def draw(world: str, seed: int, layers: int = 64, hidden: int = 5120) -> Array:
         seed: Seed of the draw.
         layers: Number of layers.
         hidden: Number of channels.
+        trouble: One of :data:`TROUBLES`, what real checkpoints have beside.
 
     Returns:
         Positive gains, shape (layer, hidden).
@@ -30,7 +31,10 @@ def draw(world: str, seed: int, layers: int = 64, hidden: int = 5120) -> Array:
         (4, 8)
     """
     exponent = WORLDS[world](np.random.default_rng(seed), layers, hidden)
-    return np.linspace(0.5, 2.5, layers)[:, None] * np.exp(exponent)
+    gains = np.linspace(0.5, 2.5, layers)[:, None] * np.exp(exponent)
+    if trouble is None:
+        return gains
+    return TROUBLES[trouble](gains, draw(world, seed + 10_000, layers, hidden), np.random.default_rng(seed + 20_000))
 
 
 def log_covariance(world: str, layers: int = 64) -> Array:
@@ -60,6 +64,19 @@ def log_covariance(world: str, layers: int = 64) -> Array:
     return np.asarray(covariances[world], dtype=np.float64)
 
 
+def planted(layers: int = 64) -> list[int]:
+    """First layers of the planted phases after the first.
+
+    Args:
+        layers: Number of layers.
+
+    Example:
+        >>> planted(24)
+        [3, 11, 18]
+    """
+    return [start * layers // 64 for start in PLANTED]
+
+
 def truth(world: str, layers: int = 64) -> dict[str, float]:
     """The figures of a world with infinitely many channels.
 
@@ -68,7 +85,8 @@ def truth(world: str, layers: int = 64) -> dict[str, float]:
         layers: Number of layers.
 
     Returns:
-        ``shared_energy``, ``mean_pearson``, ``effective_dimension``.
+        ``shared_energy``, ``mean_pearson``, ``effective_dimension``, ``depth_contrast``, and ``phase P1`` … for the
+        contrasts of the planted phases.
 
     Example:
         >>> truth("layer-specific", 4)["effective_dimension"]
@@ -83,11 +101,32 @@ def truth(world: str, layers: int = 64) -> dict[str, float]:
         "shared_energy": float(np.linalg.eigvalsh(cosine)[-1] / layers),
         "mean_pearson": float(pearson[np.triu_indices(layers, 1)].mean()),
         "effective_dimension": float(layers**2 / (pearson**2).sum()),
+        "depth_contrast": _depth_contrast(pearson),
+        **{f"phase P{1 + phase}": _phase_contrast(pearson, phase) for phase in range(len(PLANTED) + 1)},
     }
 
 
 def _phase_of(layers: int) -> npt.NDArray[np.int64]:
-    return np.searchsorted([start * layers // 64 for start in PLANTED], np.arange(layers), side="right")
+    return np.searchsorted(planted(layers), np.arange(layers), side="right")
+
+
+def _depth_contrast(pearson: Array) -> float:
+    layers = len(pearson)
+    pairs = [(j - i, pearson[i, j]) for i in range(layers) for j in range(i + 1, layers)]
+    near = [value for lag, value in pairs if lag <= max(1, layers // 8)]
+    return float(np.mean(near) - np.mean([value for lag, value in pairs if 2 * lag >= layers]))
+
+
+def _phase_contrast(pearson: Array, phase: int) -> float:
+    """Lag by lag: the pairs within a phase less the mean of those with one end in it, over lags that have both."""
+    layers, inside = len(pearson), _phase_of(len(pearson)) == phase
+    difference, count = 0.0, 0
+    for lag in range(1, layers):
+        values, ends = np.diagonal(pearson, lag), inside[lag:].astype(int) + inside[:-lag]
+        if (ends == 2).any() and (ends == 1).any():
+            difference += (values[ends == 2] - values[ends == 1].mean()).sum()
+            count += int((ends == 2).sum())
+    return float(difference / count) if count else float("nan")
 
 
 def _isotropic(rng: np.random.Generator, layers: int, hidden: int) -> Array:
@@ -116,3 +155,56 @@ WORLDS: Mapping[str, Callable[[np.random.Generator, int, int], Array]] = {
     "phases": _phases,
 }
 """By the verdict that is right: ln γ up to the layer's magnitude, shape (layer, hidden)."""
+
+
+def _outliers(gains: Array, _: Array, rng: np.random.Generator) -> Array:
+    """Six channels of 10 to 50 times the usual gain, the same in all layers up to a tenth."""
+    channels = rng.choice(gains.shape[1], 6, replace=False)
+    gains[:, channels] *= rng.uniform(10, 50, 6) * np.exp(0.1 * rng.standard_normal((len(gains), 6)))
+    return gains
+
+
+def _heavy_tails(gains: Array, _: Array, rng: np.random.Generator) -> Array:
+    """Channels of differing spread: ln γ follows Laplace's law, not the normal one."""
+    level = np.log(gains).mean(axis=1, keepdims=True)
+    exponent = level + (np.log(gains) - level) * np.sqrt(rng.exponential(size=gains.shape[1]))
+    return np.asarray(np.exp(exponent), dtype=np.float64)
+
+
+def _bfloat16(gains: Array, _: Array, rng: np.random.Generator) -> Array:
+    """Stored in bfloat16: rounded to the nearest, ties to even."""
+    bits = gains.astype(np.float32).view(np.uint32).astype(np.uint64)
+    rounded = (bits + 0x7FFF + (bits >> np.uint64(16) & np.uint64(1))) & np.uint64(0xFFFF0000)
+    return rounded.astype(np.uint32).view(np.float32).astype(np.float64)
+
+
+def _scales(gains: Array, _: Array, rng: np.random.Generator) -> Array:
+    """Lengths that grow by a factor of 400 over depth."""
+    return gains * np.geomspace(0.05, 20, len(gains))[:, None]
+
+
+def _odd_ends(gains: Array, _: Array, rng: np.random.Generator) -> Array:
+    """A first and a last layer that have nothing to do with the others."""
+    gains[[0, -1]] = np.exp(0.3 * rng.standard_normal((2, gains.shape[1])))
+    return gains
+
+
+def _alternating(every: int) -> Callable[[Array, Array, np.random.Generator], Array]:
+    def alternate(gains: Array, others: Array, rng: np.random.Generator) -> Array:
+        gains[every - 1 :: every] = others[every - 1 :: every]
+        return gains
+
+    return alternate
+
+
+TROUBLES: Mapping[str, Callable[[Array, Array, np.random.Generator], Array]] = {
+    "outlier channels": _outliers,
+    "heavy tails": _heavy_tails,
+    "bfloat16": _bfloat16,
+    "scales": _scales,
+    "odd ends": _odd_ends,
+    "every second of another kind": _alternating(2),
+    "every fourth of another kind": _alternating(4),
+    "every sixth of another kind": _alternating(6),
+}
+"""By name: from gains, independent others of the same world, and a generator, to what a checkpoint may hold."""

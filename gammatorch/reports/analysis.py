@@ -142,11 +142,23 @@ def says_rows(analysis: Analysis) -> Iterator[Row]:
         if contrast["value"] is not None:
             name = printable(contrast["name"], 24)
             yield _bounded(f"phase {name}", contrast, "pearson within, less that across its bounds at equal distance")
-    starts = found["change_points"]
+    starts, odd, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
     if starts is not None:
         yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
+    if odd:
+        yield ("odd layers", str(len(odd)), "", "", f"less like any other layer: {', '.join(map(str, odd))}")
+    if kinds["period"] is not None:
+        yield _bounded(f"every {kinds['period']} layers", kinds, "pearson of layers so far apart, less that beside")
+    if outliers["channels"]:
+        yield _outlier_row(outliers)
     if found["schedules"]:
         yield _schedule_row(found["schedules"])
+
+
+def _outlier_row(outliers: Mapping[str, Any]) -> Row:
+    """How many channels stand out, and what is left without them."""
+    without = f"without them mean pearson {_plainly(outliers['mean_pearson'])}, {outliers['verdict']}"
+    return ("outlier channels", str(len(outliers["channels"])), "", "", without)
 
 
 def _schedule_row(schedules: Mapping[str, Any]) -> Row:

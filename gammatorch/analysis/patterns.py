@@ -1,0 +1,158 @@
+"""Layers that do not fit a smooth course over depth: single odd ones, and kinds that alternate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.intervals import jackknife, student_t
+
+SHORTEST = 3
+"""Layers in the shortest run that counts as a phase; fewer cannot show how alike its own layers are."""
+
+_FAINT = 0.25
+"""Where the median layer's closest relative correlates less than this, no layer is odd: all are."""
+
+_ODD = 0.75
+"""Share of the median layer's closest correlation below which a layer is odd."""
+
+_LONGEST_PERIOD = 8
+
+_LEAST_CONTRAST = 0.05
+"""Correlation by which layers of one kind must exceed others at about the same distance."""
+
+_TIE = 0.9
+"""A period counts as good as the best from this share of its contrast on: multiples of a period are one too."""
+
+
+def lag_sums(values: Tensor) -> Tensor:
+    """Sums over the pairs of layers that stand 0, 1, … L − 1 apart.
+
+    Args:
+        values: Of each pair, shape (…, layer, layer), symmetric.
+
+    Returns:
+        ``sums[k] = Σ_i values[i, i + k]``, shape (…, layer): each pair counted once.
+
+    Example:
+        >>> lag_sums(torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 4.0], [3.0, 4.0, 1.0]]))
+        tensor([3., 6., 3.])
+    """
+    layers = values.shape[-1]
+    rows = pad(values.flip(-1), (0, layers)).flatten(-2)[..., : layers * (2 * layers - 1)]
+    skewed = rows.reshape(*values.shape[:-2], layers, 2 * layers - 1)  # each row stands one further right
+    return skewed.sum(-2)[..., :layers].flip(-1)
+
+
+def odd_rows(correlations: Correlations) -> Tensor:
+    """Which layers stand apart from all others, singly or in pairs: often the first, beside the embedding, or the last.
+
+    A layer is odd if the layer most like it correlates with it less than three quarters as much as is so for the
+    median layer, and it does not stand in a run of three such or more, which would be a phase.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        Shape (checkpoint, layer); none where the median layer's closest correlation is below 0.25, nor among fewer
+        than six layers.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> gains = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))[[0, 1, 1, 1, 1, 1]]
+        >>> odd_rows(Correlations(moments(gains), tuple(range(6))))
+        tensor([[ True, False, False, False, False, False]])
+    """
+    closest = torch.where(correlations.pairs, correlations.filled, -1).amax(dim=-1)
+    usual = torch.where(correlations.varied, closest, torch.nan).nanmedian(dim=-1, keepdim=True).values
+    odd = correlations.varied & (closest < _ODD * usual) & (usual >= _FAINT)
+    if odd.shape[-1] < 2 * SHORTEST:
+        return torch.zeros_like(odd)
+    runs = odd.unfold(-1, SHORTEST, 1).all(dim=-1)
+    for shift in range(SHORTEST):
+        odd = odd & ~pad(runs, (shift, SHORTEST - 1 - shift))
+    return odd
+
+
+def odd_layers(correlations: Correlations) -> list[list[int]]:
+    """The layer indices of :func:`odd_rows`, for each checkpoint.
+
+    Args:
+        correlations: Of one checkpoint or several.
+    """
+    return [
+        [layer for layer, is_odd in zip(correlations.layers, odd, strict=True) if is_odd]
+        for odd in odd_rows(correlations).tolist()
+    ]
+
+
+def period(correlations: Correlations) -> Mapping[str, Any]:
+    """Whether kinds of layers alternate, as local and global or linear and softmax attention do in hybrids.
+
+    With profile the mean correlation by lag, a period p shows as a comb: ``contrast(p) = mean over m of
+    profile[mp] − (profile[mp − 1] + profile[mp + 1]) / 2``, with lags up to L/2. A drift, whose profile is smooth, has
+    none, whatever its slope. The period is the p from 2 to 8 of largest contrast, the smallest of those within 10 % of
+    it, if the contrast exceeds 0.05 and, at 95 % for all p at once (Bonferroni), 0.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        ``period``, a list with None where no kinds alternate; its contrast as ``value``, ``low``, ``high`` (95 %,
+        jackknife over channels), of the best p where there is no period; ``within`` and ``across``, the mean
+        correlations at lags that are multiples of that p and at all others. NaN below seven layers.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> kinds = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
+        >>> period(Correlations(moments(kinds.repeat(8, 1)), tuple(range(16))))["period"]
+        [2]
+    """
+    layers = len(correlations.layers)
+    weights = _combs(layers).to(correlations.norms)
+    if not len(weights):
+        undefined = torch.full_like(correlations.norms[:, 0], torch.nan)
+        names = ("value", "low", "high", "within", "across")
+        return {"period": [None] * len(undefined), **dict.fromkeys(names, undefined)}
+    counts, sums = lag_sums(correlations.pairs.to(weights)), lag_sums(correlations.filled * correlations.pairs)
+    lag, length = torch.arange(layers), torch.arange(2, 2 + len(weights))
+    multiple = (lag[:, None] % length == 0).to(weights)
+    within = sums @ multiple / (counts @ multiple)
+    across = sums @ (1 - multiple) / (counts @ (1 - multiple))
+    counts = counts.clamp(min=1)
+    contrasts = sums / counts @ weights.mT
+    without = lag_sums(correlations.without * correlations.pairs[:, None]) / counts[:, None] @ weights.mT
+    near_best = contrasts >= _TIE * contrasts.amax(dim=-1, keepdim=True)
+    best = near_best.to(torch.uint8).argmax(dim=-1, keepdim=True)
+    value = contrasts.gather(-1, best)[:, 0]
+    found = jackknife(value, without.gather(-1, best[:, None].expand(-1, without.shape[1], -1))[..., 0], -2.0, 2.0)
+    blocks = without.shape[1]
+    sure = student_t(1 - 0.025 / len(weights), blocks - 1) / student_t(0.975, blocks - 1) if blocks > 1 else 1.0
+    real = (value > _LEAST_CONTRAST) & (value > sure * (found.high - found.low) / 2)
+    periods = [2 + p if is_real else None for p, is_real in zip(best[:, 0].tolist(), real.tolist(), strict=True)]
+    return {
+        "period": periods,
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
+        "within": within.gather(-1, best)[:, 0],
+        "across": across.gather(-1, best)[:, 0],
+    }
+
+
+def _combs(layers: int) -> Tensor:
+    """Weights over lags whose sum is each period's contrast, shape (period, lag), from 2 on."""
+    combs = []
+    for length in range(2, min(_LONGEST_PERIOD, (layers - 1) // 3) + 1):
+        teeth = range(length, max(layers // 2, length + 1), length)
+        comb = torch.zeros(layers, dtype=torch.float64)
+        for lag in teeth:
+            comb[lag] += 1 / len(teeth)
+            comb[[lag - 1, lag + 1]] -= 0.5 / len(teeth)
+        combs.append(comb)
+    return torch.stack(combs) if combs else torch.zeros(0, layers)
