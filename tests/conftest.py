@@ -11,6 +11,7 @@ import pytest
 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "0"
+os.environ["GAMMATORCH_CACHE_GB"] = "0"  # but where a test is about the cache
 
 from tests.zoo import TABLE, save_tiny_model  # after the environment is set
 

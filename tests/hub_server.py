@@ -1,18 +1,24 @@
-"""A Hub on 127.0.0.1: the model listing, resolve URLs that redirect to a second origin, range requests, and faults."""
+"""A Hub on 127.0.0.1: listings of commits, files by links to a second origin, range requests, round trips, and faults."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT = "9216db5" + "0" * 33
+LARGE = (".safetensors", ".bin", ".pt", ".gguf")
+"""Files that the Hub does not send itself."""
+
+Answer = tuple[int, dict[str, str], bytes]
 
 
 @dataclass
@@ -24,6 +30,17 @@ class Request:
     range: str | None
     token: str | None
 
+    @property
+    def file(self) -> str:
+        """The file that it is about."""
+        return parse_qs(urlsplit(self.path).query).get("file", [self.path.rpartition("/")[2]])[0]
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """First byte, and one past the last."""
+        start, stop = map(int, (self.range or "").removeprefix("bytes=").split("-"))
+        return start, stop + 1
+
 
 @dataclass
 class FakeHub:
@@ -31,37 +48,59 @@ class FakeHub:
 
     Attributes:
         repo: ``org/name``.
-        folder: Its files.
-        requests: Every request, in order of arrival.
-        sent: Bytes of bodies sent.
+        folder: Its files, at the commit that main means at first.
+        folders: Its files by commit.
         commits: Commit by branch.
+        requests: Every request, in order of arrival.
+        connections: Connections that were opened.
+        sent: Bytes of bodies sent.
         token: The token that it asks for, None for a public repository.
         gated: Whether access was not granted.
-        fault: Called with each request; may return a status, headers and a body to answer instead.
+        delay_seconds: Round-trip time, waited before every answer and at the start of every connection.
+        fault: Called with each request; may return an answer to give instead, or a function that gives one by hand.
     """
 
     repo: str
     folder: Path
-    requests: list[Request] = field(default_factory=list)
-    sent: int = 0
+    folders: dict[str, Path] = field(default_factory=dict)
     commits: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    sent: int = 0
     token: str | None = None
     gated: bool = False
-    fault: Callable[[Request], tuple[int, dict[str, str], bytes] | None] = lambda request: None
+    delay_seconds: float = 0.0
+    fault: Callable[[Request], Answer | Callable[[Handler], None] | None] = lambda request: None
     url: str = ""
     cdn_url: str = ""
 
-    def listing(self) -> dict[str, object]:
-        files = sorted(path for path in self.folder.iterdir() if path.is_file())
-        return {
-            "id": self.repo,
-            "sha": COMMIT,
-            "siblings": [{"rfilename": path.name, "size": path.stat().st_size, "blobId": "0"} for path in files],
+    def listing(self, commit: str) -> dict[str, object]:
+        files = sorted(path for path in self.folders[commit].iterdir() if path.is_file())
+        return {"id": self.repo, "sha": commit, "siblings": [sibling(path) for path in files]}
+
+    def forget(self) -> None:
+        """Count from here."""
+        self.requests.clear()
+        self.sent = self.connections = 0
+
+
+def sibling(path: Path) -> dict[str, object]:
+    """A file as the Hub lists it; the digests stand for its contents, which may be 4 GB of nothing."""
+    status = path.stat()
+    identity = f"{path.name} {status.st_size} {status.st_mtime_ns}".encode()
+    listed = {"rfilename": path.name, "size": status.st_size, "blobId": hashlib.sha1(identity).hexdigest()}
+    if path.name.endswith(LARGE):
+        listed["lfs"] = {
+            "sha256": hashlib.sha256(identity).hexdigest(),
+            "size": status.st_size,
+            "pointerSize": 135,
         }
+    return listed
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
         """Clients that hang up in mid-answer are part of the game."""
@@ -70,7 +109,7 @@ class _Server(ThreadingHTTPServer):
 @contextmanager
 def serve(repo: str, folder: Path) -> Iterator[FakeHub]:
     """Serve a folder as a repository, until the block ends."""
-    hub = FakeHub(repo, folder)
+    hub = FakeHub(repo, folder, {COMMIT: folder})
     servers = [_Server(("127.0.0.1", 0), _handler(hub, origin)) for origin in ("hub", "cdn")]
     hub.url, hub.cdn_url = (f"http://127.0.0.1:{server.server_port}" for server in servers)
     for server in servers:
@@ -83,69 +122,108 @@ def serve(repo: str, folder: Path) -> Iterator[FakeHub]:
             server.server_close()
 
 
-def _handler(hub: FakeHub, origin: str) -> type[BaseHTTPRequestHandler]:
-    lock = threading.Lock()
-    signatures = itertools.count()  # each link is another one, also when many are asked for at once
+class Handler(BaseHTTPRequestHandler):
+    """One connection of a client."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    hub: FakeHub
+    origin: str
+    lock: threading.Lock
+    signatures: Iterator[int]  # each link is another one, also when many are asked for at once
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def log_message(self, *_: object) -> None:
+        pass
 
-        def do_GET(self) -> None:
-            seen = Request(origin, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
-            with lock:
-                hub.requests.append(seen)
-            fault = hub.fault(seen)
-            if fault is not None:
-                self.answer(*fault)
-            elif origin == "cdn":
-                self.send_file(parse_qs(urlsplit(self.path).query)["file"][0])
-            elif hub.token is not None and seen.token != f"Bearer {hub.token}":
-                self.answer(401, {"X-Error-Code": "RepoNotFound"}, b"")
-            elif self.path.startswith("/api/models/"):
-                self.send_listing(urlsplit(self.path).path.removeprefix("/api/models/"))
-            else:
-                self.redirect()
+    def setup(self) -> None:
+        super().setup()
+        with self.lock:
+            self.hub.connections += 1
+        time.sleep(self.hub.delay_seconds)
 
-        def send_listing(self, asked: str) -> None:
-            repo, _, revision = asked.partition("/revision/")
-            if repo != hub.repo:
-                self.answer(404, {"X-Error-Code": "RepoNotFound"}, b"")
-            elif (revision or "main") not in {**hub.commits, COMMIT: COMMIT}:
-                self.answer(404, {"X-Error-Code": "RevisionNotFound"}, b"")
-            else:
-                self.answer(200, {"Content-Type": "application/json"}, json.dumps(hub.listing()).encode())
+    def do_GET(self) -> None:
+        hub = self.hub
+        self.seen = Request(self.origin, self.path, self.headers.get("Range"), self.headers.get("Authorization"))
+        with self.lock:
+            hub.requests.append(self.seen)
+        time.sleep(hub.delay_seconds)
+        fault = hub.fault(self.seen)
+        place = urlsplit(self.path).path
+        if callable(fault):
+            fault(self)
+        elif fault is not None:
+            self.answer(*fault)
+        elif self.origin == "cdn":
+            query = parse_qs(urlsplit(self.path).query)
+            self.send_file(hub.folders[query["commit"][0]] / query["file"][0])
+        elif hub.token is not None and self.seen.token != f"Bearer {hub.token}":
+            self.answer(401, {"X-Error-Code": "RepoNotFound"}, b"")
+        elif place.startswith("/api/models/"):
+            self.send_listing(place.removeprefix("/api/models/"))
+        elif place.startswith("/api/resolve-cache/"):
+            commit, _, file = place.removeprefix(f"/api/resolve-cache/models/{hub.repo}/").partition("/")
+            self.send_file(hub.folders[commit] / file)
+        else:
+            self.resolve(place)
 
-        def redirect(self) -> None:
-            repo, _, rest = self.path.lstrip("/").partition("/resolve/")
-            commit, _, file = rest.partition("/")
-            if hub.gated:
-                self.answer(403, {"X-Error-Code": "GatedRepo"}, b"")
-            elif repo != hub.repo or commit != COMMIT or not (hub.folder / file).is_file():
-                self.answer(404, {"X-Error-Code": "EntryNotFound"}, b"")
-            else:
-                self.answer(
-                    302, {"Location": f"{hub.cdn_url}/blob?file={file}&Signature=secret{next(signatures)}"}, b""
-                )
+    def send_listing(self, asked: str) -> None:
+        if asked == f"{self.hub.repo}/refs":
+            branches = [{"name": name, "targetCommit": commit} for name, commit in self.hub.commits.items()]
+            self.answer(200, {}, json.dumps({"branches": branches, "tags": [], "converts": []}).encode())
+            return
+        repo, _, revision = asked.partition("/revision/")
+        commit = {**self.hub.commits, **{commit: commit for commit in self.hub.folders}}.get(
+            unquote(revision) or "main"
+        )
+        if repo != self.hub.repo:
+            self.answer(404, {"X-Error-Code": "RepoNotFound"}, b"")
+        elif commit is None:
+            self.answer(404, {"X-Error-Code": "RevisionNotFound"}, b"")
+        else:
+            body = json.dumps(self.hub.listing(commit)).encode()
+            self.answer(200, {"Content-Type": "application/json"}, body)
 
-        def send_file(self, name: str) -> None:
-            start, stop = map(int, (self.headers["Range"] or "").removeprefix("bytes=").split("-"))
-            size = (hub.folder / name).stat().st_size
-            with open(hub.folder / name, "rb") as file:
-                file.seek(start)
-                body = file.read(stop + 1 - start)
-            self.answer(206, {"Content-Range": f"bytes {start}-{stop}/{size}"}, body)
+    def resolve(self, place: str) -> None:
+        """Small files by a relative link to the Hub's own cache, large ones by a signed link to the second origin."""
+        repo, _, rest = place.lstrip("/").partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        commit = self.hub.commits.get(revision, revision)
+        if self.hub.gated:
+            self.answer(403, {"X-Error-Code": "GatedRepo"}, b"")
+        elif repo != self.hub.repo or commit not in self.hub.folders or not (self.hub.folders[commit] / file).is_file():
+            self.answer(404, {"X-Error-Code": "EntryNotFound"}, b"")
+        elif not file.endswith(LARGE):
+            self.answer(307, {"Location": f"/api/resolve-cache/models/{repo}/{commit}/{file}"}, b"")
+        else:
+            listed = sibling(self.hub.folders[commit] / file)
+            link = f"{self.hub.cdn_url}/blob?commit={commit}&file={file}&Signature=secret{next(self.signatures)}"
+            headers = {"Location": link, "X-Repo-Commit": commit, "X-Linked-Size": str(listed["size"])}
+            self.answer(302, {**headers, "X-Linked-ETag": f'"{listed["lfs"]["sha256"]}"'}, b"")
 
-        def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def send_file(self, path: Path) -> None:
+        size = path.stat().st_size
+        start, stop = self.seen.bounds if self.seen.range else (0, size)
+        stop = min(stop, size)
+        with open(path, "rb") as file:
+            file.seek(start)
+            body = file.read(stop - start)
+        ranged = {"Content-Range": f"bytes {start}-{stop - 1}/{size}"} if self.seen.range else {}
+        self.answer(206 if ranged else 200, {**ranged, "ETag": '"blob"', "Accept-Ranges": "bytes"}, body)
+
+    def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
             self.wfile.write(body)
-            with lock:
-                hub.sent += len(body)
+            with self.lock:
+                self.hub.sent += len(body)
 
-    return Handler
+
+def _handler(hub: FakeHub, origin: str) -> type[Handler]:
+    shared = {"hub": hub, "origin": origin, "lock": threading.Lock(), "signatures": itertools.count()}
+    return type("BoundHandler", (Handler,), shared)

@@ -25,7 +25,7 @@ FLOORS = [
 ]
 CONFINED = {
     "click": {"cli"},
-    "huggingface_hub": {"checkpoints/hub.py", "checkpoints/locate.py", "checkpoints/refs.py"},
+    "huggingface_hub": {f"checkpoints/{name}.py" for name in ("hub", "hub_client", "refs", "repository")},
     "transformers": {"verify"},
     "numpy": {"bench"},
     "rich": {"reports", "cli/progress.py", "cli/sweep_progress.py"},

@@ -131,6 +131,7 @@ class Analysis:
             "device": self.device,
             "dtype": self.dtype,
             "bytes_read": gains.bytes_read if gains else None,
+            "bytes_cached": gains.bytes_cached if gains else None,
             "checkpoint_bytes": gains.checkpoint_bytes if gains else None,
             "shards": gains.shards if gains else None,
             "requests": gains.requests if gains else None,

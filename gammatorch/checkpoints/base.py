@@ -27,11 +27,13 @@ class Traffic:
         bytes_read: Bytes delivered, repository listings included.
         requests: Reads made (positioned reads, or HTTP requests with their repetitions).
         rounds: Dependent rounds: calls that had to wait for the answer of the one before.
+        bytes_cached: Bytes that an earlier run had read, and that came from the cache instead.
     """
 
     bytes_read: int = 0
     requests: int = 0
     rounds: int = 0
+    bytes_cached: int = 0
 
 
 class ByteSource(Protocol):

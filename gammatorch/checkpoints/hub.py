@@ -1,95 +1,141 @@
 """Bytes of a repository on the Hugging Face Hub, by HTTP range requests.
 
-Three dependent rounds read a model of any size: the listing, which fixes the commit and tells every file's size;
-config.json and the heads of all shards; the gains. Nothing is written to disk.
+Four dependent rounds read a model of any size: the listing, which fixes the commit and tells every file's size;
+config.json and the links to all shards; their heads; the gains.
 """
 
 from __future__ import annotations
 
-import random
-import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import groupby
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
 
-from huggingface_hub import HfApi, get_session, hf_hub_url, hf_raise_for_status
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
+from huggingface_hub import hf_hub_url
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # lazily re-exported
 
+from gammatorch.checkpoints.at_once import at_once
 from gammatorch.checkpoints.base import Advance, Read, Traffic
+from gammatorch.checkpoints.hub_client import HubClient, check_status, unreadable
+from gammatorch.checkpoints.listing import Listing, parse_listing
+from gammatorch.checkpoints.patience import Clock
+from gammatorch.checkpoints.ranges import FileRange, merge_reads
+from gammatorch.checkpoints.refusals import refusal
 from gammatorch.checkpoints.weights import INDEX
-from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
+from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
-CONNECTIONS = 16
-"""Requests in flight at once."""
-
-MERGE_GAP = 32_768
-"""Two ranges with at most this many bytes between them travel as one request."""
+CONNECTIONS = 20
+"""Requests in flight at once: as many connections as huggingface_hub's session keeps for the next round."""
 
 HEAD_BYTES = (16_384, 4_000_000)
 """Least and most bytes read blindly from the head of a shard."""
 
-DEADLINE_SECONDS = 120.0
-"""Time after which a read that keeps failing gives up."""
+DESCRIPTION_CAP = 100_000_000
+"""Longest answer of the Hub's API that is read, in bytes."""
 
-MOST_CONNECTION_TRIES = 4
-"""Failures without any answer (no network, say) after which it gives up sooner than at the deadline."""
+MOST_PASSES = 8
+"""Times that links are asked for and followed in one read: twice, and more where they have expired."""
 
-TIMEOUT_SECONDS = 15.0
-"""Longest silence of a connection."""
-
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-
-# huggingface_hub 1 speaks httpx and 2 speaks httpx2: the transport's own base class is the one that both derive from
-_TRANSPORT_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
-_Result = TypeVar("_Result")
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""What a link answers when its signature is no longer good."""
 
 
-class _Retry(Exception):
-    """Worth another try: the message says why, ``wait`` how many seconds the server asks for."""
+def fetch_listing(client: HubClient, repo: str, revision: str | None, traffic: Traffic) -> Listing:
+    """The files of a revision, and the commit that it means now.
 
-    def __init__(self, message: str, wait: float | None = None) -> None:
-        super().__init__(message)
-        self.wait = wait
+    Args:
+        client: The Hub.
+        repo: ``org/name``.
+        revision: Branch, tag or commit; None for the default branch.
+        traffic: Where to count what this moves.
+
+    Raises:
+        CheckpointNotFound: No such repository or revision, or no right to see it.
+        UnreadableCheckpoint: The Hub did not answer, or with something else.
+    """
+    where = f"{repo}@{revision}" if revision else repo
+    path = f"/revision/{quote(revision, safe='')}" if revision else ""
+    return parse_listing(fetch_description(client, repo, f"{path}?blobs=true", where, traffic), where)
+
+
+def fetch_description(client: HubClient, repo: str, path: str, where: str, traffic: Traffic) -> bytes:
+    """What the Hub's API says of a repository.
+
+    Args:
+        client: The Hub.
+        repo: ``org/name``.
+        path: What of it.
+        where: How messages call it.
+        traffic: Where to count what this moves.
+
+    Raises:
+        CheckpointNotFound: No such repository or revision, or no right to see it.
+        UnreadableCheckpoint: The Hub did not answer.
+    """
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise CheckpointNotFound("is neither a path that exists nor a Hub id org/name", file=where) from None
+    url = f"{client.endpoint}/api/models/{repo}{path}"
+    bodies: list[bytes] = []
+    traffic.rounds += 1
+    at_once(
+        lambda url, clock: bodies.append(
+            client.persist(lambda: _get(client, url, clock, where, traffic), clock, where)
+        ),
+        [url],
+        threads=1,
+        patience=client.patience,
+        arrived=lambda url: None,
+        overdue=lambda url, clock: unreadable("no whole answer", clock, where),
+    )
+    return bodies[0]
+
+
+def _get(client: HubClient, url: str, clock: Clock, where: str, traffic: Traffic) -> bytes:
+    """The body of the Hub's answer, in one try."""
+
+    def count() -> None:
+        traffic.requests += 1
+
+    body = bytearray()
+    with client.ask(url, {"Accept-Encoding": "gzip"}, count) as response:
+        check_status(response)
+        if response.status_code >= 400:
+            raise refusal(response.status_code, response.headers, where, file=False)
+        for chunk in client.body(response.iter_bytes()):
+            body += chunk
+            clock.reach(len(body))
+            if len(body) > DESCRIPTION_CAP:
+                raise UnreadableCheckpoint("what the Hub says of it never ends", file=where)
+        traffic.bytes_read += response.num_bytes_downloaded
+    return bytes(body)
 
 
 class HubSource:
     """The files of one commit of a repository.
 
     Args:
+        client: The Hub.
         repo: ``org/name``.
-        revision: Branch, tag or commit; None for the default branch.
-        token: Access token; None for the one huggingface_hub knows.
+        listing: What :func:`fetch_listing` gave.
+        traffic: What has been moved before; None for nothing.
 
-    Raises:
-        CheckpointNotFound: No such repository or revision, or no right to see it.
-        UnreadableCheckpoint: The Hub did not answer.
+    Attributes:
+        hashes: What the Hub says the contents of each file hash to, where it does.
     """
 
-    def __init__(self, repo: str, revision: str | None = None, token: str | None = None) -> None:
+    def __init__(self, client: HubClient, repo: str, listing: Listing, traffic: Traffic | None = None) -> None:
+        self._client = client
         self._repo = repo
-        self._token = token
         self._lock = threading.Lock()
-        self._final_urls: dict[str, str] = {}
-        self.traffic = Traffic(rounds=1)
-        self.name = f"{repo}@{revision}" if revision else repo
-        listing = self._persist(lambda: self._listing(revision))
-        self.revision: str | None = listing.sha
-        self.name = f"{repo}@{(listing.sha or revision or 'main')[:7]}"
-        self.files: Mapping[str, int] = {
-            sibling.rfilename: sibling.size for sibling in listing.siblings or [] if sibling.size is not None
-        }
+        self._links: dict[str, str] = {}
+        self.traffic = traffic if traffic is not None else Traffic()
+        self.name = f"{repo}@{listing.commit[:7]}"
+        self.revision: str | None = listing.commit
+        self.files: Mapping[str, int] = listing.files
+        self.hashes: Mapping[str, str] = listing.hashes
 
     def speculate(self, file: str) -> int:
         """Twice a shard's part of the index, which grows with the headers; else enough for a dense model."""
@@ -102,177 +148,67 @@ class HubSource:
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer; all requests go out at once, neighbouring ranges as one.
 
+        For a large file the Hub answers with a link to another origin. Links are followed once all are there: a
+        connection that idles while its link is followed would be closed as one too many.
+
         Raises:
             UnreadableCheckpoint: The Hub failed for longer than it may, or answers with something else than asked.
             CheckpointNotFound: The file or the right to read it is gone.
         """
-        self.traffic.rounds += 1
-        with ThreadPoolExecutor(CONNECTIONS, "gammatorch-hub") as pool:
-            groups = {pool.submit(self._fetch, group): group for group in merge_reads(reads)}
-            try:
-                for future in as_completed(groups):
-                    future.result()
-                    if advance is not None:
-                        advance(sum(len(read.into) for read in groups[future]))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        parts = [FileRange(group, self.files[group[0].file]) for group in merge_reads(reads)]
+        for _ in range(MOST_PASSES):
+            parts = [part for part in parts if not part.is_filled]
+            if not parts:
+                return
+            self.traffic.rounds += 1
+            at_once(
+                self._fetch,
+                parts,
+                threads=CONNECTIONS,
+                patience=self._client.patience,
+                arrived=lambda part: part.hand_over(advance),
+                overdue=lambda part, clock: unreadable("no whole answer", clock, self._where(part)),
+            )
+        for part in parts:
+            if not part.is_filled:
+                raise UnreadableCheckpoint("the links that the Hub gives lead nowhere", file=self._where(part))
 
     def close(self) -> None:
         """Nothing to let go of: the connections belong to huggingface_hub's session."""
 
-    def _listing(self, revision: str | None) -> Any:
-        self._count(requests=1)
-        api = HfApi(token=self._token)
-        return api.model_info(self._repo, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS)
+    def _fetch(self, part: FileRange, clock: Clock) -> None:
+        """Fill what is missing of a range, or learn where it is to be had, or that its link has expired."""
+        self._client.persist(lambda: self._attempt(part, clock), clock, self._where(part))
 
-    def _fetch(self, group: Sequence[Read]) -> None:
-        """One request for a run of neighbouring reads of one file."""
-        file, start = group[0].file, group[0].start
-        stop = max(read.start + len(read.into) for read in group)
-        if start == stop:
+    def _attempt(self, part: FileRange, clock: Clock) -> None:
+        if part.is_filled:  # and the try before ended badly all the same
             return
-        exact = len(group) == 1
-        buffer = group[0].into if exact else memoryview(bytearray(stop - start))
-        self._persist(lambda: self._get_range(file, start, buffer), file)
-        if not exact:
-            for read in group:
-                read.into[:] = buffer[read.start - start :][: len(read.into)]
-
-    def _get_range(self, file: str, start: int, into: memoryview) -> None:
-        stop, size = start + len(into), self.files[file]
-        url = remembered = self._final_urls.get(file)
-        headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-        if url is None:  # the token goes to the Hub's own address; on the way to another one the session drops it
-            url = hf_hub_url(self._repo, file, revision=self.revision)
-            headers |= build_hf_headers(token=self._token)
-        self._count(requests=1)
-        with get_session().stream("GET", url, headers=headers, timeout=TIMEOUT_SECONDS) as response:
-            if remembered is not None and response.status_code in (401, 403, 404, 410):
-                self._final_urls.pop(file, None)
-                raise _Retry("the link to the file expired", wait=0.0)
-            if response.status_code >= 400:
-                response.read()
-                hf_raise_for_status(response)
-            expected = f"bytes {start}-{stop - 1}/{size}"
-            whole = response.status_code == 200 and len(into) == size
-            if not whole and (response.status_code != 206 or response.headers.get("Content-Range") != expected):
-                raise UnreadableCheckpoint(  # hanging up here, before a whole shard arrives
-                    f"the server answered {response.status_code} "
-                    f"({response.headers.get('Content-Range', 'no Content-Range')}) to a request for {expected}: "
-                    "a proxy in between ignores ranges, go around it or download the model",
-                    file=f"{self.name}/{file}",
-                )
-            filled = 0
-            for chunk in response.iter_raw():
-                if filled + len(chunk) > len(into):
-                    raise _Retry("more bytes came than were asked for")
-                into[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
-                self._count(bytes_read=len(chunk))
-            if filled < len(into):
-                raise _Retry(f"{filled} of {len(into)} bytes came")
-            if response.history and _origin(response.url) != _origin(response.history[0].url):
-                self._final_urls[file] = str(response.url)
-
-    def _persist(self, attempt: Callable[[], _Result], file: str | None = None) -> _Result:
-        """Try until it works, cannot work, or the deadline has passed."""
-        where = f"{self.name}/{file}" if file else self.name
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        for tries, pause in enumerate(_pauses(), start=1):
-            try:
-                return attempt()
-            except (_Retry, _TRANSPORT_ERROR, OSError) as error:
-                wait = _wait(error, where)
-                if wait is None:
-                    wait = pause
-                unreachable = not isinstance(error, (_Retry, HfHubHTTPError)) and tries >= MOST_CONNECTION_TRIES
-                if unreachable or time.monotonic() + wait > deadline:
-                    raise UnreadableCheckpoint(
-                        f"the Hub cannot be read ({_plain(error)}): check the network, or try again later", file=where
-                    ) from error
-                time.sleep(wait)
-            except HFValidationError:
-                raise CheckpointNotFound("is neither a path that exists nor a Hub id org/name", file=where) from None
-        raise AssertionError("the pauses never end")
-
-    def _count(self, *, requests: int = 0, bytes_read: int = 0) -> None:
-        with self._lock:
-            self.traffic.requests += requests
-            self.traffic.bytes_read += bytes_read
-
-
-def merge_reads(reads: Sequence[Read]) -> list[list[Read]]:
-    """Group the reads of each file so that neighbours share a request.
-
-    Example:
-        >>> reads = [Read("a", start, memoryview(bytearray(8))) for start in (0, 100_000, 8)]
-        >>> [[read.start for read in group] for group in merge_reads(reads)]
-        [[0, 8], [100000]]
-    """
-    groups: list[list[Read]] = []
-    ordered = sorted(reads, key=lambda read: (read.file, read.start))
-    for _, of_file in groupby(ordered, key=lambda read: read.file):
-        stop = None
-        for read in of_file:
-            if stop is not None and read.start - stop <= MERGE_GAP:
-                groups[-1].append(read)
+        link = part.link or self._links.get(part.file)
+        url = link or hf_hub_url(self._repo, part.file, revision=self.revision, endpoint=self._client.endpoint)
+        with self._client.ask(url, part.headers, self._count_request) as response:
+            if response.next_request is not None:
+                self._links[part.file] = part.link = str(response.next_request.url)
+            elif link is not None and response.status_code in _EXPIRED:
+                self._links.pop(part.file, None)
+                part.link = None
             else:
-                groups.append([read])
-            stop = max(stop or 0, read.start + len(read.into))
-    return groups
+                self._receive(part, response, clock)
 
+    def _receive(self, part: FileRange, response: Any, clock: Clock) -> None:
+        check_status(response)
+        if response.status_code >= 400:
+            raise refusal(response.status_code, response.headers, self._where(part), file=True)
+        part.accept(response.status_code, response.headers, self._where(part))
+        for chunk in self._client.body(response.iter_raw()):
+            part.take(chunk, self._where(part))
+            clock.reach(part.filled)
+            with self._lock:
+                self.traffic.bytes_read += len(chunk)
+        part.finish()
 
-def _origin(url: Any) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
+    def _where(self, part: FileRange) -> str:
+        return f"{self.name}/{part.file}"
 
-
-def _pauses() -> Iterator[float]:
-    """Seconds to wait before each further try: doubling, with jitter so that many readers do not march in step."""
-    pause = 0.5
-    while True:
-        yield pause * random.uniform(0.5, 1.0)
-        pause = min(2 * pause, 10.0)
-
-
-def _wait(error: Exception, where: str) -> float | None:
-    """Seconds the server asks to wait, None if it does not say; raises what no repetition can mend."""
-    if isinstance(error, _Retry):
-        return error.wait
-    if isinstance(error, OfflineModeIsEnabled):
-        raise UnreadableCheckpoint("is not in the local cache, and HF_HUB_OFFLINE is set", file=where) from None
-    if isinstance(error, HfHubHTTPError):
-        response = getattr(error, "response", None)
-        status = response.status_code if response is not None else None
-        if status not in RETRIED:
-            raise _refusal(error, status, where) from None
-        asked = response.headers.get("Retry-After", "") if response is not None else ""
-        return min(float(asked), DEADLINE_SECONDS) if re.fullmatch(r"\d+(\.\d+)?", asked) else None
-    return None
-
-
-def _refusal(error: HfHubHTTPError, status: int | None, where: str) -> GammatorchError:
-    if isinstance(error, GatedRepoError):
-        return CheckpointNotFound(
-            "is gated: accept its terms on the Hub, then pass --token or run `hf auth login`", file=where
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return CheckpointNotFound("no such branch, tag or commit in that repository", file=where)
-    if isinstance(error, RepositoryNotFoundError):
-        return CheckpointNotFound(
-            "no such path here, and no such repository on the Hub (or a private one: "
-            "pass --token or run `hf auth login`)",
-            file=where,
-        )
-    if isinstance(error, EntryNotFoundError) or status == 404:
-        return CheckpointNotFound("is not on the Hub", file=where)
-    if status in (401, 403):
-        return CheckpointNotFound(f"the Hub refuses access ({status}): check the token and its rights", file=where)
-    return UnreadableCheckpoint(f"the Hub answered {status}", file=where)
-
-
-def _plain(error: Exception) -> str:
-    """What failed in a few words; never a URL, which may carry a signature."""
-    if isinstance(error, HfHubHTTPError) and getattr(error, "response", None) is not None:
-        return f"status {error.response.status_code}"
-    return str(error) if isinstance(error, _Retry) else type(error).__name__
+    def _count_request(self) -> None:
+        with self._lock:
+            self.traffic.requests += 1

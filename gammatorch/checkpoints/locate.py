@@ -9,17 +9,8 @@ from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.local import LocalSource
-from gammatorch.checkpoints.weights import (
-    CONFIG,
-    INDEX,
-    SINGLE,
-    SUFFIXES,
-    TORCH_INDEX,
-    TORCH_SINGLE,
-    find_weights,
-    index_suffix,
-)
-from gammatorch.errors import CheckpointNotFound, GammatorchError, InvalidArgument, UnsupportedFormat
+from gammatorch.checkpoints.weights import CONFIG, SUFFIXES
+from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnsupportedFormat
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
@@ -33,14 +24,18 @@ class Location:
         model: The name it goes by.
         source: Its files.
         target: The one file the user named, None for a whole folder or repository.
+        notes: What a reader of the results should know.
     """
 
     model: str
     source: ByteSource
     target: str | None = None
+    notes: tuple[str, ...] = ()
 
 
-def locate(model: str | os.PathLike[str], revision: str | None = None, token: str | None = None) -> Location:
+def locate(
+    model: str | os.PathLike[str], revision: str | None = None, token: str | None = None, *, cache: bool = True
+) -> Location:
     """Find a folder, a file, an index, or a repository on the Hub.
 
     A path that exists wins. What looks like a path and does not exist is never sent to the Hub.
@@ -49,6 +44,7 @@ def locate(model: str | os.PathLike[str], revision: str | None = None, token: st
         model: Folder, weight file, ``*.index.json``, ``org/name`` or ``org/name@revision``.
         revision: Branch, tag or commit on the Hub.
         token: Access token for the Hub.
+        cache: Whether what comes from the Hub is kept on disk, and what is there is used.
 
     Raises:
         CheckpointNotFound: There is nothing of that name.
@@ -67,7 +63,11 @@ def locate(model: str | os.PathLike[str], revision: str | None = None, token: st
         raise CheckpointNotFound(f"no such file or folder{hint}", file=str(model))
     if revision is not None and match["revision"] is not None:
         raise InvalidArgument("names a revision already: leave --revision out", file=str(model))
-    return _hub(match["repo"], revision or match["revision"], token)
+    from gammatorch.checkpoints.repository import open_repository  # 0.1 s that a local run need not spend
+
+    asked = revision or match["revision"]
+    source, notes = open_repository(match["repo"], asked, token, cache=cache)
+    return Location(f"{match['repo']}@{asked}" if asked else match["repo"], source, notes=notes)
 
 
 def is_hub_id(model: str) -> bool:
@@ -106,46 +106,3 @@ def _local(path: Path, name: str) -> Location:
         raise UnsupportedFormat(f"is none of the files that are read ({', '.join(SUFFIXES)})", file=name)
     beside = [CONFIG] if (folder / CONFIG).is_file() else []
     return Location(name, LocalSource(folder, [path.name, *beside]), target=path.name)
-
-
-def _hub(repo: str, revision: str | None, token: str | None) -> Location:
-    from huggingface_hub import constants  # 0.1 s that a local run need not spend
-
-    from gammatorch.checkpoints.hub import HubSource
-
-    asked = f"{repo}@{revision}" if revision else repo
-    if constants.HF_HUB_OFFLINE:
-        cached = _cached_snapshot(repo, revision)
-        if cached is None:
-            raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=asked)
-        return Location(asked, cached)
-    remote = HubSource(repo, revision, token)
-    cached = _cached_snapshot(repo, remote.revision)
-    return Location(asked, cached if cached is not None and _covers(cached, remote) else remote)
-
-
-def _cached_snapshot(repo: str, revision: str | None) -> LocalSource | None:
-    """The folder in huggingface_hub's cache that holds this revision, if it was ever downloaded."""
-    from huggingface_hub import try_to_load_from_cache
-
-    for name in (CONFIG, SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX):
-        found = try_to_load_from_cache(repo, name, revision=revision)
-        if isinstance(found, str):
-            folder = Path(found).parent
-            return LocalSource(folder, name=f"{repo}@{folder.name[:7]}", revision=folder.name)
-    return None
-
-
-def _covers(cached: LocalSource, remote: ByteSource) -> bool:
-    """Whether the cached snapshot holds all that a run would read."""
-    try:
-        weights = find_weights(remote.files, remote.name)
-    except GammatorchError:
-        return False
-    needed = (
-        set(weights.files)
-        if weights.index is None
-        else {name for name in remote.files if name.endswith(index_suffix(weights.index))}
-    )
-    needed |= {name for name in (weights.index, CONFIG) if name in remote.files and name is not None}
-    return all(cached.files.get(name) == remote.files[name] for name in needed)

@@ -26,7 +26,11 @@ DEFAULT_MODEL = "Qwen/Qwen3-32B"
 
 
 def open_checkpoint(
-    model: str | os.PathLike[str] = DEFAULT_MODEL, revision: str | None = None, *, token: str | None = None
+    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    revision: str | None = None,
+    *,
+    token: str | None = None,
+    cache: bool = True,
 ) -> Checkpoint:
     """Open a checkpoint without loading it: its config.json and the headers of its shards are read.
 
@@ -35,6 +39,8 @@ def open_checkpoint(
             ``*.index.json``, ``org/name`` or ``org/name@revision`` on the Hub. A local path that exists wins.
         revision: Branch, tag or commit on the Hub; the default branch if None.
         token: Access token for the Hub; None for the one huggingface_hub knows.
+        cache: Whether what comes from the Hub is kept on disk, and what is there already is used
+            (``GAMMATORCH_CACHE`` says where, ``GAMMATORCH_CACHE_GB`` how much of it).
 
     Returns:
         The checkpoint, with the table of its tensors.
@@ -44,9 +50,10 @@ def open_checkpoint(
         InvalidArgument: A revision was asked of a local path.
     """
     started = time.perf_counter()
-    location = locate(model, revision, token)
+    location = locate(model, revision, token, cache=cache)
     checkpoint = open_source(location.source, model=location.model, target=location.target)
-    return replace(checkpoint, seconds=time.perf_counter() - started)
+    notes = (*location.notes, *checkpoint.notes)
+    return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)
 
 
 def open_source(source: ByteSource, *, model: str | None = None, target: str | None = None) -> Checkpoint:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import time
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
-from gammatorch.checkpoints.hub import _TRANSPORT_ERROR, DEADLINE_SECONDS, _pauses, _plain, _wait
+from gammatorch.checkpoints.base import Traffic
+from gammatorch.checkpoints.cache import find_cache
+from gammatorch.checkpoints.cached import recall_refs, remember_refs
+from gammatorch.checkpoints.hub import fetch_description
+from gammatorch.checkpoints.hub_client import HubClient
+from gammatorch.checkpoints.listing import is_commit
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
 
 def list_refs(repo: str, token: str | None = None) -> Mapping[str, str]:
     """Commit of each branch and tag; where both have a name, the branch's.
 
-    With ``HF_HUB_OFFLINE`` these are the ones whose snapshots huggingface_hub has in its cache.
+    With ``HF_HUB_OFFLINE`` these are the ones that were listed last, and those whose snapshots huggingface_hub has in
+    its cache.
 
     Args:
         repo: ``org/name``.
@@ -27,33 +32,37 @@ def list_refs(repo: str, token: str | None = None) -> Mapping[str, str]:
         CheckpointNotFound: No such repository, or no right to see it.
         UnreadableCheckpoint: The Hub did not answer.
     """
+    client, cache = HubClient(token), find_cache()
+    repository = f"{client.endpoint}/{repo}"
     if constants.HF_HUB_OFFLINE:
-        return _cached_refs(repo)
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    for pause in _pauses():
-        try:
-            refs = HfApi(token=token).list_repo_refs(repo)
-        except (_TRANSPORT_ERROR, OSError) as error:
-            wait = _wait(error, repo)
-            if time.monotonic() + (wait or pause) > deadline:
-                raise UnreadableCheckpoint(
-                    f"the Hub cannot be read ({_plain(error)}): check the network, or try again later", file=repo
-                ) from error
-            time.sleep(wait or pause)
-        except HFValidationError:
-            raise CheckpointNotFound("is neither a path that exists nor a Hub id org/name", file=repo) from None
-        else:
-            return {ref.name: ref.target_commit for ref in (*refs.tags, *refs.branches)}
-    raise AssertionError("the pauses never end")
+        found = (recall_refs(cache, repository) if cache else {}) | _downloaded_refs(repo)
+        if not found:
+            raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=repo)
+        return found
+    refs = _parse(fetch_description(client, repo, "/refs", repo, Traffic()), repo)
+    if cache:
+        remember_refs(cache, repository, refs)
+    return refs
 
 
-def _cached_refs(repo: str) -> Mapping[str, str]:
+def _parse(raw: bytes, where: str) -> dict[str, str]:
+    try:
+        described = json.loads(raw)
+        refs = {ref["name"]: ref["targetCommit"] for kind in ("tags", "branches") for ref in described[kind]}
+        if not all(isinstance(name, str) and is_commit(commit) for name, commit in refs.items()):
+            raise ValueError("no commit")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UnreadableCheckpoint(
+            "the answer is no list of branches: a login page or proxy may stand in between, or HF_ENDPOINT is no Hub",
+            file=where,
+        ) from None
+    return refs
+
+
+def _downloaded_refs(repo: str) -> dict[str, str]:
     folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "refs")
-    found = {
+    return {
         path.relative_to(folder).as_posix(): path.read_text().strip()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    if not found:
-        raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=repo)
-    return found

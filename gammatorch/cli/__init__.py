@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -75,16 +76,25 @@ def _invoke(arguments: Sequence[str] | None, session: Session) -> int:
         raise
     except GammatorchError as error:
         if session.verbose:
-            traceback.print_exc()
+            _show_traceback()
         _complain(f"error: {error}")
     except Exception as error:
         if session.verbose:
-            traceback.print_exc()
+            _show_traceback()
         _complain(f"error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
     return EXIT_FAILED
+
+
+def _show_traceback() -> None:
+    click.echo(_without_secrets(traceback.format_exc()), err=True, nl=False)
 
 
 def _complain(message: str) -> None:
     from gammatorch.reports.text import printable
 
-    click.echo(f"gammatorch: {printable(' '.join(message.split()), 1000)}", err=True)
+    click.echo(f"gammatorch: {printable(' '.join(_without_secrets(message).split()), 1000)}", err=True)
+
+
+def _without_secrets(text: str) -> str:
+    """The text, its addresses without their queries: these may be signatures that give access."""
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1?…", text)

@@ -29,6 +29,7 @@ def bench(
     model: str | None,
     revision: str | None,
     token: str | None,
+    no_cache: bool,
     device: str,
     repeats: int,
     out: Path | None,
@@ -38,6 +39,7 @@ def bench(
 
     Without MODEL: on layouts of Qwen3-32B, DeepSeek-V3 and Kimi-K2 in full size, made on the spot as sparse files.
     Cold means that the checkpoint's own files were dropped from the page cache; nothing else of the machine is touched.
+    A model on the Hub is timed from the cache of what was read before, and with --no-cache from the Hub.
 
     \b
     gammatorch bench
@@ -66,7 +68,7 @@ def bench(
                 if model is None:
                     reopen = stack.enter_context(full_size_checkpoint(name))
                 else:
-                    reopen = partial(open_checkpoint, model, revision, token=token)
+                    reopen = partial(open_checkpoint, model, revision, token=token, cache=not no_cache)
                 measured.append(measure(reopen, device=device, repeats=repeats).to_dict())
     document = to_json(throughput_document(measured, machine()))
     try:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 @loudness_options
 @click.pass_obj
 def inspect(
-    session: Session, model: str | None, revision: str | None, token: str | None, verify: bool, format: str
+    session: Session,
+    model: str | None,
+    revision: str | None,
+    token: str | None,
+    no_cache: bool,
+    verify: bool,
+    format: str,
 ) -> None:
     """List the stacks, the norm sites in them, their keys and offsets.
 
@@ -43,7 +49,8 @@ def inspect(
 
     with Progress(session) as progress:
         progress.stage("reading headers")
-        with open_checkpoint(model if model is not None else DEFAULT_MODEL, revision, token=token) as checkpoint:
+        name = model if model is not None else DEFAULT_MODEL
+        with open_checkpoint(name, revision, token=token, cache=not no_cache) as checkpoint:
             stacks = find_stacks(checkpoint)
             config = read_config(checkpoint.config)
         if verify:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ class Session:
     """How loud this call is.
 
     Attributes:
-        verbose: Tracebacks on errors.
+        verbose: Tracebacks on errors, and what goes on below.
         quiet: No progress, no notices.
         progress: Progress bars, where there is a terminal for them.
     """
@@ -34,6 +35,15 @@ class Session:
             click.echo(f"gammatorch: {message}", err=True)
 
 
+def _be_verbose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        context.ensure_object(Session).verbose = True
+        log = logging.getLogger("gammatorch")
+        log.setLevel(logging.INFO)
+        log.handlers = [logging.StreamHandler()]
+        log.handlers[0].setFormatter(logging.Formatter("gammatorch: %(message)s"))
+
+
 def _set(name: str, flipped: bool = False) -> Callable[[click.Context, click.Parameter, bool], None]:
     def callback(context: click.Context, parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -46,6 +56,9 @@ _MODEL = (
     click.argument("model", required=False),
     click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
     click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps."),
+    click.option(
+        "--no-cache", is_flag=True, help="Read from the Hub what earlier runs have read already, and keep nothing."
+    ),
 )
 _SELECTION = (
     click.option(
@@ -69,7 +82,12 @@ _LOUDNESS = (
     ),
     click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Results only."),
     click.option(
-        "-v", "--verbose", is_flag=True, expose_value=False, callback=_set("verbose"), help="Tracebacks on errors."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_be_verbose,
+        help="Tracebacks on errors; what is tried again, and why nothing is cached.",
     ),
 )
 _FORMAT = (

@@ -66,6 +66,7 @@ def run(
     model: str | None,
     revision: str | None,
     token: str | None,
+    no_cache: bool,
     demo: bool,
     site: str,
     stack: str | None,
@@ -101,7 +102,7 @@ def run(
         check_writable(out)
     with Progress(session) as progress:
         progress.stage("opening")
-        with _open(model, revision, token, demo) as checkpoint:
+        with _open(model, revision, token, not no_cache, demo) as checkpoint:
             selection = select(checkpoint, site, stack=stack, pattern=pattern)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
@@ -117,7 +118,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _open(model: str | None, revision: str | None, token: str | None, demo: bool) -> Iterator[Checkpoint]:
+def _open(model: str | None, revision: str | None, token: str | None, cache: bool, demo: bool) -> Iterator[Checkpoint]:
     if demo:
         from gammatorch.bench.demo import demo_checkpoint
 
@@ -130,7 +131,7 @@ def _open(model: str | None, revision: str | None, token: str | None, demo: bool
     name = model if model is not None else DEFAULT_MODEL
     if is_hub_id(name):  # the Hub's round trips are time in which torch can be imported
         threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
-    with open_checkpoint(name, revision, token=token) as checkpoint:
+    with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:
         yield checkpoint
 
 

@@ -25,6 +25,7 @@ class Gains:
         model_type: ``model_type`` of config.json.
         revision: Resolved commit, where there is one.
         bytes_read: Bytes moved so far for this checkpoint: listings, headers and gains.
+        bytes_cached: Bytes that came from the cache of what earlier runs had read from the Hub.
         checkpoint_bytes: Size of all its weight files, in bytes.
         shards: Number of its weight files.
         requests: Reads made so far for this checkpoint.
@@ -46,6 +47,7 @@ class Gains:
     model_type: str | None
     revision: str | None
     bytes_read: int
+    bytes_cached: int
     checkpoint_bytes: int
     shards: int
     requests: int

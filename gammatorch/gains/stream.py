@@ -116,6 +116,7 @@ def stream_gains(
         model_type=read_config(checkpoint.config).model_type,
         revision=checkpoint.revision,
         bytes_read=traffic.bytes_read,
+        bytes_cached=traffic.bytes_cached,
         checkpoint_bytes=checkpoint.checkpoint_bytes,
         shards=len(checkpoint.files),
         requests=traffic.requests,

@@ -13,7 +13,7 @@ from torch import Tensor
 from gammatorch.analysis.analyze import Analysis
 from gammatorch.gains.stack import Gains
 from gammatorch.reports.console import Row, print_table
-from gammatorch.reports.text import plural, printable, size
+from gammatorch.reports.text import moved, plural, printable, size
 
 MOST_AXES = 10
 
@@ -186,8 +186,9 @@ def phase_of(analysis: Analysis, layer: int) -> str:
 def cost_line(analysis: Analysis, gains: Gains) -> str:
     """What was read, and how long it took."""
     seconds = analysis.seconds + gains.seconds
+    read = moved(gains.bytes_read, gains.bytes_cached)
     return (
-        f"read {size(gains.bytes_read)} of {size(gains.checkpoint_bytes)} in {plural(gains.shards, 'shard')}, "
+        f"read {read} of {size(gains.checkpoint_bytes)} in {plural(gains.shards, 'shard')}, "
         f"{plural(gains.requests, 'read')}, {seconds:.2f} s on {analysis.device}"
     )
 

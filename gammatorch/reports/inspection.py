@@ -12,7 +12,7 @@ from rich.tree import Tree
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.checkpoints.base import Checkpoint
-from gammatorch.reports.text import plural, printable, size
+from gammatorch.reports.text import moved, plural, printable, size
 
 
 def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
             branch.add(Text(printable(site.pattern), style="dim"))
         console.print(tree)
     traffic = checkpoint.source.traffic
-    console.print(f"read {size(traffic.bytes_read)} of {size(checkpoint.checkpoint_bytes)}, headers only")
+    read = moved(traffic.bytes_read, traffic.bytes_cached)
+    console.print(f"read {read} of {size(checkpoint.checkpoint_bytes)}, headers only")
 
 
 def _stack_line(stack: Stack) -> str:

@@ -48,6 +48,20 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def moved(read: int, cached: int) -> str:
+    """Bytes that were read, and those that did not have to be.
+
+    Args:
+        read: Bytes moved.
+        cached: Bytes that came from the cache.
+
+    Example:
+        >>> moved(10_500, 1_937_408), moved(1_937_408, 0)
+        ('10.5 kB (and 1.9 MB from the cache)', '1.9 MB')
+    """
+    return size(read) + (f" (and {size(cached)} from the cache)" if cached else "")
+
+
 def plural(count: int, noun: str) -> str:
     """A count with its noun.
 

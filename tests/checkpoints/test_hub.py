@@ -14,6 +14,9 @@ import torch
 import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.checkpoints import hub_client
+from gammatorch.checkpoints.hub import CONNECTIONS
+from gammatorch.checkpoints.patience import Patience
 from tests.hub_server import COMMIT, FakeHub, serve
 
 REPO = "Qwen/Qwen3-32B"
@@ -31,35 +34,38 @@ def hub(tmp_path, monkeypatch):
 
 
 def point_client_at(server: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.constants as constants
-    import huggingface_hub.hf_api as hf_api
-
-    from gammatorch.checkpoints import hub as ours
+    from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
     )
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setattr(hf_api, "ENDPOINT", server.url, raising=False)
-    monkeypatch.setattr(ours, "_pauses", lambda: iter([0.01] * 1000))
+    be_patient(monkeypatch)
 
 
-def test_a_65_gb_model_costs_under_2_mb_in_three_rounds(hub):
+def be_patient(monkeypatch: pytest.MonkeyPatch, deadline_seconds: float = 20.0, silence_seconds: float = 5.0) -> None:
+    """Try again soon, and give up after so long."""
+    patience = Patience(deadline_seconds, silence_seconds, first_pause_seconds=0.01, longest_pause_seconds=0.05)
+    monkeypatch.setattr(hub_client, "PATIENCE", patience)
+
+
+def test_a_65_gb_model_costs_under_2_mb_in_four_rounds(hub):
     gains = gammatorch.read_gains(REPO, device="cpu")
     local = gammatorch.read_gains(hub.folder, device="cpu")
     torch.testing.assert_close(gains.gamma, local.gamma, rtol=0, atol=0)
     assert gains.revision == COMMIT and gains.keys == local.keys
     assert gains.checkpoint_bytes > 65e9
-    assert gains.rounds == 3
-    assert gains.bytes_read <= hub.sent < 2e6
-    assert gains.requests == sum(request.origin == "hub" or not redirected(hub, request) for request in hub.requests)
+    assert gains.rounds == 4  # listing; links; heads; gains
+    assert gains.bytes_read == hub.sent < 2e6
+    assert gains.requests == len(hub.requests)
 
 
-def redirected(hub: FakeHub, request) -> bool:
-    """Whether a request to the second origin was the tail of a redirect, and so part of one of ours."""
-    resolved = [seen.range for seen in hub.requests if seen.origin == "hub" and seen.range]
-    return request.range in resolved
+def test_connections_are_used_again(hub):
+    """17 shards and config.json at two origins, and one connection more at most where one was closed meanwhile."""
+    gammatorch.read_gains(REPO, device="cpu")
+    assert len(hub.requests) > 100
+    assert hub.connections <= 2 * CONNECTIONS
 
 
 def test_only_headers_gains_and_config_travel(hub):
@@ -70,7 +76,7 @@ def test_only_headers_gains_and_config_travel(hub):
 
 def test_the_commit_is_resolved_once_and_used_in_every_url(hub):
     gammatorch.read_gains(f"{REPO}@main", device="cpu")
-    listings = [seen for seen in hub.requests if seen.path.startswith("/api/")]
+    listings = [seen for seen in hub.requests if seen.path.startswith("/api/models/")]
     assert len(listings) == 1
     assert all(f"/resolve/{COMMIT}/" in seen.path for seen in hub.requests if "/resolve/" in seen.path)
 
@@ -80,23 +86,6 @@ def test_a_link_to_the_second_origin_is_used_again(hub):
     assert sum("/resolve/" in seen.path for seen in hub.requests) == 17 + 1  # once per shard, and config.json
 
 
-def test_an_expired_link_is_resolved_again(hub):
-    """Each link is good for one use."""
-    used, expired = set(), []
-
-    def expire(request):
-        if request.origin == "cdn" and request.path in used:
-            expired.append(request)
-            return 403, {}, b"Request has expired"
-        used.add(request.path)
-        return None
-
-    hub.fault = expire
-    gains = gammatorch.read_gains(REPO, device="cpu")
-    assert expired
-    assert gains.gamma.equal(gammatorch.read_gains(hub.folder, device="cpu").gamma)
-
-
 def test_tokens_reach_the_hub_and_nobody_else(hub):
     hub.token = "hf_secret"
     checkpoint = gammatorch.open_checkpoint(REPO, token="hf_secret")
@@ -104,56 +93,6 @@ def test_tokens_reach_the_hub_and_nobody_else(hub):
     assert all(seen.token == "Bearer hf_secret" for seen in hub.requests if seen.origin == "hub")
     assert all(seen.token is None for seen in hub.requests if seen.origin == "cdn")
     assert sum(seen.origin == "cdn" for seen in hub.requests) > 17
-
-
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_passing_faults_are_waited_out(hub, status):
-    failed = []
-
-    def fail(request):
-        if len(failed) < 6 and (request.range or "/api/" in request.path):
-            failed.append(request)
-            return status, {"Retry-After": "0.01"}, b"busy"
-        return None
-
-    hub.fault = fail
-    gains = gammatorch.read_gains(REPO, device="cpu")
-    assert len(failed) == 6
-    assert gains.gamma.equal(gammatorch.read_gains(hub.folder, device="cpu").gamma)
-
-
-def test_a_body_cut_short_is_read_again(hub):
-    cut = []
-
-    def shorten(request):
-        if request.origin == "cdn" and len(cut) < 3:
-            cut.append(request)
-            start, stop = map(int, request.range.removeprefix("bytes=").split("-"))
-            name = request.path.rpartition("file=")[2].partition("&")[0]
-            size = (hub.folder / name).stat().st_size
-            return 206, {"Content-Range": f"bytes {start}-{stop}/{size}", "Content-Length": "3"}, b"abc"
-        return None
-
-    hub.fault = shorten
-    gains = gammatorch.read_gains(REPO, device="cpu")
-    assert len(cut) == 3
-    assert gains.gamma.equal(gammatorch.read_gains(hub.folder, device="cpu").gamma)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        (200, {"Content-Length": str(4_000_000_000)}, b"whole shard"),
-        (206, {"Content-Range": "bytes 8-15/99"}, b"somewhere"),
-        (206, {}, b"nowhere in particular"),
-    ],
-    ids=["range ignored", "another range", "no Content-Range"],
-)
-def test_an_answer_to_another_question_is_refused(hub, answer):
-    hub.fault = lambda request: answer if request.origin == "cdn" and "safetensors" in request.path else None
-    with pytest.raises(errors.UnreadableCheckpoint, match="ignores ranges") as caught:
-        gammatorch.read_gains(REPO, device="cpu")
-    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +124,7 @@ def test_a_downloaded_snapshot_is_read_from_disk(hub, tmp_path):
 
 def test_an_incomplete_snapshot_is_not(hub, tmp_path):
     (cache_snapshot(hub, tmp_path / "cache") / "model-00003-of-00017.safetensors").unlink()
-    assert gammatorch.read_gains(REPO, device="cpu").rounds == 3
+    assert gammatorch.read_gains(REPO, device="cpu").rounds == 4
 
 
 def cache_snapshot(hub: FakeHub, cache: Path) -> Path:
@@ -227,5 +166,5 @@ def test_the_command_honours_the_environment(hub, tmp_path):
 def test_no_network_is_one_line_and_soon():
     done = run_command("inspect", REPO, HF_ENDPOINT="http://127.0.0.1:9")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"gammatorch: error: {REPO}: the Hub cannot be read (ConnectError)")
+    assert done.stderr.startswith(f"gammatorch: error: {REPO}: the Hub cannot be read (connection refused")
     assert done.stderr.count("\n") == 1

@@ -153,7 +153,7 @@ def test_over_the_hub_one_round_reads_directory_and_pickle(tmp_path, monkeypatch
         point_client_at(hub, tmp_path / "cache", monkeypatch)
         gains = gammatorch.read_gains("org/old", device="cpu")
         assert gains.gamma.equal(torch.stack(list(rows.values())).double())
-        assert gains.rounds == 3  # listing; config.json, head and tail; gains
+        assert gains.rounds == 4  # listing; config.json and link; head and tail; gains
         assert hub.sent < 300_000 < 14e6 < gains.checkpoint_bytes
 
 

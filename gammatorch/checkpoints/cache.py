@@ -1,0 +1,144 @@
+"""What was read from the Hub, kept on disk, so that the next run moves no byte and works without a network.
+
+Many processes may share the folder, on a network file system as well: an entry is written beside its place and renamed
+into it, never changed, and bears a digest over its name and its bytes. What is damaged, cut short or in another's place
+does not exist. Whatever goes wrong with the cache costs another read from the Hub, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from gammatorch.errors import InvalidArgument
+
+FOLDER, SIZE = "GAMMATORCH_CACHE", "GAMMATORCH_CACHE_GB"
+"""Environment variables: where the cache is, and how large it may grow (0: there is none)."""
+
+DEFAULT_GB = 2.0
+
+_VERSION = "hub-1"
+_DIGEST_BYTES = 20
+_ENTRY = re.compile(rf"\.?[0-9a-f]{{{2 * _DIGEST_BYTES}}}(\.[0-9a-f]+)?")
+_ABANDONED_SECONDS = 3600.0
+_log = logging.getLogger("gammatorch")
+
+
+class Cache:
+    """Bytes by name, in one folder of bounded size; the entries that were not used for longest go first.
+
+    Args:
+        folder: Where; it is made when the first entry is written.
+        most_bytes: What it may hold. A single entry may have a quarter of it.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], most_bytes: int) -> None:
+        self.folder = Path(folder, _VERSION)
+        self.most_bytes = most_bytes
+        self._unchecked = most_bytes  # bytes written since its size was looked at
+        self._works = True
+
+    def get(self, name: str) -> bytes | None:
+        """The bytes of an entry, None if there is no such entry, or not a whole one.
+
+        Args:
+            name: As it was put.
+        """
+        try:
+            # O_NONBLOCK: a FIFO in an entry's place must not hang
+            descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            with open(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    return None
+                stored = file.read()
+            with suppress(OSError):  # another's file may be read without being ours to touch
+                os.utime(self._path(name))
+        except OSError:
+            return None
+        content = memoryview(stored)[_DIGEST_BYTES:]
+        return bytes(content) if _digest(name, content) == stored[:_DIGEST_BYTES] else None
+
+    def put(self, name: str, content: bytes) -> None:
+        """Keep an entry, in place of an earlier one; where that fails, there is none.
+
+        Args:
+            name: What to find it by.
+            content: Its bytes.
+        """
+        if not self._works or len(content) > self.most_bytes // 4:
+            return
+        path = self._path(name)
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            try:
+                with open(beside, "xb") as file:
+                    file.write(_digest(name, content))
+                    file.write(content)
+                os.replace(beside, path)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+            self._unchecked += len(content)
+            if self._unchecked > self.most_bytes // 16:
+                self._unchecked = 0
+                self._trim()
+        except OSError as error:
+            self._works = False
+            _log.info("nothing is kept in %s (%s)", self.folder, error.strerror)
+
+    def _path(self, name: str) -> Path:
+        return self.folder / hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+
+    def _trim(self) -> None:
+        """Remove the oldest entries until a tenth of the room is free, and what a killed process left behind."""
+        held: list[tuple[float, int, str]] = []
+        with os.scandir(self.folder) as found:
+            for entry in found:
+                if _ENTRY.fullmatch(entry.name):  # nothing that is not ours
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        held.append((status.st_mtime, status.st_size, entry.path))
+        total = sum(size for _, size, _ in held)
+        excess = total - self.most_bytes * 9 // 10 if total > self.most_bytes else 0
+        for used, size, path in sorted(held):
+            abandoned = os.path.basename(path).startswith(".") and used < time.time() - _ABANDONED_SECONDS
+            if excess > 0 or abandoned:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                excess -= size
+
+
+def find_cache() -> Cache | None:
+    """The user's cache, None where there is to be none.
+
+    It is in ``GAMMATORCH_CACHE``, else ``$XDG_CACHE_HOME/gammatorch``, else ``~/.cache/gammatorch``.
+
+    Raises:
+        InvalidArgument: GAMMATORCH_CACHE_GB is no number.
+    """
+    wanted = os.environ.get(SIZE) or DEFAULT_GB
+    try:
+        most_bytes = int(float(wanted) * 1e9)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(f"{wanted!r} is not a number of gigabytes (0: no cache)", file=SIZE) from None
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = os.environ.get(FOLDER) or os.path.join(
+        base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "gammatorch"
+    )
+    usable = most_bytes > 0 and (FOLDER in os.environ or os.path.isabs(folder))  # no home: "~" stays as it is
+    return Cache(folder, most_bytes) if usable else None
+
+
+def _digest(name: str, content: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(name.encode(), digest_size=_DIGEST_BYTES)
+    digest.update(b"\0")
+    digest.update(content)
+    return digest.digest()

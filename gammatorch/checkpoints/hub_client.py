@@ -1,0 +1,225 @@
+"""Requests to the Hub through huggingface_hub's session, tried again until they work or cannot."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from huggingface_hub import constants, get_session
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
+
+from gammatorch.checkpoints.patience import Clock, Patience, asked_wait
+from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
+
+PATIENCE = Patience()
+
+MOST_REDIRECTS = 6
+"""Redirects that one request may take."""
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+# huggingface_hub 1 speaks httpx and 2 speaks httpx2: the transport's own base class is the one that both derive from
+_TRANSPORT_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+_POINTLESS = {
+    "TooManyRedirects": "it redirects in a circle",
+    "UnsupportedProtocol": "a redirect leads to something that is not http",
+    "LocalProtocolError": "the request cannot be put in words",
+}
+_Result = TypeVar("_Result")
+_log = logging.getLogger("gammatorch")
+
+
+class Retry(Exception):
+    """Worth another try.
+
+    Args:
+        message: Why; holds no URL, which may be signed.
+        wait: Seconds to wait before it, None if it does not matter.
+        answered: Whether the server asked for it: then only the deadline ends the tries.
+    """
+
+    def __init__(self, message: str, *, wait: float | None = None, answered: bool = False) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.answered = answered
+
+
+class HubClient:
+    """One Hub, as one user sees it.
+
+    Connections are those of huggingface_hub's session, which all clients of a process share.
+
+    Args:
+        token: Access token; None for the one that huggingface_hub knows.
+        patience: When to try again, and when to give up; None for :data:`PATIENCE`.
+
+    Raises:
+        InvalidArgument: HF_ENDPOINT is not an address, or the token cannot be one.
+    """
+
+    def __init__(self, token: str | None = None, patience: Patience | None = None) -> None:
+        self.endpoint: str = constants.ENDPOINT.rstrip("/")
+        self.patience = patience if patience is not None else PATIENCE
+        self._home = _split(self.endpoint)
+        if self._home is None or self._home.scheme not in ("http", "https") or not self._home.hostname:
+            raise InvalidArgument("is not an http address: write it like https://huggingface.co", file="HF_ENDPOINT")
+        self._headers: dict[str, str] = build_hf_headers(token=token)
+        if not re.fullmatch(r"Bearer [!-~]+", self._headers.get("authorization", "Bearer none")):
+            raise InvalidArgument("the access token holds characters that no token has: copy it again")
+
+    @contextmanager
+    def ask(self, url: str, headers: Mapping[str, str], count: Callable[[], object]) -> Iterator[Any]:
+        """An answer whose body is still to come: the last one that stays with the Hub.
+
+        Redirects within the Hub's own origin are followed, one that leads elsewhere is the answer: its
+        ``next_request`` says where to. The token goes to the Hub's own origin and to no other.
+
+        Args:
+            url: Where to.
+            headers: What to say beside who is asking.
+            count: Called before each request.
+
+        Raises:
+            UnreadableCheckpoint: It redirects in a circle.
+        """
+        for _ in range(MOST_REDIRECTS):
+            count()
+            with self._stream(url, headers) as response:
+                if response.next_request is None or not self.is_home(str(response.next_request.url)):
+                    yield response
+                    return
+                url = str(response.next_request.url)
+        raise UnreadableCheckpoint("redirects in a circle", file=self.endpoint)
+
+    def body(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """A body as it arrives, unless it crawls.
+
+        Args:
+            chunks: The body.
+
+        Raises:
+            Retry: It comes too slowly to be waited for.
+        """
+        crawl, arrived = Clock(self.patience.silence_seconds, self.patience.least_rate), 0
+        for chunk in chunks:
+            yield chunk
+            arrived += len(chunk)
+            crawl.reach(arrived)
+            if crawl.left_seconds < 0:
+                raise Retry(f"{arrived} bytes came in {crawl.spent_seconds:.0f} s")
+
+    def is_home(self, url: str) -> bool:
+        """Whether an address is of the Hub itself; the same host by https counts where it was asked by http."""
+        asked = _split(url)
+        return asked is not None and self._home is not None and _origin(asked) in _origins(self._home)
+
+    def _stream(self, url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
+        seconds = self.patience.silence_seconds
+        return get_session().stream(
+            "GET",
+            url,
+            headers={**(self._headers if self.is_home(url) else {}), **headers},
+            timeout=(seconds, seconds, seconds, self.patience.deadline_seconds),  # connect, read, write, wait in line
+            follow_redirects=False,
+        )
+
+    def persist(self, attempt: Callable[[], _Result], clock: Clock, where: str) -> _Result:
+        """Try until it works, cannot work, or the time is up.
+
+        Args:
+            attempt: One try.
+            clock: The time there is.
+            where: What is asked for, for messages.
+
+        Raises:
+            UnreadableCheckpoint: The Hub failed for longer than it may.
+            CheckpointNotFound: It refuses.
+        """
+        silent, received = 0, 0
+        for pause in self.patience.pauses():
+            try:
+                return attempt()
+            except OfflineModeIsEnabled:
+                raise UnreadableCheckpoint("is not in the local cache, and HF_HUB_OFFLINE is set", file=where) from None
+            except (Retry, _TRANSPORT_ERROR, OSError) as error:
+                failure = error
+            if clock.received_bytes > received:
+                silent, received = 0, clock.received_bytes
+            answered = isinstance(failure, Retry) and failure.answered
+            silent += not answered
+            asked = failure.wait if isinstance(failure, Retry) else None
+            wait = asked if asked is not None else pause
+            hopeless = type(failure).__name__ in _POINTLESS or silent >= self.patience.most_silent_tries
+            if hopeless or wait > clock.left_seconds:
+                raise unreadable(_plain(failure), clock, where, asked)
+            _log.info("%s: %s, trying again in %.1f s", where, _plain(failure), wait)
+            clock.pause(wait)
+        raise AssertionError("the pauses never end")
+
+
+def check_status(response: Any) -> None:
+    """Ask for another try where the server is in trouble, or wants fewer requests.
+
+    Args:
+        response: Its answer.
+
+    Raises:
+        Retry: It does.
+    """
+    if response.status_code in RETRIED:
+        raise Retry(f"status {response.status_code}", wait=asked_wait(response.headers), answered=True)
+
+
+def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:
+    """The error for a server that failed for longer than it may.
+
+    Args:
+        reason: What happened last.
+        clock: The time it had.
+        where: What was asked for.
+        asked: Seconds that it wants to be left alone.
+    """
+    if asked is not None and asked > clock.left_seconds:
+        return UnreadableCheckpoint(f"the Hub asks to wait for {asked:.0f} s ({reason}): try again then", file=where)
+    return UnreadableCheckpoint(
+        f"the Hub cannot be read ({reason}, for {clock.spent_seconds:.0f} s): check the network, or try again later",
+        file=where,
+    )
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    return parts
+
+
+def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _origins(home: SplitResult) -> set[tuple[str, str | None, int | None]]:
+    own = _origin(home)
+    return {own, ("https", home.hostname, 443)} if own[2] == 80 else {own}
+
+
+def _plain(error: BaseException) -> str:
+    """What failed in a few words; never a URL, which may carry a signature, nor a header, which may carry a token."""
+    if isinstance(error, Retry):
+        return str(error)
+    name = type(error).__name__
+    if name in _POINTLESS:
+        return _POINTLESS[name]
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror.lower()
+        cause = cause.__cause__ or cause.__context__
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

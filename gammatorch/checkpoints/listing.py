@@ -1,0 +1,85 @@
+"""What the Hub says of one commit of a repository: its files, their sizes, and what identifies their contents."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gammatorch.errors import UnreadableCheckpoint
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of one commit.
+
+    Attributes:
+        commit: The commit, 40 hexadecimal digits.
+        files: Size in bytes of each file at the top of the repository, by name.
+        hashes: The SHA-256 of a large file's contents, the Git hash of a small one's, where they were given.
+    """
+
+    commit: str
+    files: Mapping[str, int]
+    hashes: Mapping[str, str]
+
+    def identity(self, file: str) -> str:
+        """What tells a file's contents from all others that had its name: their hash, or else the commit."""
+        return self.hashes.get(file, self.commit)
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a full commit, which means the same for ever."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def parse_listing(raw: bytes, where: str) -> Listing:
+    """The Hub's answer to ``/api/models/{repo}/revision/{revision}?blobs=true``.
+
+    Args:
+        raw: Its body.
+        where: The repository, for messages.
+
+    Raises:
+        UnreadableCheckpoint: It is something else: a login page, say, or the answer of another service.
+    """
+    try:
+        described = json.loads(raw)
+        siblings = [_sibling(sibling) for sibling in described["siblings"]]
+        commit = described["sha"]
+        if not is_commit(commit):
+            raise ValueError("no commit")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UnreadableCheckpoint(
+            "the answer is no listing of a repository: a login page or proxy may stand in between, or HF_ENDPOINT is "
+            "not a Hub",
+            file=where,
+        ) from None
+    top = [sibling for sibling in siblings if "/" not in sibling[0]]
+    return Listing(
+        commit,
+        {name: size for name, size, _ in top if size is not None},
+        {name: digest for name, _, digest in top if digest is not None},
+    )
+
+
+def dump_listing(listing: Listing) -> bytes:
+    """The listing in the Hub's own words, as far as they are read."""
+    siblings = [
+        {"rfilename": name, "size": size, "blobId": listing.hashes.get(name)} for name, size in listing.files.items()
+    ]
+    return json.dumps({"sha": listing.commit, "siblings": siblings}).encode()
+
+
+def _sibling(sibling: Mapping[str, Any]) -> tuple[str, int | None, str | None]:
+    name, size = sibling["rfilename"], sibling.get("size")
+    if not isinstance(name, str) or not (size is None or (type(size) is int and size >= 0)):
+        raise ValueError("no file")
+    stored = (sibling.get("lfs") or {}).get("sha256"), sibling.get("blobId")
+    digests = [digest for digest in stored if isinstance(digest, str) and _DIGEST.fullmatch(digest)]
+    return name, size, digests[0] if digests else None

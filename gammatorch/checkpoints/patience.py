@@ -1,0 +1,112 @@
+"""How long a server may take: a clock for each piece of work, on which every byte that arrives buys time."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When to try again, and when to give up.
+
+    Attributes:
+        deadline_seconds: Time for one range or listing, all its tries and pauses together.
+        silence_seconds: Longest wait for a connection or for the next byte, and longest crawl of one answer.
+        least_rate: Bytes per second from which on an answer is progress, which is never cut off.
+        first_pause_seconds: Wait before the second try; it doubles from try to try.
+        longest_pause_seconds: Longest wait, unless the server asks for more.
+        most_silent_tries: Tries in a row that end without an answer or with a broken one, before it gives up.
+    """
+
+    deadline_seconds: float = 120.0
+    silence_seconds: float = 15.0
+    least_rate: float = 8192.0
+    first_pause_seconds: float = 0.5
+    longest_pause_seconds: float = 10.0
+    most_silent_tries: int = 4
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds to wait before each further try: doubling, with jitter so that many readers do not march in step."""
+        pause = self.first_pause_seconds
+        while True:
+            yield pause * random.uniform(0.5, 1.0)
+            pause = min(2 * pause, self.longest_pause_seconds)
+
+
+class GivenUp(Exception):
+    """Whoever wanted this work has given up on it."""
+
+
+class Clock:
+    """The time that one piece of work has left.
+
+    Args:
+        seconds: How much it has.
+        least_rate: Bytes that buy one second more.
+        stopped: Set when nobody waits for it any more.
+    """
+
+    def __init__(self, seconds: float, least_rate: float, stopped: threading.Event | None = None) -> None:
+        self._seconds = seconds
+        self._least_rate = least_rate
+        self._stopped = stopped if stopped is not None else threading.Event()
+        self._started = time.monotonic()
+        self.received_bytes = 0
+
+    @property
+    def left_seconds(self) -> float:
+        """Seconds until the deadline, which moves on as bytes arrive."""
+        return self._seconds + self.received_bytes / self._least_rate - self.spent_seconds
+
+    @property
+    def spent_seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._started
+
+    def reach(self, count: int) -> None:
+        """So many bytes are there by now; those that only came again buy nothing.
+
+        Raises:
+            GivenUp: Nobody wants them any more.
+        """
+        self.received_bytes = max(self.received_bytes, count)
+        if self._stopped.is_set():
+            raise GivenUp
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless nobody waits for the work any more.
+
+        Raises:
+            GivenUp: Nobody does.
+        """
+        if self._stopped.wait(seconds):
+            raise GivenUp
+
+
+def asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer asks to wait, None if it does not say.
+
+    ``Retry-After`` in seconds or as a date (RFC 9110), or the Hub's ``RateLimit`` with the seconds to its next window.
+
+    Example:
+        >>> asked_wait({"Retry-After": "7"}), asked_wait({"RateLimit": '"api";r=0;t=55'}), asked_wait({})
+        (7.0, 55.0, None)
+    """
+    asked = headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", asked):
+        return float(asked)
+    if asked:
+        try:
+            when = parsedate_to_datetime(asked)
+        except ValueError:
+            return None
+        return max((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+    window = re.search(r";\s*r=0\s*;\s*t=(\d{1,9})", headers.get("RateLimit", ""))
+    return float(window[1]) if window else None

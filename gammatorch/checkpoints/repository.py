@@ -1,0 +1,97 @@
+"""A repository on the Hub, from where it costs least: a downloaded snapshot, the cache, the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from huggingface_hub import constants, try_to_load_from_cache
+
+from gammatorch.checkpoints.base import ByteSource, Traffic
+from gammatorch.checkpoints.cache import find_cache
+from gammatorch.checkpoints.cached import CachedSource, recall_listing, remember_listing
+from gammatorch.checkpoints.hub import HubSource, fetch_listing
+from gammatorch.checkpoints.hub_client import HubClient
+from gammatorch.checkpoints.listing import is_commit
+from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.weights import (
+    CONFIG,
+    INDEX,
+    SINGLE,
+    TORCH_INDEX,
+    TORCH_SINGLE,
+    find_weights,
+    index_suffix,
+)
+from gammatorch.errors import CheckpointNotFound, GammatorchError
+
+
+def open_repository(
+    repo: str, revision: str | None = None, token: str | None = None, *, cache: bool = True
+) -> tuple[ByteSource, tuple[str, ...]]:
+    """The files of a revision, and what a reader of the results should know.
+
+    A branch costs one request, which tells the commit that it means now; a full commit whose listing is in the cache
+    costs none. With HF_HUB_OFFLINE nothing is asked, and a branch is as it was last seen.
+
+    Args:
+        repo: ``org/name``.
+        revision: Branch, tag or commit; None for the default branch.
+        token: Access token; None for the one that huggingface_hub knows.
+        cache: Whether to use the cache.
+
+    Raises:
+        CheckpointNotFound: No such repository or revision, no right to see it, or offline and never seen.
+        UnreadableCheckpoint: The Hub did not answer.
+        InvalidArgument: The environment makes no sense.
+    """
+    client, traffic = HubClient(token), Traffic()
+    notes: tuple[str, ...] = ()
+    kept = find_cache() if cache else None
+    repository = f"{client.endpoint}/{repo}"
+    offline = constants.HF_HUB_OFFLINE
+    listing = recall_listing(kept, repository, revision) if kept and (offline or is_commit(revision)) else None
+    if offline:
+        snapshot = _downloaded(repo, revision)
+        if snapshot is not None and (listing is None or _covers(snapshot, listing.files)):
+            return snapshot, ()
+        if listing is None:
+            asked = f"{repo}@{revision}" if revision else repo
+            raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=asked)
+        if not is_commit(revision):
+            notes = (f"offline: {revision or 'the default branch'} is taken as last seen, {listing.commit[:7]}",)
+    if listing is None:
+        listing = fetch_listing(client, repo, revision, traffic)
+        if kept:
+            remember_listing(kept, repository, revision, listing)
+    snapshot = _downloaded(repo, listing.commit)
+    if snapshot is not None and _covers(snapshot, listing.files):
+        snapshot.traffic = traffic
+        return snapshot, notes
+    remote = HubSource(client, repo, listing, traffic)
+    return (CachedSource(remote, kept, repository, listing) if kept else remote), notes
+
+
+def _downloaded(repo: str, revision: str | None) -> LocalSource | None:
+    """The folder in huggingface_hub's cache that holds this revision, if any of it was ever downloaded."""
+    for name in (CONFIG, SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX):
+        found = try_to_load_from_cache(repo, name, revision=revision)
+        if isinstance(found, str):
+            folder = Path(found).parent
+            return LocalSource(folder, name=f"{repo}@{folder.name[:7]}", revision=folder.name)
+    return None
+
+
+def _covers(snapshot: LocalSource, listed: Mapping[str, int]) -> bool:
+    """Whether a downloaded snapshot holds all that a run would read."""
+    try:
+        weights = find_weights(listed, snapshot.name)
+    except GammatorchError:
+        return False
+    needed = (
+        set(weights.files)
+        if weights.index is None
+        else {name for name in listed if name.endswith(index_suffix(weights.index))}
+    )
+    needed |= {name for name in (weights.index, CONFIG) if name in listed and name is not None}
+    return all(snapshot.files.get(name) == listed[name] for name in needed)
