@@ -27,3 +27,13 @@ def full_float32_products() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def summing_device(device: torch.device) -> torch.device:
+    """Where float64 totals are kept: on the device, or on the CPU beside one that has no float64.
+
+    Example:
+        >>> summing_device(torch.device("mps"))
+        device(type='cpu')
+    """
+    return torch.device("cpu") if device.type == "mps" else device

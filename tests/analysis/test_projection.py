@@ -111,16 +111,16 @@ def test_a_drift_of_1e_5_keeps_its_relative_error():
     truth = torch.linalg.vector_norm(after - before, dim=1) / torch.linalg.vector_norm(before, dim=1)
     relative = sketch(before).drift(sketch(after)) / truth - 1
     assert float(truth.max()) < 2e-5
-    assert 0.6 < float(relative.square().mean().sqrt()) * (2 * 4096) ** 0.5 < 1.5
+    assert 0.6 < float(relative.square().mean().sqrt()) * (2 * 4096) ** 0.5 < 2  # 1 of each norm, √2 of their ratio
     assert float((relative.abs() <= 2 / 4096**0.5).double().mean()) >= 0.9
 
 
 def test_signs_are_splitmix64():
     def sign(column, start):
-        state = (column * 0x9E3779B97F4A7C15 + start) % 2**64
+        state = (column // 64 * 0x9E3779B97F4A7C15 + start) % 2**64
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
-        return 1 - 2 * ((state ^ (state >> 31)) & 1)
+        return 1 - 2 * ((state ^ (state >> 31)) >> column % 64 & 1)
 
     assert signs(100, 64, 3).tolist() == [sign(column, _hash(3, 0)) for column in range(100, 164)]
 
