@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
-class Gains:
-    """The gain γ of every layer at one site of one checkpoint.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Origin:
+    """Where gains came from, and what it cost to read them.
 
     Attributes:
-        gamma: Effective gain γ = offset + weight, shape (layer, hidden), on the device.
         layers: Layer index of each row.
         keys: Tensor each row came from.
         site: Where in the block the norm stands; ``"pattern"`` for tensors chosen by pattern.
@@ -34,7 +33,6 @@ class Gains:
         notes: What a reader of the results should know.
     """
 
-    gamma: Tensor = field(repr=False)
     layers: tuple[int, ...]
     keys: tuple[str, ...] = field(repr=False)
     site: str
@@ -54,3 +52,14 @@ class Gains:
     rounds: int
     seconds: float
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Gains(Origin):
+    """The gain γ of every layer at one site of one checkpoint, with the attributes of :class:`Origin`.
+
+    Attributes:
+        gamma: Effective gain γ = offset + weight, shape (layer, hidden), on the device.
+    """
+
+    gamma: Tensor = field(repr=False)

@@ -1,0 +1,263 @@
+"""Gains too wide to hold: column blocks of all layers in step, one being read while the device works on the other."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from gammatorch.architectures.base import Selection
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry
+from gammatorch.checkpoints.opening import open_checkpoint
+from gammatorch.errors import InvalidArgument
+from gammatorch.gains.device import choose_device, choose_dtype
+from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
+from gammatorch.gains.stack import Origin
+from gammatorch.gains.stream import (
+    STORED_DTYPES,
+    check_dtypes,
+    check_finite,
+    describe,
+    fill,
+    make_staging,
+    offset_notes,
+    unpack,
+)
+
+BUFFER_BYTES = 64_000_000
+"""Most bytes of one buffer; larger ones read no faster, and leave the device waiting for the first."""
+
+WORKING_BYTES = 128_000_000
+"""What an analysis of column blocks takes beside them: columns cast and multiplied, a chunk at a time."""
+
+_BYTES_OF_PAIR = 2_048
+"""What it takes for each pair of layers: products in 32 runs of channels, and as much again for what follows."""
+
+_LEAST_COLUMNS = 2_048
+"""Blocks narrower than a page of the disk are not worth reading."""
+
+
+class WideGains:
+    """The gain γ of every layer at one site, as column blocks instead of one tensor.
+
+    Whatever takes blocks in channel order can be fed from :meth:`blocks`, as often as wanted; each time the tensors
+    are read anew. A reader thread fills one of two buffers (pinned for CUDA) while the device works on the other.
+    Neither the host nor the device holds more than ``memory`` bytes for it, the working memory of
+    :func:`~gammatorch.analyze` included.
+
+    Args:
+        checkpoint: An open checkpoint; it must stay open while blocks are read.
+        selection: What :func:`~gammatorch.architectures.select.select` chose from it.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        raw: Give the stored weight, without offset.
+        dtype: Precision in which an offset is added, ``"float64"`` or ``"float32"``.
+        memory: Bytes, or ``"500MB"``, ``"2GiB"``.
+        advance: Called with the bytes of gains that have arrived since its last call.
+
+    Raises:
+        UnsupportedFormat: A tensor is stored in a type that holds no gains, quantised ones among it.
+        InvalidArgument: The memory is too small for one block.
+        DeviceError: The device is not there.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        selection: Selection,
+        device: str | torch.device = "auto",
+        *,
+        raw: bool = False,
+        dtype: str | torch.dtype = "float64",
+        memory: str | int = DEFAULT_MEMORY,
+        advance: Advance | None = None,
+    ) -> None:
+        self.device = choose_device(device)
+        self.layers, self.hidden = selection.layers, selection.entries[0].width
+        self.offset = 0.0 if raw else selection.offset
+        check_dtypes(checkpoint, selection.entries)
+        stored = [STORED_DTYPES[entry.dtype] for entry in selection.entries]
+        self.dtype = choose_dtype(dtype, self.device) if self.offset else reduce(torch.promote_types, stored)
+        self.columns = self._columns(parse_bytes(memory), stored)
+        self._checkpoint, self._selection, self._raw, self._advance = checkpoint, selection, raw, advance
+        self._sum, self._negative = torch.zeros(2, dtype=torch.float64).unbind()
+        self._started = time.perf_counter()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width."""
+        return len(self.layers), self.hidden
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Tensor each row comes from."""
+        return tuple(entry.key for entry in self._selection.entries)
+
+    @property
+    def nbytes(self) -> int:
+        """Stored size in bytes: what one pass reads."""
+        return sum(entry.nbytes for entry in self._selection.entries)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The gains as column blocks of shape (layer, column), in channel order, on the device.
+
+        A block is in the type it is stored in, or in the narrowest that holds all of its layers or takes the offset
+        exactly. It is overwritten once the next but one is asked for.
+
+        Raises:
+            UnreadableCheckpoint: A read failed.
+            NonFiniteGain: A gain holds NaN or infinity.
+        """
+        entries = self._selection.entries
+        self._sum, self._negative = torch.zeros(2, dtype=torch.float64).unbind()
+        starts = range(0, self.hidden, self.columns)
+        pieces = [_slice(entries, start, min(start + self.columns, self.hidden)) for start in starts]
+        with _Reader(self._checkpoint, pieces, self.device, self._advance) as reader:
+            for start, piece, staged in zip(starts, pieces, reader, strict=True):
+                weights = unpack(staged, piece, self.device, self.dtype)
+                reader.copied()
+                check_finite(weights, self._checkpoint, entries, first=start)
+                if not self._selection.offset_known and not self._raw:
+                    self._sum += weights.sum(dtype=torch.float64).cpu()
+                    self._negative += (weights < 0).sum().cpu()
+                yield weights + self.offset if self.offset else weights
+
+    def origin(self) -> Origin:
+        """Where the gains came from, and what reading has cost so far."""
+        values = len(self.layers) * self.hidden
+        notes = offset_notes(
+            self._checkpoint, self._selection, self._raw, float(self._sum) / values, float(self._negative) / values
+        )
+        return Origin(**describe(self._checkpoint, self._selection, self._raw, self._started, notes))
+
+    def _columns(self, memory: int, stored: Sequence[torch.dtype]) -> int:
+        """Columns of a block: two buffers on the host, two stored copies and a cast one on the device."""
+        across = sum(dtype.itemsize for dtype in stored)
+        cast = len(stored) * self.dtype.itemsize if self.offset or len(set(stored)) > 1 else 0
+        fixed = WORKING_BYTES + _BYTES_OF_PAIR * len(stored) ** 2
+        least = fixed + min(self.hidden, _LEAST_COLUMNS) * (2 * across + 2 * cast)
+        if memory < least:
+            raise InvalidArgument(
+                f"{len(stored)} layers take at least {-(-least // 10**6)} MB however narrow the blocks of columns are: "
+                f"pass --memory {-(-least // 10**6)}MB or more"
+            )
+        columns = min((memory - fixed) // (2 * across + 2 * cast), BUFFER_BYTES // across)
+        columns = max(columns, _LEAST_COLUMNS)
+        return min(self.hidden, columns - columns % _LEAST_COLUMNS)
+
+
+class _Reader:
+    """Staged bytes of one piece after another, the next being read meanwhile."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        pieces: Sequence[Sequence[TensorEntry]],
+        device: torch.device,
+        advance: Advance | None,
+    ) -> None:
+        self._checkpoint, self._pieces, self._device, self._advance = checkpoint, pieces, device, advance
+        largest = sum(entry.nbytes for entry in pieces[0])
+        self._buffers = [make_staging(largest, device) for _ in range(min(2, len(pieces)))]
+        self._copies: list[torch.cuda.Event | None] = [None, None]
+        self._turn = 0
+        self._abandoned = threading.Event()
+        self._pool = ThreadPoolExecutor(1, "gammatorch-columns")
+
+    def __enter__(self) -> _Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._abandoned.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        reading = self._pool.submit(self._read, 0)
+        for turn in range(len(self._pieces)):
+            self._turn = turn
+            staged = _result(reading)
+            if turn + 1 < len(self._pieces):
+                reading = self._pool.submit(self._read, turn + 1)
+            yield staged
+
+    def copied(self) -> None:
+        """The piece has been sent to the device: its buffer is free once the copy is done."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(self._device))
+            self._copies[self._turn % 2] = event
+
+    def _read(self, turn: int) -> Tensor:
+        event = self._copies[turn % 2]
+        if event is not None:
+            event.synchronize()
+        piece = self._pieces[turn]
+        staged = self._buffers[turn % 2][: sum(entry.nbytes for entry in piece)]
+        fill(staged, self._checkpoint, piece, self._arrived)
+        return staged
+
+    def _arrived(self, count: int) -> None:
+        if self._abandoned.is_set():
+            raise _Abandoned
+        if self._advance is not None:
+            self._advance(count)
+
+
+class _Abandoned(Exception):
+    """Nobody waits for what is being read."""
+
+
+def _result(reading: Future[Tensor]) -> Tensor:
+    return reading.result()
+
+
+def _slice(entries: Sequence[TensorEntry], start: int, stop: int) -> list[TensorEntry]:
+    """Columns of flattened tensors as entries of their own."""
+    pieces = []
+    for entry in entries:
+        size = STORED_DTYPES[entry.dtype].itemsize
+        bounds = {"start": entry.start + start * size, "stop": entry.start + stop * size}
+        pieces.append(entry._replace(shape=(stop - start,), **bounds))
+    return pieces
+
+
+def scan_gains(
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    site: str = "auto",
+    device: str | torch.device = "auto",
+    *,
+    stack: str | None = None,
+    pattern: str | None = None,
+    raw: bool = False,
+    dtype: str | torch.dtype = "float64",
+    memory: str | int = DEFAULT_MEMORY,
+    advance: Advance | None = None,
+) -> WideGains:
+    """Gains of any width, to be read in column blocks by :func:`~gammatorch.analyze`: nothing is read yet.
+
+    Args:
+        checkpoint: An open checkpoint, or what :func:`~gammatorch.open_checkpoint` takes.
+        site: As for :func:`~gammatorch.read_gains`, like all others but ``memory``.
+        device: As there.
+        stack: As there.
+        pattern: As there.
+        raw: As there.
+        dtype: As there.
+        memory: Most that is held of them on the host and on the device each: bytes, or ``"500MB"``, ``"2GiB"``.
+        advance: As there.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be opened.
+        SelectionError: It has no such site, or its rows do not fit together.
+        InvalidArgument: The memory is too small.
+        DeviceError: The device is not there.
+    """
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
+    selection = select(opened, site, stack=stack, pattern=pattern)
+    return WideGains(opened, selection, device, raw=raw, dtype=dtype, memory=memory, advance=advance)
