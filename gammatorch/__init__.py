@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gammatorch.errors import GammatorchError, SiteNotFound
     from gammatorch.gains.stack import Gains
     from gammatorch.gains.stream import read_gains
+    from gammatorch.gains.wide import WideGains, scan_gains
 
 __all__ = [
     "Analysis",
@@ -29,11 +30,13 @@ __all__ = [
     "Gains",
     "GammatorchError",
     "SiteNotFound",
+    "WideGains",
     "analyze",
     "errors",
     "find_stacks",
     "open_checkpoint",
     "read_gains",
+    "scan_gains",
 ]
 
 _HOMES = {
@@ -42,10 +45,12 @@ _HOMES = {
     "Gains": "gammatorch.gains.stack",
     "GammatorchError": "gammatorch.errors",
     "SiteNotFound": "gammatorch.errors",
+    "WideGains": "gammatorch.gains.wide",
     "analyze": "gammatorch.analysis.analyze",
     "find_stacks": "gammatorch.architectures.match",
     "open_checkpoint": "gammatorch.checkpoints.opening",
     "read_gains": "gammatorch.gains.stream",
+    "scan_gains": "gammatorch.gains.wide",
 }
 
 

@@ -14,18 +14,19 @@ from torch import Tensor
 
 from gammatorch.analysis.answer import Answer, answer
 from gammatorch.analysis.contrasts import phase_contrasts
-from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import CHANNEL_BLOCKS, moments
+from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.measures import measure
 from gammatorch.analysis.notes import doubtful, undefined
 from gammatorch.analysis.outliers import without_outliers
-from gammatorch.analysis.pca import METHODS, PrincipalAxes, axes_of_cosines, choose_method, principal_axes
+from gammatorch.analysis.pca import choose_method
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.precision import full_float32_products
-from gammatorch.analysis.sketched import sketched_moments
+from gammatorch.analysis.projection import Sketch
+from gammatorch.analysis.reduce import Reduced, Settings, reduce_stack, reduce_wide
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.device import choose_dtype
-from gammatorch.gains.stack import Gains
+from gammatorch.gains.stack import Gains, Origin
+from gammatorch.gains.wide import WideGains
 from gammatorch.version import __version__
 
 SCHEMA_VERSION = 1
@@ -65,6 +66,7 @@ class Analysis:
         dtype: In which precision.
         seconds: Time it took.
         gains: Where the gains came from; None for a plain tensor.
+        fingerprint: A sketch of the gains, where one was asked for or the method is ``project``.
         notes: What a reader should know, undefined figures among it.
     """
 
@@ -86,7 +88,8 @@ class Analysis:
     device: str
     dtype: str
     seconds: float
-    gains: Gains | None = field(repr=False)
+    gains: Origin | None = field(repr=False)
+    fingerprint: Sketch | None = field(repr=False)
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,13 +145,14 @@ class Analysis:
 
 @overload
 def analyze(
-    gains: Gains,
+    gains: Gains | WideGains,
     *,
     phases: str = ...,
     method: str = ...,
     dtype: str | torch.dtype = ...,
     dims: int = ...,
     seed: int = ...,
+    fingerprint: bool = ...,
 ) -> Analysis: ...
 @overload
 def analyze(
@@ -159,27 +163,31 @@ def analyze(
     dtype: str | torch.dtype = ...,
     dims: int = ...,
     seed: int = ...,
+    fingerprint: bool = ...,
 ) -> Analysis | list[Analysis]: ...
 def analyze(
-    gains: Gains | Tensor,
+    gains: Gains | WideGains | Tensor,
     *,
     phases: str = "auto",
     method: str = "auto",
     dtype: str | torch.dtype = "float64",
     dims: int = 4096,
     seed: int = 0,
+    fingerprint: bool = False,
 ) -> Analysis | list[Analysis]:
     """Analyse the directions of the gains across layers, on the device they are on.
 
     Args:
-        gains: What :func:`~gammatorch.read_gains` returned, or a tensor of shape (layer, hidden), or a batch of
-            shape (checkpoint, layer, hidden).
+        gains: What :func:`~gammatorch.read_gains` or :func:`~gammatorch.scan_gains` returned, or a tensor of shape
+            (layer, hidden), or a batch of shape (checkpoint, layer, hidden).
         phases: Runs of layers to compare: ``"auto"``, ``"qwen3-32b"``, or ``"early=0-9,late=10-"``.
         method: ``"svd"``, ``"gram"``, or ``"auto"`` (svd up to a width of 65,536, gram beyond and for batches);
-            ``"project"``: from a seeded random projection, inexact, for very wide gains of many layers.
-        dtype: Precision of the arithmetic, ``"float64"`` or ``"float32"``.
-        dims: Numbers kept of each layer by ``project``, a power of two from 32 to 65,536.
-        seed: Seed of ``project``.
+            ``"project"``: from a seeded random projection, inexact, for very wide gains of many layers (``auto``
+            takes it from 512).
+        dtype: Precision of products and decompositions, ``"float64"`` or ``"float32"``.
+        dims: Numbers kept of each layer by a sketch, a power of two from 32 to 65,536.
+        seed: Seed of the sketch.
+        fingerprint: Keep a :class:`~gammatorch.Sketch` of the gains, taken in the same pass.
 
     Returns:
         The analysis; a list of them for a batch.
@@ -195,50 +203,65 @@ def analyze(
         >>> round(analysis.to_dict()["cos_adjacent"][0], 6)
         0.96
     """
-    sketched = (dims, seed)
+    settings = Settings(method, choose_dtype(dtype, gains_device(gains)), dims, seed, fingerprint)
+    if isinstance(gains, WideGains):
+        return _analyze_wide(gains, phases, settings)
     if isinstance(gains, Gains):
-        return _analyze(gains.gamma[None], gains, phases, method, dtype, sketched)[0]
+        return _analyze(gains.gamma[None], gains, phases, settings)[0]
     if gains.ndim != 3:
-        return _analyze(gains[None], None, phases, method, dtype, sketched)[0]
+        return _analyze(gains[None], None, phases, settings)[0]
     if method == "project":
-        return [_analyze(one[None], None, phases, method, dtype, sketched)[0] for one in gains]
+        return [_analyze(one[None], None, phases, settings)[0] for one in gains]
     checkpoints, layers = gains.shape[:2]
     together = max(1, _BATCH_BYTES // (8 * CHANNEL_BLOCKS * max(layers, 1) ** 2))
-    method = choose_method(layers, gains.shape[2], checkpoints) if method == "auto" else method
-    return [
-        one for part in torch.split(gains, together) for one in _analyze(part, None, phases, method, dtype, sketched)
-    ]
+    if method == "auto":
+        settings = replace(settings, method=choose_method(layers, gains.shape[2], checkpoints))
+    return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, settings)]
 
 
-def _analyze(
-    stack: Tensor,
-    gains: Gains | None,
-    phases: str,
-    method: str,
-    dtype: str | torch.dtype,
-    sketched: tuple[int, int],
-) -> list[Analysis]:
+def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
+    """Where gains of any kind are."""
+    return gains.gamma.device if isinstance(gains, Gains) else gains.device
+
+
+def _analyze(stack: Tensor, gains: Gains | None, phases: str, settings: Settings) -> list[Analysis]:
     """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
     started = time.perf_counter()
     _check(stack)
-    precision = choose_dtype(dtype, stack.device)
     layers = gains.layers if gains else tuple(range(stack.shape[1]))
-    model_type = gains.model_type if gains else None
     with full_float32_products():
-        stack = stack.detach().to(precision)
-        if method == "project":
-            found, error = sketched_moments(stack[0], *sketched)
-            correlations = Correlations(found, layers)
-            (exact,) = axes_of_cosines(correlations.cosine, stack.shape[-1])
-            error = max(error, 2 * math.sqrt(len(layers) / sketched[0]))  # of the cosines, of explained_var
-            axes = [replace(exact, method="project", error_estimate=error)]
-        else:
-            correlations = Correlations(moments(stack, precision), layers)
-            axes = _axes(stack, correlations, method)
-        measured = measure(correlations)
-        outliers = [None] * len(stack) if method == "project" else without_outliers(stack, correlations)
+        stack = stack.detach().to(settings.dtype)
+        reduced = reduce_stack(stack, layers, settings)
+        measured = measure(reduced.correlations)
+        exact = reduced.axes[0].method != "project"
+        outliers = [_outliers(one) for one in without_outliers(stack, reduced.correlations)] if exact else None
+    return _assemble(reduced, measured, outliers, gains, phases, settings, stack.device, started)
+
+
+def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis:
+    """Analyse gains while they are read."""
+    started = time.perf_counter()
+    with full_float32_products():
+        reduced = reduce_wide(gains, settings)
+        measured = measure(reduced.correlations)
+    return _assemble(reduced, measured, None, gains.origin(), phases, settings, gains.device, started)[0]
+
+
+def _assemble(
+    reduced: Reduced,
+    measured: list[dict[str, Any]],
+    outliers: list[dict[str, Any]] | None,
+    gains: Origin | None,
+    phases: str,
+    settings: Settings,
+    device: torch.device,
+    started: float,
+) -> list[Analysis]:
+    """The analysis of each checkpoint from its statistics and axes."""
+    correlations = reduced.correlations
+    layers, model_type = correlations.layers, gains.model_type if gains else None
     analyses = []
-    for row, (axis, statistics) in enumerate(zip(axes, measured, strict=True)):
+    for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
         rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
         pearson = statistics["pearson"]
@@ -246,7 +269,7 @@ def _analyze(
             asdict(contrast) for contrast in phase_contrasts(rows, pearson, correlations.without[row])
         ]
         statistics["singular_gap"] = axis.singular_gap
-        statistics["outliers"] = _outliers(outliers[row])
+        statistics["outliers"] = outliers[row] if outliers else dict.fromkeys(("channels", "mean_pearson", "verdict"))
         notes = list(gains.notes) if gains else []
         notes += undefined(axis.explained_var, statistics, layers)
         notes += doubtful(axis.singular_gap, cosine, gains)
@@ -254,7 +277,7 @@ def _analyze(
         analyses.append(
             Analysis(
                 num_layers=len(layers),
-                hidden=stack.shape[-1],
+                hidden=correlations.moments.hidden,
                 layers=layers,
                 norms=lengths,
                 cosine=cosine,
@@ -268,24 +291,15 @@ def _analyze(
                 answer=answer(statistics, layers, copies),
                 method=axis.method,
                 error_estimate=axis.error_estimate,
-                device=str(stack.device),
-                dtype=str(precision).removeprefix("torch."),
-                seconds=(time.perf_counter() - started) / len(stack),
+                device=str(device),
+                dtype=str(settings.dtype).removeprefix("torch."),
+                seconds=(time.perf_counter() - started) / len(measured),
                 gains=gains,
+                fingerprint=reduced.fingerprints[row] if reduced.fingerprints else None,
                 notes=tuple(notes),
             )
         )
     return analyses
-
-
-def _axes(stack: Tensor, correlations: Correlations, method: str) -> list[PrincipalAxes]:
-    if method not in METHODS:
-        raise InvalidArgument(f"there is no method {method!r}: pass {', '.join(METHODS)}")
-    if method == "auto":
-        method = choose_method(*stack.shape[1:])
-    if method == "gram":
-        return axes_of_cosines(correlations.cosine, stack.shape[-1])
-    return [principal_axes(gamma, method) for gamma in stack]
 
 
 def _outliers(found: tuple[list[int], Correlations] | None) -> dict[str, Any]:

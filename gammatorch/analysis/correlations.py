@@ -27,10 +27,12 @@ class Correlations:
     Attributes:
         moments: Products and sums of the gains.
         layers: Layer index of each row.
+        measured: Cosines that are known better than the moments tell, shape (checkpoint, layer, layer).
     """
 
     moments: Moments
     layers: tuple[int, ...]
+    measured: Tensor | None = None
 
     @cached_property
     def gram(self) -> Tensor:
@@ -50,6 +52,8 @@ class Correlations:
     @cached_property
     def cosine(self) -> Tensor:
         """⟨γ_i, γ_j⟩ / (‖γ_i‖ ‖γ_j‖), shape (checkpoint, layer, layer); NaN in rows and columns of zero gains."""
+        if self.measured is not None:
+            return self.measured
         cosine = (self.gram / (self.norms[:, :, None] * self.norms[:, None, :])).clamp_(-1, 1)
         cosine.diagonal(dim1=-2, dim2=-1).copy_(torch.where(self.directed, 1, torch.nan))
         return cosine
@@ -124,7 +128,8 @@ class Correlations:
         products = taken.products[checkpoints][:, :, rows][..., rows]
         totals, pivot = taken.totals[checkpoints][:, :, rows], taken.pivot[checkpoints][:, rows]
         kept = replace(taken, products=products, totals=totals, pivot=pivot)
-        return Correlations(kept, tuple(self.layers[row] for row in rows.tolist()))
+        measured = self.measured[checkpoints][:, rows][..., rows] if self.measured is not None else None
+        return Correlations(kept, tuple(self.layers[row] for row in rows.tolist()), measured)
 
 
 def pair_mean(values: Tensor, pairs: Tensor) -> Tensor:

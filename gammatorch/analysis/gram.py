@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from gammatorch.analysis.precision import summing_device
 
 CHANNEL_BLOCKS = 32
 """Runs of channels whose products are kept apart, for the jackknife."""
 
 CHUNK_BYTES = 32_000_000
 """Columns are cast and multiplied in chunks of about so many bytes of all layers together."""
+
+_SHORT = 8_192
+"""Columns whose float32 products are added up in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,14 +55,15 @@ class Moments:
 class Accumulator:
     """Moments of gains that arrive as column blocks of any width, in channel order.
 
-    Cost: L² multiplications a channel, one pass, L² · 32 numbers kept.
+    Cost: L² multiplications a channel, one pass, L² · 32 numbers kept. Products are taken in ``dtype``, a chunk at a
+    time, and added up in float64.
 
     Args:
         layers: Number of layers, L.
         hidden: Number of channels, H.
         checkpoints: Number of checkpoints that arrive together.
         device: Where the columns are.
-        dtype: Precision of products and sums.
+        dtype: Precision of the products.
 
     Example:
         >>> accumulator = Accumulator(layers=2, hidden=3)
@@ -78,8 +84,9 @@ class Accumulator:
     ) -> None:
         blocks = min(CHANNEL_BLOCKS, hidden)
         self._edges = [block * hidden // blocks for block in range(blocks + 1)]
-        self._products = torch.zeros(checkpoints, blocks, layers, layers, dtype=dtype, device=device)
-        self._totals = torch.zeros(checkpoints, blocks, layers, dtype=dtype, device=device)
+        place = summing_device(torch.device(device))
+        self._products = torch.zeros(checkpoints, blocks, layers, layers, dtype=torch.float64, device=place)
+        self._totals = torch.zeros(checkpoints, blocks, layers, dtype=torch.float64, device=place)
         self._pivot = torch.zeros(checkpoints, layers, dtype=dtype, device=device)
         self._block = 0
         self._channel = 0
@@ -90,14 +97,18 @@ class Accumulator:
         Args:
             columns: Of every layer, shape (checkpoint, layer, column), any floating type.
         """
+        for chunk in chunks(columns, self._pivot.dtype):
+            if self._channel == 0:
+                self._pivot = chunk.to(self._pivot.dtype).mean(dim=-1)
+            self._add_chunk(chunk)
+
+    def _add_chunk(self, chunk: Tensor) -> None:
         start = 0
-        if self._channel == 0:
-            self._pivot = columns.to(self._pivot.dtype).mean(dim=-1)
-        while start < columns.shape[-1]:
-            stop = min(columns.shape[-1], start + self._edges[self._block + 1] - self._channel)
-            part = columns[..., start:stop].to(self._pivot.dtype) - self._pivot[..., None]
-            self._products[:, self._block] += part @ part.mT
-            self._totals[:, self._block] += part.sum(dim=-1)
+        while start < chunk.shape[-1]:
+            stop = min(chunk.shape[-1], start + self._edges[self._block + 1] - self._channel)
+            part = chunk[..., start:stop].to(self._pivot.dtype) - self._pivot[..., None]
+            self._products[:, self._block] += (part @ part.mT).to(self._products)
+            self._totals[:, self._block] += part.sum(dim=-1).to(self._totals)
             self._channel += stop - start
             if self._channel == self._edges[self._block + 1]:
                 self._block += 1
@@ -105,8 +116,8 @@ class Accumulator:
 
     def finish(self) -> Moments:
         """The moments of all that was added."""
-        edges = torch.tensor(self._edges, dtype=self._pivot.dtype, device=self._pivot.device)
-        return Moments(self._products, self._totals, self._pivot, edges.diff(), self._channel)
+        edges = torch.tensor(self._edges, dtype=torch.float64, device=self._totals.device)
+        return Moments(self._products, self._totals, self._pivot.to(self._totals), edges.diff(), self._channel)
 
 
 def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
@@ -114,7 +125,7 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
 
     Args:
         gains: Gain vectors γ, shape (layer, hidden) or (checkpoint, layer, hidden).
-        dtype: Precision of products and sums.
+        dtype: Precision of the products.
 
     Returns:
         Their moments; a single checkpoint has the leading axis too.
@@ -126,12 +137,61 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
     stack = gains if gains.ndim == 3 else gains[None]
     checkpoints, layers, hidden = stack.shape
     accumulator = Accumulator(layers, hidden, checkpoints, gains.device, dtype)
-    for columns in _chunks(stack, dtype):
-        accumulator.add(columns)
+    accumulator.add(stack)
     return accumulator.finish()
 
 
-def _chunks(stack: Tensor, dtype: torch.dtype) -> Iterator[Tensor]:
-    checkpoints, layers, _ = stack.shape
-    width = max(1, CHUNK_BYTES // (checkpoints * layers * dtype.itemsize))
-    yield from torch.split(stack, width, dim=-1)
+def chunks(columns: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:
+    """Columns in chunks that are small once they are cast, and in float32 short enough to add up without loss.
+
+    Args:
+        columns: Of every layer, shape (…, layer, column).
+        dtype: What they will be cast to.
+    """
+    width = max(1, CHUNK_BYTES // (columns[..., 0].numel() * dtype.itemsize))
+    return torch.split(columns, width if dtype is torch.float64 else min(width, _SHORT), dim=-1)
+
+
+class UnitProducts:
+    """Cosines from a second pass in float32, for devices on which float64 is missing or slow.
+
+    With d_i = u_i − mean(u) over layers, Σ d dᵀ holds the principal axes as they are, and cos = 1 − ‖d_i − d_j‖²/2;
+    what layers share is gone before anything is multiplied, so near-parallel layers keep their digits: the error of a
+    cosine is some 1e-7 of ‖d‖, where products of the gains themselves would leave 1e-7 of 1.
+
+    Args:
+        lengths: ‖γ_i‖ from the first pass, shape (checkpoint, layer), float64.
+        device: Where the columns are.
+
+    Example:
+        >>> products = UnitProducts(torch.tensor([[5.0, 5.0]], dtype=torch.float64))
+        >>> products.add(torch.tensor([[[3.0, 4.0], [4.0, 3.0]]]))
+        >>> products.cosine().round(decimals=6)
+        tensor([[[1.0000, 0.9600],
+                 [0.9600, 1.0000]]], dtype=torch.float64)
+    """
+
+    def __init__(self, lengths: Tensor, device: torch.device | str = "cpu") -> None:
+        self._directed = lengths > 0
+        scale = torch.where(self._directed, 1 / lengths, 0)
+        self._scale = scale.to(torch.float32).to(device)[..., None]
+        self._mean = (self._directed / self._directed.sum(dim=-1, keepdim=True)).to(self._scale)[..., None]
+        self._products = torch.zeros(*lengths.shape, lengths.shape[-1], dtype=torch.float64, device=lengths.device)
+
+    def add(self, columns: Tensor) -> None:
+        """Take the next columns.
+
+        Args:
+            columns: Of every layer, shape (checkpoint, layer, column), any floating type.
+        """
+        for chunk in chunks(columns, torch.float32):
+            units = chunk.to(torch.float32) * self._scale
+            centred = units - (units * self._mean).sum(dim=-2, keepdim=True)
+            self._products += (centred @ centred.mT).to(self._products)
+
+    def cosine(self) -> Tensor:
+        """⟨u_i, u_j⟩, shape (checkpoint, layer, layer), float64; NaN for layers of zero length."""
+        own = self._products.diagonal(dim1=-2, dim2=-1)
+        apart = own[..., None] + own[..., None, :] - 2 * self._products
+        both = self._directed[..., None] & self._directed[..., None, :]
+        return torch.where(both, (1 - apart / 2).clamp(-1, 1), torch.nan)

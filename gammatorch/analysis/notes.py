@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gammatorch.gains.stack import Gains
+from gammatorch.gains.stack import Origin
 from gammatorch.gains.stream import STORED_DTYPES
 
 _NAMED = 8
@@ -67,7 +67,7 @@ def _listed(chosen: Tensor, layers: Sequence[int]) -> str:
     return f"{'layer' if len(found) == 1 else 'layers'} {names}{more}" if found else ""
 
 
-def doubtful(gap: float | None, cosine: Tensor, gains: Gains | None) -> list[str]:
+def doubtful(gap: float | None, cosine: Tensor, gains: Origin | None) -> list[str]:
     """What was computed and may be less than it seems: an axis that is tied, differences as small as rounding.
 
     Args:

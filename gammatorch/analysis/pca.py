@@ -14,6 +14,9 @@ from gammatorch.errors import InvalidArgument
 SVD_MAX_WIDTH = 65_536
 """Widest gains for which ``auto`` takes the SVD; beyond, the Gram matrix is as exact and needs no further copies."""
 
+PROJECT_MIN_LAYERS = 512
+"""Layers from which ``auto`` projects wide gains: L² multiplications a channel then take longer than reading it."""
+
 METHODS = ("auto", "svd", "gram", "project")
 
 _ROUNDING = 32
@@ -62,7 +65,7 @@ class PrincipalAxes:
         )
 
 
-def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
+def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None) -> PrincipalAxes:
     """PCA of the directions u_i = γ_i / ‖γ_i‖, over layers.
 
     ``svd``: U S Vᵀ = u − mean(u) with ``torch.linalg.svd``; proj = u · v₀. ``gram``: with C = u uᵀ and J = I − 11ᵀ/L,
@@ -72,6 +75,7 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     Args:
         gains: Gain vectors γ, shape (layer, hidden); those of zero length are left out.
         method: ``"svd"``, ``"gram"``, or ``"auto"``: svd up to a width of 65,536.
+        width: Number of channels, where ``gains`` is a triangular factor of them; else that of ``gains``.
 
     Raises:
         InvalidArgument: There is no such method; ``"project"`` needs :func:`~gammatorch.analyze`.
@@ -83,7 +87,7 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     """
     if method not in ("auto", "svd", "gram"):
         raise InvalidArgument(f"there is no method {method!r} for axes: pass auto, svd or gram")
-    layers, hidden = gains.shape
+    layers, hidden = gains.shape[0], width or gains.shape[1]
     if method == "auto":
         method = choose_method(layers, hidden)
     if method == "gram":
@@ -92,7 +96,7 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
     if not bool(directed.any()):
         return _none(gains, "svd")
     if not bool(directed.all()):
-        return principal_axes(gains[directed], "svd").spread(directed)
+        return principal_axes(gains[directed], "svd", width).spread(directed)
     directions = units(gains)
     U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
     eps = torch.finfo(gains.dtype).eps
@@ -100,7 +104,8 @@ def principal_axes(gains: Tensor, method: str = "auto") -> PrincipalAxes:
 
 
 def choose_method(layers: int, hidden: int, checkpoints: int = 1) -> str:
-    """The method that ``auto`` takes: svd for one checkpoint of ordinary width, gram for the rest.
+    """The method that ``auto`` takes: svd for one checkpoint of ordinary width, gram for batches and wide gains,
+    project for wide gains of 512 layers and more.
 
     Args:
         layers: Number of layers.
@@ -110,16 +115,22 @@ def choose_method(layers: int, hidden: int, checkpoints: int = 1) -> str:
     Example:
         >>> choose_method(64, 5120), choose_method(64, 5120, 154), choose_method(64, 1_000_000)
         ('svd', 'gram', 'gram')
+        >>> choose_method(512, 1_000_000)
+        'project'
     """
-    return "svd" if hidden <= SVD_MAX_WIDTH and checkpoints == 1 else "gram"
+    if hidden <= SVD_MAX_WIDTH:
+        return "svd" if checkpoints == 1 else "gram"
+    return "project" if layers >= PROJECT_MIN_LAYERS and checkpoints == 1 else "gram"
 
 
-def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
+def axes_of_cosines(cosine: Tensor, hidden: int, dtype: torch.dtype = torch.float64) -> list[PrincipalAxes]:
     """Principal axes of several checkpoints from their cosines, in one batched ``eigh``: the method ``gram``.
 
     Args:
         cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction.
         hidden: Number of channels they were taken over.
+        dtype: Precision they were taken in; float32 ones are of centred units, see
+            :class:`~gammatorch.analysis.gram.UnitProducts`.
 
     Returns:
         One set of axes for each checkpoint.
@@ -131,7 +142,7 @@ def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
     directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
     if not bool(directed.all()):  # the others as if they were all
         return [
-            axes_of_cosines(one[rows][:, rows][None], hidden)[0].spread(rows)
+            axes_of_cosines(one[rows][:, rows][None], hidden, dtype)[0].spread(rows)
             if bool(rows.any())
             else _none(one, "gram")
             for one, rows in zip(cosine, directed, strict=True)
@@ -142,9 +153,10 @@ def axes_of_cosines(cosine: Tensor, hidden: int) -> list[PrincipalAxes]:
     S = W.flip(-1)[:, : min(layers, hidden)].clamp(min=0).sqrt()
     first = U[:, :, -1]
     projections = (cosine @ (first - first.mean(dim=-1, keepdim=True))[..., None])[..., 0] / S[:, :1]
-    eps = torch.finfo(cosine.dtype).eps
+    eps = torch.finfo(dtype).eps
     return [
-        _axes(*one, "gram", layers, eps, eps * math.sqrt(hidden)) for one in zip(S, first, projections, strict=True)
+        _axes(*one, "gram", layers, eps, eps * math.sqrt(hidden), squared=dtype is torch.float64)
+        for one in zip(S, first, projections, strict=True)
     ]
 
 
@@ -154,16 +166,23 @@ def _none(like: Tensor, method: str) -> PrincipalAxes:
 
 
 def _axes(
-    S: Tensor, left: Tensor, projections: Tensor, method: str, layers: int, eps: float, cosine_error: float
+    S: Tensor,
+    left: Tensor,
+    projections: Tensor,
+    method: str,
+    layers: int,
+    eps: float,
+    cosine_error: float,
+    squared: bool = False,
 ) -> PrincipalAxes:
     """Axes from singular values, first left vector and the units' projections on the first right vector."""
     # the Gram matrix holds squares, so its rounding hides singular values up to the root of it
-    floor = _ROUNDING * eps * layers if method == "svd" else math.sqrt(_ROUNDING * eps * layers)
+    floor = math.sqrt(_ROUNDING * eps * layers) if squared else _ROUNDING * eps * layers
     largest, second, total = torch.stack([S[0], S[min(1, len(S) - 1)], S.square().sum()]).tolist()
     if largest <= floor:
         return PrincipalAxes(S, None, None, None, None, method, cosine_error)
     proj_top1 = projections * canonical_sign(left)
-    noise = 2 * largest * math.sqrt(layers) if method == "svd" else float(layers)
+    noise = float(layers) if squared else 2 * largest * math.sqrt(layers)
     return PrincipalAxes(
         singular_values=S,
         explained_var=S.square() / total,

@@ -152,6 +152,12 @@ class Sketcher:
             self._add_up(columns[:, start : start + count])
             start += count
 
+    @property
+    def rounding(self) -> float:
+        """What adding up rounds at most, for gains of size 1: an error of the sketch's length."""
+        eps = torch.finfo(self._scratch.dtype).eps
+        return float(eps * GROUP_BLOCKS * self._hidden**0.5)
+
     def finish(self) -> Sketch:
         """The sketch of all that was added.
 
@@ -182,7 +188,7 @@ class Sketcher:
                 self._totals[row : row + rows] += self._fold(sums).to(self._totals)
 
     def _add_runs(self, columns: Tensor, sums: Tensor, runs: list[tuple[int, Tensor]]) -> None:
-        parts = columns.split([len(sign) for _, sign in runs], dim=-1)
+        parts = torch.split(columns, [len(sign) for _, sign in runs], dim=-1)
         for (bucket, sign), part in zip(runs, parts, strict=True):
             if part.dtype != sums.dtype:
                 part = self._scratch[1, : len(part), : len(sign)].copy_(part)
@@ -199,7 +205,7 @@ class Sketcher:
             widths.append(width)
             column += width
         drawn = signs(self._column, count, self._seed, self._scratch.device).to(self._scratch.dtype)
-        return list(zip(buckets, drawn.split(widths), strict=True))
+        return list(zip(buckets, torch.split(drawn, widths), strict=True))
 
     def _fold(self, sums: Tensor) -> Tensor:
         """Sums of W buckets folded to those that are kept, in place."""

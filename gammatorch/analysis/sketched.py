@@ -5,50 +5,86 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments
-from gammatorch.analysis.projection import Sketcher
+from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, chunks
+from gammatorch.analysis.precision import summing_device
+from gammatorch.analysis.projection import Sketch, Sketcher
 
-_CHUNK_BYTES = 64_000_000
 
+class SketchedMoments:
+    """Moments of wide gains from a sketch of them, which arrive as column blocks of any width, in channel order.
 
-def sketched_moments(gains: Tensor, dims: int = 4096, seed: int = 0) -> tuple[Moments, float]:
-    """Moments of wide gains from a sketch of them about their means.
-
-    Means and lengths are exact; the products of different layers come from the sketch, with runs of buckets for runs
-    of channels, so that intervals and nulls hold its error too: k buckets over H channels tell what
-    1 / (1/H + 1/k) channels would.
+    Means and lengths are exact; the products of different layers come from the sketch about the means (it is linear,
+    so the sketch of a constant is taken off when all has come), with runs of buckets for runs of channels, so that
+    intervals and nulls hold its error too: k buckets over H channels tell what 1 / (1/H + 1/k) channels would.
 
     Args:
-        gains: Gain vectors γ, shape (layer, hidden).
+        layers: Number of layers.
+        hidden: Number of channels.
         dims: Buckets, a power of two from 32 to 65,536.
         seed: Seed of the sketch.
-
-    Returns:
-        Moments, and the error stated for a correlation: twice the largest standard error.
+        device: Where the columns are.
+        dtype: Type of the columns.
 
     Raises:
         InvalidArgument: ``dims`` is no power of two from 32 to 65,536.
 
     Example:
-        >>> found, _ = sketched_moments(torch.tensor([[3.0, 5.0]]), dims=64)
-        >>> found.gram()
+        >>> sketched = SketchedMoments(layers=1, hidden=2, dims=64)
+        >>> sketched.add(torch.tensor([[3.0, 5.0]]))
+        >>> sketched.finish()[0].gram()
         tensor([[[34.]]], dtype=torch.float64)
     """
-    layers, hidden = gains.shape
-    sketcher = Sketcher(layers, hidden, dims, seed, gains.device)
-    pivot = gains.mean(dim=-1, dtype=torch.float64)
-    squares = torch.zeros_like(pivot)
-    for columns in torch.split(gains, max(1, _CHUNK_BYTES // (8 * layers)), dim=-1):
-        part = columns.to(torch.float64) - pivot[:, None]
-        squares += part.square().sum(dim=-1)
-        sketcher.add(part)
-    found = sketcher.finish()
-    length = torch.linalg.vector_norm(found.values, dim=-1)
-    values = found.values * torch.where(length > 0, squares.sqrt() / length, 0)[:, None]
-    blocks = 1 << min(CHANNEL_BLOCKS, dims, hidden).bit_length() - 1  # a power of two, as dims is
-    runs = values.reshape(layers, blocks, -1).transpose(0, 1)
-    worth = 1 / (1 / hidden + 1 / dims) / blocks
-    totals = torch.zeros(1, blocks, layers, dtype=torch.float64, device=gains.device)
-    channels = torch.full_like(totals[0, :, 0], worth)
-    error = found.cosine()[1].nan_to_num().max()
-    return Moments((runs @ runs.mT)[None], totals, pivot[None], channels, hidden), 2 * float(error)
+
+    def __init__(
+        self,
+        layers: int,
+        hidden: int,
+        dims: int = 4096,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        self._sketcher = Sketcher(layers, hidden, dims, seed, device, dtype)
+        self._of_ones = Sketcher(1, hidden, dims, seed, device, dtype)
+        place = torch.device(device)
+        self._exact = torch.float32 if place.type == "mps" else torch.float64
+        self._pivot = torch.zeros(layers, 1, dtype=self._exact, device=place)
+        self._totals, self._squares = torch.zeros(2, layers, dtype=torch.float64, device=summing_device(place)).unbind()
+        self._hidden, self._dims, self._begun = hidden, dims, False
+
+    def add(self, columns: Tensor) -> None:
+        """Take the next columns.
+
+        Args:
+            columns: Of every layer, shape (layer, column), any floating type.
+        """
+        self._sketcher.add(columns)
+        self._of_ones.add(torch.ones_like(columns[:1]))
+        for chunk in chunks(columns, self._exact):
+            if not self._begun:
+                self._pivot, self._begun = chunk.to(self._exact).mean(dim=-1, keepdim=True), True
+            part = chunk.to(self._exact) - self._pivot
+            self._totals += part.sum(dim=-1).to(self._totals)
+            self._squares += torch.linalg.vecdot(part, part).to(self._squares)
+
+    def finish(self) -> tuple[Moments, float, Sketch]:
+        """The moments, the error stated for a correlation (twice the largest standard error), and the sketch."""
+        whole, of_ones = self._sketcher.finish(), self._of_ones.finish()
+        apart = self._totals / self._hidden
+        mean = self._pivot[:, 0].to(apart) + apart
+        length = (self._squares - self._totals.square() / self._hidden).clamp(min=0).sqrt()
+        centred = Sketch(whole.values - mean[:, None] * of_ones.values, self._hidden, whole.seed)
+        found = torch.linalg.vector_norm(centred.values, dim=-1)
+        values = centred.values * torch.where(found > 0, length / found, 0)[:, None]
+        blocks = 1 << min(CHANNEL_BLOCKS, self._dims, self._hidden).bit_length() - 1  # a power of two, as dims is
+        runs = values.reshape(len(values), blocks, -1).transpose(0, 1)
+        worth = 1 / (1 / self._hidden + 1 / self._dims) / blocks
+        totals = torch.zeros(1, blocks, len(values), dtype=torch.float64, device=values.device)
+        channels = torch.full_like(totals[0, :, 0], worth)
+        error = 2 * centred.cosine()[1].nan_to_num().max() + self._sketcher.rounding * _largest(mean, length)
+        return Moments((runs @ runs.mT)[None], totals, mean[None], channels, self._hidden), float(error), whole
+
+
+def _largest(mean: Tensor, length: Tensor) -> Tensor:
+    """How much the mean, which is sketched too, enlarges a rounding error beside the deviations from it."""
+    return torch.where(length > 0, mean.abs() / length, 0).max()

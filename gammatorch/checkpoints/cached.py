@@ -12,6 +12,9 @@ from gammatorch.errors import UnreadableCheckpoint
 
 _DEFAULT_BRANCH = "main"
 
+LARGEST_ROUND = 16_000_000
+"""Bytes up to which a round is kept: norm gains are; blocks of wide tensors would push all else out."""
+
 
 def recall_listing(cache: Cache, repository: str, revision: str | None) -> Listing | None:
     """The listing of a revision as it was last seen, None if it never was.
@@ -138,6 +141,9 @@ class CachedSource:
             UnreadableCheckpoint: It does not, and the underlying source failed.
         """
         needed = sum(len(read.into) for read in reads)
+        if needed > LARGEST_ROUND:
+            self._source.read(reads, advance)
+            return
         name = self._name(reads)
         kept = memoryview(self._cache.get(name) or b"")
         if len(kept) != needed:

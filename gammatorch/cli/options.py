@@ -11,6 +11,8 @@ import click
 
 from gammatorch.architectures.base import PLACES
 from gammatorch.checkpoints.opening import DEFAULT_MODEL
+from gammatorch.errors import InvalidArgument
+from gammatorch.gains.memory import parse_bytes
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -76,6 +78,25 @@ _SELECTION = (
     ),
     click.option("--raw", is_flag=True, help="The stored weights, without the offset of zero-centred norms."),
 )
+
+
+def _amount(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    try:
+        return parse_bytes(value)
+    except InvalidArgument as error:
+        raise click.BadParameter(error.message, context, parameter) from None
+
+
+_MEMORY = (
+    click.option(
+        "--memory",
+        callback=_amount,
+        default="2GB",
+        show_default=True,
+        metavar="BYTES",
+        help="Wider gains than fit in so much are read and analysed in column blocks.",
+    ),
+)
 _LOUDNESS = (
     click.option(
         "--no-progress", is_flag=True, expose_value=False, callback=_set("progress", True), help="No progress bar."
@@ -114,5 +135,14 @@ model_options = _all(*_MODEL)
 selection_options = _all(*_SELECTION)
 format_option = _all(*_FORMAT)
 loudness_options = _all(*_LOUDNESS)
+memory_option = _all(*_MEMORY)
 
-__all__ = ["DEFAULT_MODEL", "Session", "format_option", "loudness_options", "model_options", "selection_options"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Session",
+    "format_option",
+    "loudness_options",
+    "memory_option",
+    "model_options",
+    "selection_options",
+]

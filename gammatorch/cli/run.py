@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,7 @@ from gammatorch.cli.options import (
     Session,
     format_option,
     loudness_options,
+    memory_option,
     model_options,
     selection_options,
 )
@@ -44,12 +45,13 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "svd", "gram", "project"]),
     default="auto",
     show_default=True,
-    help="How the principal axes are found; auto: svd up to a width of 65,536.",
+    help="How the principal axes are found; auto: svd up to a width of 65,536, then gram, project from 512 layers.",
 )
 @click.option(
     "--dims", type=int, default=4096, show_default=True, metavar="K", help="Numbers kept of each layer by project."
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of project.")
+@memory_option
 @click.option(
     "--phases",
     default="auto",
@@ -77,6 +79,7 @@ def run(
     method: str,
     dims: int,
     seed: int,
+    memory: int,
     phases: str,
     out: Path | None,
     format: str,
@@ -106,13 +109,23 @@ def run(
             selection = select(checkpoint, site, stack=stack, pattern=pattern)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
-            from gammatorch.gains.stream import stream_gains
+            from gammatorch.analysis.reduce import passes
+            from gammatorch.gains.stream import bytes_held, stream_gains
+            from gammatorch.gains.wide import WideGains
 
-            progress.stage("reading gains", total=sum(entry.nbytes for entry in selection.entries))
-            gains = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
-        progress.stage("analysing")
-        analysis = analyze(gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
-    if device == "auto" and gains.gamma.device.type == "cpu":
+            stored = sum(entry.nbytes for entry in selection.entries)
+            reading: dict[str, Any] = {"raw": raw, "dtype": dtype, "advance": progress.advance}
+            settings: dict[str, Any] = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
+            if bytes_held(selection.entries, dtype) > memory:
+                wide = WideGains(checkpoint, selection, device, memory=memory, **reading)
+                progress.stage("reading gains", total=stored * passes(method, dtype, *wide.shape))
+                analysis = analyze(wide, **settings)
+            else:
+                progress.stage("reading gains", total=stored)
+                gains = stream_gains(checkpoint, selection, device, **reading)
+                progress.stage("analysing")
+                analysis = analyze(gains, **settings)
+    if device == "auto" and analysis.device == "cpu":
         session.notice("no CUDA device: ran on the CPU")
     _show(analysis, format, out, session)
 

@@ -1,4 +1,4 @@
-"""The gains of one site, as they stand on the device."""
+"""The gains of one site, as they stand on the device, and where they came from."""
 
 from __future__ import annotations
 

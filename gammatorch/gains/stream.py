@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -17,7 +18,7 @@ from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry
 from gammatorch.checkpoints.opening import open_checkpoint
 from gammatorch.errors import DeviceError, NonFiniteGain, UnsupportedFormat
-from gammatorch.gains.device import choose_device, choose_dtype, free_bytes
+from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, free_bytes
 from gammatorch.gains.stack import Gains
 
 STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -95,35 +96,53 @@ def stream_gains(
     started = time.perf_counter()
     chosen = choose_device(device)
     precision = choose_dtype(dtype, chosen)
-    _check_dtypes(checkpoint, selection.entries)
+    check_dtypes(checkpoint, selection.entries)
     _check_memory(selection.entries, chosen, precision)
     staging = stage(checkpoint, selection.entries, chosen, advance)
     weights = unpack(staging, selection.entries, chosen, precision)
-    _check_finite(weights, checkpoint, selection.entries)
+    check_finite(weights, checkpoint, selection.entries)
+    notes = offset_notes(checkpoint, selection, weights, raw)
     offset = 0.0 if raw else selection.offset
-    traffic = checkpoint.source.traffic
     return Gains(
         gamma=weights.add_(offset) if offset else weights,
-        layers=selection.layers,
-        keys=tuple(entry.key for entry in selection.entries),
-        site=selection.site,
-        site_reason=selection.reason,
-        stack=selection.stack,
-        pattern=selection.pattern,
-        offset=offset,
-        stored_dtype="+".join(sorted({entry.dtype for entry in selection.entries})),
-        model=checkpoint.model,
-        model_type=read_config(checkpoint.config).model_type,
-        revision=checkpoint.revision,
-        bytes_read=traffic.bytes_read,
-        bytes_cached=traffic.bytes_cached,
-        checkpoint_bytes=checkpoint.checkpoint_bytes,
-        shards=len(checkpoint.files),
-        requests=traffic.requests,
-        rounds=traffic.rounds,
-        seconds=checkpoint.seconds + time.perf_counter() - started,
-        notes=(*checkpoint.notes, *selection.notes, *offset_notes(checkpoint, selection, weights, raw)),
+        **describe(checkpoint, selection, offset, checkpoint.seconds + time.perf_counter() - started, notes),
     )
+
+
+def describe(
+    checkpoint: Checkpoint, selection: Selection, offset: float, seconds: float, notes: Sequence[str]
+) -> dict[str, Any]:
+    """The attributes of :class:`~gammatorch.gains.stack.Origin`, with the traffic so far.
+
+    Args:
+        checkpoint: An open checkpoint.
+        selection: What was read from it.
+        offset: What was added to the stored weights.
+        seconds: Time spent on opening and reading it.
+        notes: What reading has shown.
+    """
+    traffic = checkpoint.source.traffic
+    return {
+        "layers": selection.layers,
+        "keys": tuple(entry.key for entry in selection.entries),
+        "site": selection.site,
+        "site_reason": selection.reason,
+        "stack": selection.stack,
+        "pattern": selection.pattern,
+        "offset": offset,
+        "stored_dtype": "+".join(sorted({entry.dtype for entry in selection.entries})),
+        "model": checkpoint.model,
+        "model_type": read_config(checkpoint.config).model_type,
+        "revision": checkpoint.revision,
+        "bytes_read": traffic.bytes_read,
+        "bytes_cached": traffic.bytes_cached,
+        "checkpoint_bytes": checkpoint.checkpoint_bytes,
+        "shards": len(checkpoint.files),
+        "requests": traffic.requests,
+        "rounds": traffic.rounds,
+        "seconds": seconds,
+        "notes": (*checkpoint.notes, *selection.notes, *notes),
+    }
 
 
 def stage(
@@ -143,7 +162,18 @@ def stage(
     Returns:
         The buffer, shape (byte), for :func:`unpack`.
     """
-    staging = torch.empty(sum(entry.nbytes for entry in entries), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    staging = make_staging(sum(entry.nbytes for entry in entries), device)
+    fill(staging, checkpoint, entries, advance)
+    return staging
+
+
+def make_staging(count: int, device: torch.device) -> Tensor:
+    """A buffer of so many bytes on the host, pinned for CUDA."""
+    return torch.empty(count, dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+
+def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], advance: Advance | None) -> None:
+    """Read the stored bytes of all entries into a buffer that holds just them; see :func:`stage`."""
     buffer = memoryview(staging.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer since Python 3.12's typing
     reads, position = [], 0
     for row in _order(entries):
@@ -151,7 +181,6 @@ def stage(
         reads.append(Read(entry.file, entry.start, buffer[position : position + entry.nbytes]))
         position += entry.nbytes
     checkpoint.source.read(sorted(reads, key=lambda read: (read.file, read.start)), advance)
-    return staging
 
 
 def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -189,7 +218,12 @@ def _itemsize(entry: TensorEntry) -> int:
     return STORED_DTYPES[entry.dtype].itemsize
 
 
-def _check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
+def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
+    """Refuse types that hold no gains, quantised ones among them.
+
+    Raises:
+        UnsupportedFormat: An entry is stored in such a type.
+    """
     for entry in entries:
         if entry.dtype not in STORED_DTYPES:
             raise UnsupportedFormat(
@@ -200,21 +234,42 @@ def _check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> Non
             )
 
 
+def bytes_held(entries: Sequence[TensorEntry], dtype: str | torch.dtype = "float64") -> int:
+    """Bytes that it takes to hold gains in memory and analyse them there.
+
+    Args:
+        entries: Their tensors.
+        dtype: ``"float64"`` or ``"float32"``.
+    """
+    itemsize = (DTYPES[dtype] if isinstance(dtype, str) else dtype).itemsize
+    return sum(entry.nbytes for entry in entries) + _WORKING_COPIES * len(entries) * entries[0].width * itemsize
+
+
 def _check_memory(entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> None:
     """Refuse before reading what an analysis could not hold, rather than be killed at the end."""
-    stored = sum(entry.nbytes for entry in entries)
-    needed = stored + _WORKING_COPIES * len(entries) * entries[0].width * dtype.itemsize
+    needed = bytes_held(entries, dtype)
     if needed < _SMALL:
         return
     free = free_bytes(device)
     if free is not None and needed > free:
         raise DeviceError(
             f"{len(entries)} rows of {entries[0].width} values need {needed / 1e9:.1f} GB on {device}, "
-            f"{free / 1e9:.1f} GB are free: choose narrower tensors, or --dtype float32"
+            f"{free / 1e9:.1f} GB are free: read them in column blocks (gammatorch.scan_gains, --memory 2GB)"
         )
 
 
-def _check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
+def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:
+    """Refuse NaN and infinity, by file, tensor and channel.
+
+    Args:
+        weights: Stored values, shape (layer, channel).
+        checkpoint: Where they came from.
+        entries: The tensors of the rows.
+        first: Channel of the first column.
+
+    Raises:
+        NonFiniteGain: There is one.
+    """
     if bool(weights.sum().isfinite()):  # neither NaN nor infinity can be summed away
         return
     places = weights.isfinite().logical_not().nonzero()
@@ -222,7 +277,8 @@ def _check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[Ten
         return  # finite numbers so large that only their sum is not
     row, channel = places[0].tolist()
     raise NonFiniteGain(
-        f"holds {float(weights[row, channel])} at channel {channel}: the checkpoint is damaged, or training diverged",
+        f"holds {float(weights[row, channel])} at channel {first + channel}: "
+        "the checkpoint is damaged, or training diverged",
         file=checkpoint.where(entries[row]),
         tensor=entries[row].key,
     )
@@ -239,10 +295,14 @@ def offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, 
     """
     if raw or selection.offset_known:
         return []
+    return [offset_note(checkpoint, weights.mean().item(), (weights < 0).to(weights.dtype).mean().item())]
+
+
+def offset_note(checkpoint: Checkpoint, mean: float, negative: float) -> str:
+    """Evidence on an offset that is not known: mean of the stored weights, and the share of them below zero."""
     model_type = read_config(checkpoint.config).model_type
     who = f"model type {model_type!r} is not among the known ones" if model_type else "no config.json"
-    mean, negative = weights.mean().item(), (weights < 0).to(weights.dtype).mean().item()
-    return [
+    return (
         f"{who}: offset taken as 0, so γ is the stored weight (mean {mean:.3g}, {negative:.1%} below zero); "
         "a zero-centred norm (γ = 1 + w) would have a mean near 0"
-    ]
+    )

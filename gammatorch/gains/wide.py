@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import torch
@@ -27,7 +26,7 @@ from gammatorch.gains.stream import (
     describe,
     fill,
     make_staging,
-    offset_notes,
+    offset_note,
     unpack,
 )
 
@@ -85,9 +84,9 @@ class WideGains:
         stored = [STORED_DTYPES[entry.dtype] for entry in selection.entries]
         self.dtype = choose_dtype(dtype, self.device) if self.offset else reduce(torch.promote_types, stored)
         self.columns = self._columns(parse_bytes(memory), stored)
-        self._checkpoint, self._selection, self._raw, self._advance = checkpoint, selection, raw, advance
-        self._sum, self._negative = torch.zeros(2, dtype=torch.float64).unbind()
-        self._started = time.perf_counter()
+        self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
+        self._weighed = not selection.offset_known and not raw
+        self._sum = self._negative = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -108,14 +107,14 @@ class WideGains:
         """The gains as column blocks of shape (layer, column), in channel order, on the device.
 
         A block is in the type it is stored in, or in the narrowest that holds all of its layers or takes the offset
-        exactly. It is overwritten once the next but one is asked for.
+        exactly. It may be overwritten once the next one is asked for.
 
         Raises:
             UnreadableCheckpoint: A read failed.
             NonFiniteGain: A gain holds NaN or infinity.
         """
         entries = self._selection.entries
-        self._sum, self._negative = torch.zeros(2, dtype=torch.float64).unbind()
+        self._sum = self._negative = 0.0
         starts = range(0, self.hidden, self.columns)
         pieces = [_slice(entries, start, min(start + self.columns, self.hidden)) for start in starts]
         with _Reader(self._checkpoint, pieces, self.device, self._advance) as reader:
@@ -123,18 +122,18 @@ class WideGains:
                 weights = unpack(staged, piece, self.device, self.dtype)
                 reader.copied()
                 check_finite(weights, self._checkpoint, entries, first=start)
-                if not self._selection.offset_known and not self._raw:
-                    self._sum += weights.sum(dtype=torch.float64).cpu()
-                    self._negative += (weights < 0).sum().cpu()
+                if self._weighed:
+                    self._sum += float(weights.sum(dtype=torch.float64))
+                    self._negative += float((weights < 0).sum())
                 yield weights + self.offset if self.offset else weights
 
     def origin(self) -> Origin:
-        """Where the gains came from, and what reading has cost so far."""
+        """Where the gains came from, and what reading them has cost so far."""
         values = len(self.layers) * self.hidden
-        notes = offset_notes(
-            self._checkpoint, self._selection, self._raw, float(self._sum) / values, float(self._negative) / values
-        )
-        return Origin(**describe(self._checkpoint, self._selection, self._raw, self._started, notes))
+        notes = []
+        if self._weighed:
+            notes.append(offset_note(self._checkpoint, self._sum / values, self._negative / values))
+        return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
     def _columns(self, memory: int, stored: Sequence[torch.dtype]) -> int:
         """Columns of a block: two buffers on the host, two stored copies and a cast one on the device."""
@@ -181,7 +180,7 @@ class _Reader:
         reading = self._pool.submit(self._read, 0)
         for turn in range(len(self._pieces)):
             self._turn = turn
-            staged = _result(reading)
+            staged = reading.result()
             if turn + 1 < len(self._pieces):
                 reading = self._pool.submit(self._read, turn + 1)
             yield staged
@@ -189,7 +188,7 @@ class _Reader:
     def copied(self) -> None:
         """The piece has been sent to the device: its buffer is free once the copy is done."""
         if self._device.type == "cuda":
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(self._device))
             self._copies[self._turn % 2] = event
 
@@ -213,17 +212,13 @@ class _Abandoned(Exception):
     """Nobody waits for what is being read."""
 
 
-def _result(reading: Future[Tensor]) -> Tensor:
-    return reading.result()
-
-
 def _slice(entries: Sequence[TensorEntry], start: int, stop: int) -> list[TensorEntry]:
     """Columns of flattened tensors as entries of their own."""
     pieces = []
     for entry in entries:
         size = STORED_DTYPES[entry.dtype].itemsize
-        bounds = {"start": entry.start + start * size, "stop": entry.start + stop * size}
-        pieces.append(entry._replace(shape=(stop - start,), **bounds))
+        first, last = entry.start + start * size, entry.start + stop * size
+        pieces.append(entry._replace(shape=(stop - start,), start=first, stop=last))
     return pieces
 
 

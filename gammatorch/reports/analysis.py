@@ -11,7 +11,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gammatorch.analysis.analyze import Analysis
-from gammatorch.gains.stack import Gains
+from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
 from gammatorch.reports.text import moved, plural, printable, size
 
@@ -183,7 +183,7 @@ def phase_of(analysis: Analysis, layer: int) -> str:
     return next((printable(phase.name, 24) for phase in analysis.phases if phase.first <= layer <= phase.last), "-")
 
 
-def cost_line(analysis: Analysis, gains: Gains) -> str:
+def cost_line(analysis: Analysis, gains: Origin) -> str:
     """What was read, and how long it took."""
     seconds = analysis.seconds + gains.seconds
     read = moved(gains.bytes_read, gains.bytes_cached)
@@ -193,7 +193,7 @@ def cost_line(analysis: Analysis, gains: Gains) -> str:
     )
 
 
-def _print_head(analysis: Analysis, gains: Gains, console: Console) -> None:
+def _print_head(analysis: Analysis, gains: Origin, console: Console) -> None:
     commit = f" @ {gains.revision[:7]}" if gains.revision else ""
     console.print(Text(f"{printable(gains.model)}{commit} · site {gains.site}: {gains.site_reason}", style="bold"))
     formula = f"γ = {gains.offset:g} + w" if gains.offset else "γ = w"

@@ -301,3 +301,37 @@ def test_a_bar_shows_what_takes_over_a_second_and_leaves_the_output_alone(folder
 def test_no_bar_for_what_is_quick(folder):
     output, shown = with_a_terminal_for_stderr("inspect", str(folder), TERM="xterm")
     assert output.startswith(str(folder)) and shown == ""
+
+
+@pytest.fixture
+def wide(tmp_path):
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    tensors = {f"model.layers.{n}.mlp.up_proj.weight": (torch.rand(300, 700) + n).bfloat16() for n in range(8)}
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+UP = "model.layers.{layer}.mlp.up_proj.weight"
+
+
+def test_gains_wider_than_memory_are_read_in_blocks(call, wide, tmp_path):
+    held = json.loads(call("run", wide, "--pattern", UP, "--format", "json").stdout)
+    tensors = {f"model.layers.{n}.mlp.up_proj.weight": (torch.rand(2000, 1000) + n).bfloat16() for n in range(8)}
+    save_file(tensors, wide / "model.safetensors")
+    done = call("run", wide, "--pattern", UP, "--memory", "150MB", "--format", "json", "--out", tmp_path / "out.json")
+    streamed = json.loads(done.stdout)
+    assert (tmp_path / "out.json").read_text() == done.stdout and streamed.keys() == held.keys()
+    assert streamed["hidden"] == 2_000_000 and streamed["method"] == "gram" and streamed["error_estimate"] < 1e-10
+    assert len(call("run", wide, "--pattern", UP, "--memory", "150MB", "-q").stdout) > 1000
+
+
+@pytest.mark.parametrize("amount", ["lots", "0", "-2GB", "2PB"])
+def test_what_is_no_amount_of_memory_is_wrong_usage(call, wide, amount):
+    done = call("run", wide, "--pattern", UP, "--memory", amount)
+    assert done.code == 2 and f"'{amount}' is no amount of memory: pass one like 500MB" in done.stderr
+
+
+def test_too_little_memory_is_one_line(call, wide):
+    done = call("run", wide, "--pattern", UP, "--memory", "1MB")
+    assert done.code == 1 and done.stderr.count("\n") == 1 and "pass --memory 129MB or more" in done.stderr

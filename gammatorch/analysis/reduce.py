@@ -1,0 +1,161 @@
+"""From gains to what does not grow with their width, by one of four methods: everything else is computed from that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.gram import Accumulator, UnitProducts, moments
+from gammatorch.analysis.pca import (
+    METHODS,
+    SVD_MAX_WIDTH,
+    PrincipalAxes,
+    axes_of_cosines,
+    choose_method,
+    principal_axes,
+)
+from gammatorch.analysis.projection import Sketch, Sketcher, sketch
+from gammatorch.analysis.sketched import SketchedMoments
+from gammatorch.analysis.tsqr import Triangle
+from gammatorch.errors import InvalidArgument
+from gammatorch.gains.wide import WideGains
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """How gains are reduced.
+
+    Attributes:
+        method: One of :data:`~gammatorch.analysis.pca.METHODS`.
+        dtype: Precision of products and decompositions.
+        dims: Numbers of each layer that a sketch keeps.
+        seed: Seed of the sketch.
+        fingerprint: Whether to keep a sketch where the method does not ask for one.
+    """
+
+    method: str = "auto"
+    dtype: torch.dtype = torch.float64
+    dims: int = 4096
+    seed: int = 0
+    fingerprint: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InvalidArgument(f"there is no method {self.method!r}: pass {', '.join(METHODS)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """Gains of one checkpoint or several without their channels.
+
+    Attributes:
+        correlations: Moments, and what follows from them.
+        axes: Principal axes of each checkpoint.
+        fingerprints: A sketch of each checkpoint, none where none was asked for.
+    """
+
+    correlations: Correlations
+    axes: list[PrincipalAxes]
+    fingerprints: list[Sketch]
+
+
+def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> Reduced:
+    """Gains that are in memory: one pass over their channels, and the SVD where the method asks for it.
+
+    Args:
+        stack: Gain vectors γ, shape (checkpoint, layer, hidden); a single checkpoint for ``project``.
+        layers: Layer index of each row.
+        settings: The method, its precision and its parameters.
+    """
+    checkpoints, count, hidden = stack.shape
+    method = choose_method(count, hidden, checkpoints) if settings.method == "auto" else settings.method
+    if method == "project":
+        return _project([stack[0]], stack[0], layers, settings)
+    correlations = Correlations(moments(stack, settings.dtype), layers)
+    if settings.dtype is torch.float32:
+        correlations = _measured_twice(correlations, [stack], stack.device)
+    if method == "svd":
+        axes = [principal_axes(gamma.to(settings.dtype), "svd") for gamma in stack]
+    else:
+        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
+    fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
+    return Reduced(correlations, axes, fingerprints)
+
+
+def passes(method: str, dtype: str, layers: int, hidden: int) -> int:
+    """How often :func:`reduce_wide` reads the gains.
+
+    Args:
+        method: As asked for.
+        dtype: ``"float64"`` or ``"float32"``.
+        layers: Number of layers.
+        hidden: Number of channels.
+
+    Example:
+        >>> passes("auto", "float32", 64, 1_000_000), passes("project", "float32", 64, 1_000_000)
+        (2, 1)
+    """
+    return 2 if dtype == "float32" and _method_when_wide(method, layers, hidden) != "project" else 1
+
+
+def _method_when_wide(method: str, layers: int, hidden: int) -> str:
+    return choose_method(layers, max(hidden, SVD_MAX_WIDTH + 1)) if method == "auto" else method
+
+
+def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
+    """Gains that are read in column blocks: one pass, two in float32, whatever the width.
+
+    The method ``svd`` is that of the triangular factor, ``auto`` takes ``gram`` where it would take ``svd``.
+
+    Args:
+        gains: The column blocks.
+        settings: The method, its precision and its parameters.
+    """
+    count, hidden = gains.shape
+    method = _method_when_wide(settings.method, count, hidden)
+    if method == "project":
+        return _project(gains.blocks(), gains, gains.layers, settings)
+    products = Accumulator(count, hidden, 1, gains.device, settings.dtype)
+    triangle = Triangle(count, gains.device, settings.dtype)
+    sketcher = Sketcher(count, hidden, settings.dims, settings.seed, gains.device, gains.dtype)
+    for block in gains.blocks():
+        products.add(block[None])
+        if method == "svd":
+            triangle.add(block)
+        if settings.fingerprint:
+            sketcher.add(block)
+    correlations = Correlations(products.finish(), gains.layers)
+    if settings.dtype is torch.float32:
+        correlations = _measured_twice(correlations, (block[None] for block in gains.blocks()), gains.device)
+    if method == "svd":
+        axes = [principal_axes(triangle.finish(), "svd", hidden)]
+    else:
+        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
+    return Reduced(correlations, axes, [sketcher.finish()] if settings.fingerprint else [])
+
+
+def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
+    """The same, with the cosines of a second pass over the centred units."""
+    products = UnitProducts(correlations.norms, device)
+    for block in blocks:
+        products.add(block)
+    return replace(correlations, measured=products.cosine())
+
+
+def _project(
+    blocks: Iterable[Tensor], like: Tensor | WideGains, layers: tuple[int, ...], settings: Settings
+) -> Reduced:
+    count, hidden = like.shape
+    sketched = SketchedMoments(count, hidden, settings.dims, settings.seed, like.device, like.dtype)
+    for block in blocks:
+        sketched.add(block)
+    found, error, fingerprint = sketched.finish()
+    correlations = Correlations(found, layers)
+    (axes,) = axes_of_cosines(correlations.cosine, hidden)
+    error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var
+    return Reduced(correlations, [replace(axes, method="project", error_estimate=error)], [fingerprint])
