@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gammatorch.analysis.answer import Answer, answer
 from gammatorch.analysis.contrasts import phase_contrasts
+from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.measures import measure
 from gammatorch.analysis.notes import doubtful, undefined
