@@ -16,6 +16,7 @@ from gammatorch.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from gammatorch.analysis.analyze import Analysis, analyze
+    from gammatorch.analysis.lineage import Comparison, compare
     from gammatorch.architectures.match import find_stacks
     from gammatorch.checkpoints.base import Checkpoint
     from gammatorch.checkpoints.opening import open_checkpoint
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Analysis",
     "Checkpoint",
+    "Comparison",
     "Gains",
     "GammatorchError",
     "SiteNotFound",
     "WideGains",
     "analyze",
+    "compare",
     "errors",
     "find_stacks",
     "open_checkpoint",
@@ -42,11 +45,13 @@ __all__ = [
 _HOMES = {
     "Analysis": "gammatorch.analysis.analyze",
     "Checkpoint": "gammatorch.checkpoints.base",
+    "Comparison": "gammatorch.analysis.lineage",
     "Gains": "gammatorch.gains.stack",
     "GammatorchError": "gammatorch.errors",
     "SiteNotFound": "gammatorch.errors",
     "WideGains": "gammatorch.gains.wide",
     "analyze": "gammatorch.analysis.analyze",
+    "compare": "gammatorch.analysis.lineage",
     "find_stacks": "gammatorch.architectures.match",
     "open_checkpoint": "gammatorch.checkpoints.opening",
     "read_gains": "gammatorch.gains.stream",

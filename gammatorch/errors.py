@@ -13,7 +13,8 @@
     ├── SelectionError           what was asked of the checkpoint
     │   ├── SiteNotFound         no norm at that site, or no tensor for that pattern
     │   ├── StackNotFound        no stack of that name
-    │   └── WidthMismatch        rows of differing widths, or not config.json's
+    │   ├── WidthMismatch        rows of differing widths, or not config.json's
+    │   └── NotComparable        checkpoints whose rows have no counterpart in each other
     ├── GainError                the numbers read
     │   └── NonFiniteGain        NaN or infinity
     ├── DeviceError              the device is not there, or has too little memory
@@ -89,6 +90,10 @@ class StackNotFound(SelectionError):
 
 class WidthMismatch(SelectionError):
     """The rows differ in width, or are not as wide as config.json says."""
+
+
+class NotComparable(SelectionError):
+    """The checkpoints differ in site, layers or width, so that no row has its counterpart."""
 
 
 class GainError(GammatorchError):

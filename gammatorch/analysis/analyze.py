@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import time
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from gammatorch.analysis.notes import doubtful, undefined
 from gammatorch.analysis.outliers import without_outliers
 from gammatorch.analysis.pca import choose_method
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
+from gammatorch.analysis.plain import plain
 from gammatorch.analysis.precision import full_float32_products
 from gammatorch.analysis.projection import Sketch
 from gammatorch.analysis.reduce import Reduced, Settings, reduce_stack, reduce_wide
@@ -107,15 +107,15 @@ class Analysis:
             "site": gains.site if gains else None,
             "site_reason": gains.site_reason if gains else None,
             "offset": gains.offset if gains else None,
-            "norms": _plain(self.norms),
-            "proj_top1": _plain(self.proj_top1),
-            "residual_top1": _plain(self.residual_top1),
-            "explained_var": _plain(self.explained_var),
-            "singular_values": _plain(self.singular_values),
-            "cos_adjacent": _plain(self.cos_adjacent),
-            "cosine": _plain(self.cosine),
+            "norms": plain(self.norms),
+            "proj_top1": plain(self.proj_top1),
+            "residual_top1": plain(self.residual_top1),
+            "explained_var": plain(self.explained_var),
+            "singular_values": plain(self.singular_values),
+            "cos_adjacent": plain(self.cos_adjacent),
+            "cosine": plain(self.cosine),
             "phases": [asdict(phase) for phase in self.phases],
-            "statistics": _plain(self.statistics),
+            "statistics": plain(self.statistics),
             "answer": asdict(self.answer),
             "method": self.method,
             "error_estimate": self.error_estimate,
@@ -333,16 +333,3 @@ def _check(stack: Tensor) -> None:
         checkpoint, row = finite.logical_not().nonzero()[0].tolist()
         place = f"row {row}" if len(stack) == 1 else f"checkpoint {checkpoint}: row {row}"
         raise NonFiniteGain(f"{place} holds NaN or infinity")
-
-
-def _plain(value: Any) -> Any:
-    """Tensors as nested lists, NaN as None."""
-    if isinstance(value, Tensor):
-        return _plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -111,6 +112,19 @@ _LOUDNESS = (
         help="Tracebacks on errors; what is tried again, and why nothing is cached.",
     ),
 )
+_DEVICE = (
+    click.option(
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float64", "float32"]),
+        default="float64",
+        show_default=True,
+        help="In which precision.",
+    ),
+)
+_OUT = (click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file."),)
 _FORMAT = (
     click.option(
         "--format",
@@ -131,7 +145,16 @@ def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]
     return decorate
 
 
+def check_selection(site: str, stack: str | None, pattern: str | None) -> None:
+    """Refuse options that contradict each other."""
+    if pattern is not None and (stack is not None or site != "auto"):
+        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+
+
+device_options = _all(*_DEVICE)
 model_options = _all(*_MODEL)
+out_option = _all(*_OUT)
+hub_options = _all(*_MODEL[2:])
 selection_options = _all(*_SELECTION)
 format_option = _all(*_FORMAT)
 loudness_options = _all(*_LOUDNESS)
@@ -140,9 +163,13 @@ memory_option = _all(*_MEMORY)
 __all__ = [
     "DEFAULT_MODEL",
     "Session",
+    "check_selection",
+    "device_options",
     "format_option",
+    "hub_options",
     "loudness_options",
     "memory_option",
     "model_options",
+    "out_option",
     "selection_options",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +14,19 @@ import click
 from gammatorch.cli.options import (
     DEFAULT_MODEL,
     Session,
+    check_selection,
+    device_options,
     format_option,
     loudness_options,
     memory_option,
     model_options,
+    out_option,
     selection_options,
 )
+from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from gammatorch.analysis.analyze import Analysis
     from gammatorch.checkpoints.base import Checkpoint
 
 
@@ -30,16 +34,7 @@ if TYPE_CHECKING:
 @model_options
 @click.option("--demo", is_flag=True, help="Run on Qwen3-32B's layout with synthetic gains, made on the spot.")
 @selection_options
-@click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["float64", "float32"]),
-    default="float64",
-    show_default=True,
-    help="In which precision.",
-)
+@device_options
 @click.option(
     "--method",
     type=click.Choice(["auto", "svd", "gram", "project"]),
@@ -59,7 +54,7 @@ if TYPE_CHECKING:
     metavar="auto|qwen3-32b|BOUNDS",
     help="Runs of layers to compare; bounds like 'early=0-9,late=10-'.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
+@out_option
 @format_option
 @loudness_options
 @click.pass_obj
@@ -96,8 +91,7 @@ def run(
     """
     if demo and (model is not None or revision is not None):
         raise click.UsageError("--demo makes its own checkpoint: leave MODEL and --revision out")
-    if pattern is not None and (stack is not None or site != "auto"):
-        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+    check_selection(site, stack, pattern)
     from gammatorch.architectures.select import select
     from gammatorch.reports.document import check_writable
 
@@ -127,7 +121,9 @@ def run(
                 analysis = analyze(gains, **settings)
     if device == "auto" and analysis.device == "cpu":
         session.notice("no CUDA device: ran on the CPU")
-    _show(analysis, format, out, session)
+    from gammatorch.reports.analysis import print_analysis
+
+    show(session, format, out, analysis.to_dict, partial(print_analysis, analysis))
 
 
 @contextlib.contextmanager
@@ -146,22 +142,3 @@ def _open(model: str | None, revision: str | None, token: str | None, cache: boo
         threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
     with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:
         yield checkpoint
-
-
-def _show(analysis: Analysis, form: str, out: Path | None, session: Session) -> None:
-    """Print the result and write it; a reader that closes the pipe early does not cost the file."""
-    from gammatorch.reports.document import to_json, write_atomically
-
-    document = to_json(analysis.to_dict()) if form == "json" or out is not None else ""
-    try:
-        if form == "json":
-            click.echo(document, nl=False)
-        else:
-            from gammatorch.reports.analysis import print_analysis
-            from gammatorch.reports.console import make_console
-
-            print_analysis(analysis, make_console())
-    finally:
-        if out is not None:
-            write_atomically(out, document)
-            session.notice(f"saved {out}")

@@ -34,7 +34,6 @@ def analyse(loaded: Loaded, settings: Settings, device: torch.device) -> StoredI
         device: Where.
 
     Raises:
-        ZeroGain: A layer's gain is zero, so it has no direction.
         InvalidArgument: Phases, method or precision make no sense.
     """
     precision = choose_dtype(settings.dtype, device)
@@ -72,7 +71,7 @@ def analyse(loaded: Loaded, settings: Settings, device: torch.device) -> StoredI
 
 def _gram(analysis: Analysis) -> Tensor:
     lengths = analysis.norms.to("cpu", torch.float64)
-    return analysis.cosine.to("cpu", torch.float64) * lengths[:, None] * lengths
+    return analysis.cosine.to("cpu", torch.float64).nan_to_num(nan=0.0) * lengths[:, None] * lengths
 
 
 def _sketch(gamma: Tensor, settings: Settings) -> Tensor:

@@ -1,0 +1,31 @@
+"""Results as plain Python values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def plain(value: Any) -> Any:
+    """Tensors as nested lists, NaN and infinity as None, mappings and lists likewise within.
+
+    Args:
+        value: A tensor, mapping, list, or what JSON holds.
+
+    Example:
+        >>> import torch
+        >>> plain({"gains": torch.tensor([1.0, float("nan")])})
+        {'gains': [1.0, None]}
+    """
+    if isinstance(value, Tensor):
+        return plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

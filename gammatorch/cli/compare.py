@@ -1,0 +1,85 @@
+"""``gammatorch compare``: the same site in two or more checkpoints."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+
+import click
+
+from gammatorch.cli.options import (
+    Session,
+    check_selection,
+    device_options,
+    format_option,
+    hub_options,
+    loudness_options,
+    out_option,
+    selection_options,
+)
+from gammatorch.cli.output import show
+from gammatorch.cli.progress import Progress
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="A B [C...]")
+@hub_options
+@selection_options
+@device_options
+@out_option
+@format_option
+@loudness_options
+@click.pass_obj
+def compare(
+    session: Session,
+    models: tuple[str, ...],
+    token: str | None,
+    no_cache: bool,
+    site: str,
+    stack: str | None,
+    pattern: str | None,
+    raw: bool,
+    device: str,
+    dtype: str,
+    out: Path | None,
+    format: str,
+) -> None:
+    """Compare the same site in two or more checkpoints: drift of each layer, and lineage.
+
+    A, B, C are models as in `run`, each with its own @revision. Layer tables are against A, verdicts are of all pairs:
+    identical, fine-tuned, related, unrelated, undetermined.
+
+    \b
+    gammatorch compare Qwen/Qwen3-8B-Base Qwen/Qwen3-8B
+    gammatorch compare ./step1000 ./step2000 ./step3000 --site final --out drift.json
+    """
+    if len(models) < 2:
+        raise click.UsageError("name two checkpoints or more")
+    check_selection(site, stack, pattern)
+    from gammatorch.architectures.select import select
+    from gammatorch.checkpoints.locate import is_hub_id
+    from gammatorch.checkpoints.opening import open_checkpoint
+    from gammatorch.reports.document import check_writable
+
+    if out is not None:
+        check_writable(out)
+    if any(map(is_hub_id, models)):  # the Hub's round trips are time in which torch can be imported
+        threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
+    gains = []
+    with Progress(session) as progress:
+        for model in models:
+            progress.stage(f"opening {model}")
+            with open_checkpoint(model, token=token, cache=not no_cache) as checkpoint:
+                selection = select(checkpoint, site, stack=stack, pattern=pattern)
+                from gammatorch.gains.stream import stream_gains
+
+                progress.stage(f"reading {model}", total=sum(entry.nbytes for entry in selection.entries))
+                read = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
+            gains.append(read)
+        progress.stage("comparing")
+        from gammatorch.analysis.lineage import compare as compare_gains
+        from gammatorch.reports.comparison import comparison_document, print_comparison
+
+        found = compare_gains(gains)
+    show(session, format, out, partial(comparison_document, found), partial(print_comparison, found))

@@ -1,0 +1,80 @@
+"""``gammatorch compare`` as a user sees it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gammatorch.bench.worlds import draw
+
+
+@pytest.fixture
+def models(tmp_path):
+    parent = torch.from_numpy(draw("drift", 0, 12, 256)).float()
+    noise = torch.randn(parent.shape, generator=torch.Generator().manual_seed(0))
+    gammas = {
+        "parent": parent,
+        "copy": parent,
+        "child": parent * (1 + 0.01 * noise),
+        "stranger": torch.from_numpy(draw("drift", 9, 12, 256)).float(),
+        "shallow": parent[:8],
+        "dead": parent * torch.tensor([1.0] * 11 + [0.0])[:, None],
+    }
+    for name, gamma in gammas.items():
+        (tmp_path / name).mkdir()
+        weights = {f"model.layers.{layer}.input_layernorm.weight": row.clone() for layer, row in enumerate(gamma)}
+        save_file(weights, tmp_path / name / "model.safetensors")
+    return tmp_path
+
+
+def test_the_document_holds_every_pair_and_the_file_is_the_same(call, models):
+    names = [models / name for name in ("parent", "copy", "child", "stranger")]
+    done = call("compare", *names, "--format", "json", "--out", models / "out.json")
+    document = json.loads(done.stdout)
+    assert done.code == 0 and document == json.loads((models / "out.json").read_text())
+    verdicts = {(pair["model"], pair["against"]): pair["verdict"] for pair in document["pairs"]}
+    parent, copy, child, stranger = map(str, names)
+    assert verdicts == {
+        (copy, parent): "identical",
+        (child, parent): "fine-tuned",
+        (stranger, parent): "unrelated",
+        (child, copy): "fine-tuned",
+        (stranger, copy): "unrelated",
+        (stranger, child): "unrelated",
+    }
+    assert document["families"] == [[parent, copy, child], [stranger]]
+    drift = document["pairs"][1]["drift"]
+    assert len(drift["value"]) == 12
+    np.testing.assert_allclose(drift["value"], 0.01, rtol=0.3)
+
+
+def test_the_tables_name_the_models_and_end_with_the_verdict(call, models):
+    done = call("compare", models / "parent", models / "child")
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"A  {models / 'parent'} · F32" and lines[1] == f"B  {models / 'child'} · F32"
+    assert sum(line.split()[:1] == [str(layer)] for line in lines for layer in range(12)) == 12
+    assert any(line.startswith("B and A: fine-tuned: one descends from the other, or both") for line in lines)
+
+
+def test_what_is_undefined_is_null(call, models):
+    document = json.loads(call("compare", models / "parent", models / "dead", "--format", "json").stdout)
+    (pair,) = document["pairs"]
+    assert pair["pearson"]["value"][11] is None and pair["cosine"]["value"][11] is None
+    assert pair["drift"]["value"][11] == pytest.approx(1)
+    assert "nan" not in call("compare", models / "parent", models / "dead").stdout
+
+
+def test_checkpoints_that_do_not_match_are_refused_in_one_line(call, models):
+    done = call("compare", models / "parent", models / "shallow", "--out", models / "out.json")
+    assert done.code == 1 and done.stdout == "" and not (models / "out.json").exists()
+    assert done.stderr.count("\n") == 1
+    assert "shallow: cannot be compared with" in done.stderr and "layers 0-7 against 0-11" in done.stderr
+
+
+def test_one_model_is_no_comparison(call, models):
+    done = call("compare", models / "parent")
+    assert done.code == 2 and "name two checkpoints or more" in done.stderr
