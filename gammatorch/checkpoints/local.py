@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import os
 import stat
-import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from gammatorch.checkpoints.base import Advance, Read, Traffic
 from gammatorch.checkpoints.mounts import is_remote
+from gammatorch.checkpoints.open_files import MOST_OPEN, OpenFiles, Sizes
 from gammatorch.errors import UnreadableCheckpoint
-
-MOST_OPEN = 256
-"""Files kept open between the read of their header and that of their tensors."""
 
 REMOTE_THREADS = 16
 """Reads in flight at a time where each waits for a server; on a local disk more than one is slower."""
+
+REMOTE_SPECULATION = 16_384
+"""Bytes read blindly from the head of a file where each read waits for a server."""
 
 
 class LocalSource:
     """The regular files of one folder, read by position.
 
     No memory map: a map pulls in read-ahead around every gain, is slow on network file systems, and kills the
-    process when a file shrinks. Descriptors stay open from the header to the tensors, so that both come from the
-    same file even if another one takes its name meanwhile, and a network file system is asked once.
+    process when a file shrinks.
 
     Args:
         folder: The folder.
         names: Plain names of the files to see; None for all regular files in it.
         name: How messages call it; None for the folder itself.
         revision: The commit, if the folder is a snapshot of one.
+
+    Attributes:
+        is_remote: Whether each read waits for a server.
 
     Raises:
         UnreadableCheckpoint: The folder cannot be listed, or a named file is not a regular file.
@@ -44,22 +46,25 @@ class LocalSource:
         name: str | None = None,
         revision: str | None = None,
     ) -> None:
-        self._prefix = os.path.join(folder, "")  # joined by hand: pathlib costs more than the system calls
+        prefix = os.path.join(folder, "")
         self.name = name if name is not None else str(folder)
         self.revision = revision
         self.traffic = Traffic()
-        self._identities = self._look(names)
-        self.files: Mapping[str, int] = {file: status.st_size for file, status in self._identities.items()}
-        self._open: dict[str, int] = {}
-        self._finalizer = weakref.finalize(self, _close_all, self._open)
+        self._files = OpenFiles(prefix, self.name)
+        self.is_remote = is_remote(prefix)
+        held = self._list() if names is None else self._check(names)
+        if self.is_remote and len(held) > 1:
+            with _pool() as pool:
+                self._files.look_at(held, pool)
+        self.files: Mapping[str, int] = Sizes(held, self._files)
 
     def path(self, file: str) -> str:
         """Where a file is on the disk."""
-        return self._prefix + file
+        return self._files.prefix + file
 
     def speculate(self, file: str) -> int:
-        """Nothing: another read of a local file costs less than bytes nobody needs."""
-        return 0
+        """Nothing on a local disk: another read costs less than bytes nobody needs."""
+        return REMOTE_SPECULATION if self.is_remote else 0
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer from its file: in the order given on a local disk, many at a time on a remote one.
@@ -67,105 +72,90 @@ class LocalSource:
         Raises:
             UnreadableCheckpoint: A file cannot be opened, is shorter than it was, or is not a regular file.
         """
+        arriving = self._read_at_once(reads) if len(reads) > 1 and self.is_remote else self.read_in_turn(reads)
+        for read in arriving:
+            if advance is not None:
+                advance(len(read.into))
+
+    def read_in_turn(self, reads: Iterable[Read]) -> Iterator[Read]:
+        """Fill one buffer after the other, and hand each on before the next: they may all be the same.
+
+        Raises:
+            UnreadableCheckpoint: As :meth:`read`.
+        """
         self.traffic.rounds += 1
-        if len(reads) > 1 and is_remote(self._prefix):
-            self._read_at_once(reads, advance)
-            return
+        descriptors, traffic = self._files.descriptors, self.traffic
         for read in reads:
-            self._arrived(read, self._fill(self._descriptor(read.file), read), advance)
+            file = read.file
+            descriptor = descriptors[file] if file in descriptors else self._files.descriptor(file)
+            traffic.requests += self._fill(descriptor, read)
+            traffic.bytes_read += len(read.into)
+            yield read
 
     def close(self) -> None:
         """Close the files; a later read opens them again."""
-        _close_all(self._open)
+        self._files.close()
 
-    def _read_at_once(self, reads: Sequence[Read], advance: Advance | None) -> None:
+    def _read_at_once(self, reads: Sequence[Read]) -> Iterator[Read]:
         """Open and read with many threads, no more files at a time than may be open: none is closed in their midst."""
+        self.traffic.rounds += 1
         files = list(dict.fromkeys(read.file for read in reads))
-        with ThreadPoolExecutor(REMOTE_THREADS, thread_name_prefix="gammatorch-read") as pool:
+        descriptors = self._files.descriptors
+        with _pool() as pool:
             for first in range(0, len(files), MOST_OPEN):
                 batch = files[first : first + MOST_OPEN]
-                missing = [file for file in batch if file not in self._open]
-                if len(self._open) + len(missing) > MOST_OPEN:
-                    self.close()
-                    missing = batch
-                list(pool.map(self._open_file, missing))
+                self._files.open_all(batch, pool)
                 wanted = [read for read in reads if read.file in set(batch)]
-                filled = pool.map(lambda read: self._fill(self._open[read.file], read), wanted)
+                filled = pool.map(lambda read: self._fill(descriptors[read.file], read), wanted)
                 for read, requests in zip(wanted, filled, strict=True):
-                    self._arrived(read, requests, advance)
-
-    def _arrived(self, read: Read, requests: int, advance: Advance | None) -> None:
-        self.traffic.requests += requests
-        self.traffic.bytes_read += len(read.into)
-        if advance is not None:
-            advance(len(read.into))
+                    self.traffic.requests += requests
+                    self.traffic.bytes_read += len(read.into)
+                    yield read
 
     def _fill(self, descriptor: int, read: Read) -> int:
         """Fill one buffer; the number of system calls it took."""
-        filled = requests = 0
+        file, start, into = read
         try:
-            while filled < len(read.into):
-                count = os.preadv(descriptor, [read.into[filled:]], read.start + filled)
-                requests += 1
+            filled, requests = os.preadv(descriptor, [into], start), 1
+            while filled < len(into):
+                count = os.preadv(descriptor, [into[filled:]], start + filled)
                 if count == 0:
                     raise UnreadableCheckpoint(
-                        f"ends at byte {read.start + filled} where {read.start + len(read.into)} were expected: "
+                        f"ends at byte {start + filled} where {start + len(into)} were expected: "
                         "it changed while it was read, try again",
-                        file=f"{self.name}/{read.file}",
+                        file=f"{self.name}/{file}",
                     )
-                filled += count
+                filled, requests = filled + count, requests + 1
         except OSError as error:
-            raise self._unreadable(error, read.file) from error
+            raise self._files.unreadable(error, file) from error
         return requests
 
-    def _descriptor(self, file: str) -> int:
-        if file not in self._open:
-            if len(self._open) >= MOST_OPEN:
-                os.close(self._open.pop(next(iter(self._open))))
-            self._open_file(file)
-        return self._open[file]
-
-    def _open_file(self, file: str) -> None:
-        """Open a file, if it is still the one that was listed."""
+    def _list(self) -> list[str]:
+        """Names of the regular files; a dangling link, say, is of no concern unless it is asked for."""
         try:
-            # O_NONBLOCK: a FIFO put in the file's place must not hang the open
-            descriptor = os.open(self._prefix + file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise self._unreadable(error, file) from error
-        if _identity(os.fstat(descriptor)) != _identity(self._identities[file]):
-            os.close(descriptor)
-            raise UnreadableCheckpoint("was replaced while it was read, try again", file=f"{self.name}/{file}")
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        self._open[file] = descriptor
-
-    def _unreadable(self, error: OSError, file: str) -> UnreadableCheckpoint:
-        return UnreadableCheckpoint(f"cannot be read ({error.strerror or error})", file=f"{self.name}/{file}")
-
-    def _look(self, names: Iterable[str] | None) -> dict[str, os.stat_result]:
-        found = {}
-        try:
-            wanted = sorted(os.listdir(self._prefix)) if names is None else names
+            with os.scandir(self._files.prefix) as found:
+                return sorted(entry.name for entry in found if _is_file(entry))
         except OSError as error:
             raise UnreadableCheckpoint(f"cannot be listed ({error.strerror})", file=self.name) from error
-        for name in wanted:
+
+    def _check(self, names: Iterable[str]) -> list[str]:
+        checked = list(names)
+        for name in checked:
             try:
-                status = os.stat(self._prefix + name)
+                mode = os.stat(self.path(name)).st_mode
             except OSError as error:
-                if names is None:
-                    continue  # a dangling link, say: of no concern unless it is asked for
-                raise UnreadableCheckpoint(f"cannot be read ({error.strerror})", file=f"{self.name}/{name}") from error
-            if stat.S_ISREG(status.st_mode):
-                found[name] = status
-            elif names is not None:
+                raise self._files.unreadable(error, name) from error
+            if not stat.S_ISREG(mode):
                 raise UnreadableCheckpoint("is not a regular file", file=f"{self.name}/{name}")
-        return found
+        return checked
 
 
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return stat.S_IFMT(status.st_mode), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(REMOTE_THREADS, thread_name_prefix="gammatorch-read")
 
 
-def _close_all(descriptors: dict[str, int]) -> None:
-    while descriptors:
-        os.close(descriptors.popitem()[1])
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a loop of links
+        return False

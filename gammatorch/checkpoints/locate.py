@@ -52,11 +52,10 @@ def locate(
         UnsupportedFormat: It is a file of another format.
         InvalidArgument: A revision was given for a local path, or twice.
     """
-    path = Path(model)
-    if _exists(path):
+    if os.path.lexists(model):
         if revision is not None:
             raise InvalidArgument("is a local path, and revisions are the Hub's: leave --revision out", file=str(model))
-        return _local(path, str(model))
+        return _local(Path(model), str(model))
     match = _HUB_ID.fullmatch(str(model))
     if isinstance(model, os.PathLike) or match is None:
         hint = "" if "/" in str(model) else ", and a Hub id is written org/name"
@@ -77,19 +76,12 @@ def is_hub_id(model: str) -> bool:
         >>> is_hub_id("Qwen/Qwen3-32B"), is_hub_id("./Qwen/Qwen3-32B")
         (True, False)
     """
-    return _HUB_ID.fullmatch(model) is not None and not _exists(Path(model))
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists() or path.is_symlink()
-    except (OSError, ValueError):  # a name too long or with a NUL in it is no path
-        return False
+    return _HUB_ID.fullmatch(model) is not None and not os.path.lexists(model)
 
 
 def _local(path: Path, name: str) -> Location:
-    if path.is_dir():
-        snapshot = _SNAPSHOT.search(path.resolve().as_posix())
+    if os.path.isdir(path):
+        snapshot = _SNAPSHOT.search(os.path.realpath(path)) if _may_be_commit(path) else None
         if snapshot is None:
             return Location(name, LocalSource(path))
         repo = f"{snapshot['org']}/{snapshot['name']}"
@@ -106,3 +98,8 @@ def _local(path: Path, name: str) -> Location:
         raise UnsupportedFormat(f"is none of the files that are read ({', '.join(SUFFIXES)})", file=name)
     beside = [CONFIG] if (folder / CONFIG).is_file() else []
     return Location(name, LocalSource(folder, [path.name, *beside]), target=path.name)
+
+
+def _may_be_commit(path: Path) -> bool:
+    """Whether a folder, or what it is a link to, may bear the name of a commit: asked before links are followed."""
+    return len(path.name) in (0, 2, 40) or path.is_symlink()  # 0 and 2: the name is "." or ".."

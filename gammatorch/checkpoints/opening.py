@@ -13,8 +13,8 @@ from typing import Any
 from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.formats import READERS
+from gammatorch.checkpoints.headers import read_headers
 from gammatorch.checkpoints.locate import locate
-from gammatorch.checkpoints.safetensors import read_headers
 from gammatorch.checkpoints.search import SearchedEntries
 from gammatorch.checkpoints.weights import CONFIG, Weights, find_weights, index_suffix, parse_index
 from gammatorch.errors import MalformedCheckpoint
@@ -83,7 +83,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
     entries: Mapping[str, TensorEntry]
     if reader is None:
         contents = Contents([], source)
-        entries = SearchedEntries(read_headers(source, files, first), source.name)
+        entries = SearchedEntries(read_headers(source, files, first), source)
     else:
         contents = reader(source, files, first)
         entries = merge_entries(contents.tables, source.name)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from math import prod
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
+from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.errors import MalformedCheckpoint
 
 HEADER_CAP = 100_000_000
@@ -27,78 +28,6 @@ DTYPE_BITS = {
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
 }
 """Width in bits of each stored type."""
-
-
-class RawHeader(NamedTuple):
-    """The header of one file as it was read: a range of a buffer that the headers of all files share.
-
-    Attributes:
-        file: Name of the file.
-        block: The buffer.
-        start: Where in it the JSON begins, after the eight bytes of its length.
-        stop: One past its end.
-        file_bytes: Size of the file.
-        where: Name of the file, for messages.
-    """
-
-    file: str
-    block: bytearray
-    start: int
-    stop: int
-    file_bytes: int
-    where: str
-
-    @property
-    def data_start(self) -> int:
-        """Where in the file the tensors begin."""
-        return LENGTH_BYTES + self.stop - self.start
-
-    def parse(self) -> dict[str, TensorEntry]:
-        """Its entries by key, as :func:`parse_header` gives them."""
-        return parse_header(bytes(self.block[self.start : self.stop]), self.file, self.file_bytes, self.where)
-
-
-def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> list[RawHeader]:
-    """The headers of the files, and nothing else of them.
-
-    Args:
-        source: Where the files are.
-        files: Names of safetensors files.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
-
-    Returns:
-        The header of each file, not yet parsed.
-
-    Raises:
-        MalformedCheckpoint: A file is not safetensors, or is cut short within its header.
-        UnreadableCheckpoint: The source failed.
-    """
-    for file in files:
-        if source.files[file] < LENGTH_BYTES:
-            raise MalformedCheckpoint(
-                f"is {source.files[file]} bytes long, too short for safetensors: download it again",
-                file=f"{source.name}/{file}",
-            )
-    heads = [bytearray(min(source.files[file], max(LENGTH_BYTES, source.speculate(file)))) for file in files]
-    source.read([*extra, *(Read(file, 0, memoryview(head)) for file, head in zip(files, heads, strict=True))])
-    lengths = [
-        _header_length(head, source.files[file], f"{source.name}/{file}")
-        for file, head in zip(files, heads, strict=True)
-    ]
-    # one block for all, since the system hands out a large one faster, and again and again, than many small ones
-    block = bytearray(sum(lengths))
-    view = memoryview(block)
-    headers, rest, start = [], [], 0
-    for file, head, length in zip(files, heads, lengths, strict=True):
-        known = min(len(head) - LENGTH_BYTES, length)
-        view[start : start + known] = head[LENGTH_BYTES : LENGTH_BYTES + known]
-        if known < length:
-            rest.append(Read(file, LENGTH_BYTES + known, view[start + known : start + length]))
-        headers.append(RawHeader(file, block, start, start + length, source.files[file], f"{source.name}/{file}"))
-        start += length
-    if rest:
-        source.read(rest)
-    return headers
 
 
 def parse_header(header: bytes, file: str, file_bytes: int, where: str) -> dict[str, TensorEntry]:
@@ -159,7 +88,8 @@ def read_entry(key: str, tensor: Any, file: str, data_start: int) -> TensorEntry
     dtype, shape, (start, stop) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
     if len(tensor) > 3:  # an object in there could be taken for a tensor of its own, so nothing may be in there
         raise ValueError("dtype, shape and data_offsets are all that an entry holds")
-    _check_entry(dtype, shape, start, stop)
+    _check_types(dtype, shape, start, stop)
+    check_extent(dtype, shape, start, stop)
     return TensorEntry(key, dtype, tuple(shape), file, data_start + start, data_start + stop)
 
 
@@ -178,22 +108,6 @@ def unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _is_texts(metadata: object) -> bool:
     return isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
-
-
-def _header_length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
-    """Length of the header in bytes, once it is plausible."""
-    if head.startswith(b"version "):  # as a length this would be 10¹⁸ bytes, so it cannot be a real header
-        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=where)
-    length = int.from_bytes(head[:LENGTH_BYTES], "little")
-    if length > HEADER_CAP:
-        raise MalformedCheckpoint(f"is not safetensors (header of {length} bytes announced)", file=where)
-    if LENGTH_BYTES + length > file_bytes:
-        raise MalformedCheckpoint(
-            f"is cut short within its header ({file_bytes} of at least {LENGTH_BYTES + length} bytes): "
-            "download it again",
-            file=where,
-        )
-    return length
 
 
 def _load_object(raw: bytes) -> dict[str, Any]:
@@ -218,20 +132,27 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_entry(dtype: object, shape: object, start: object, stop: object) -> None:
-    """Types of the four fields, and shape × item size = length where the item size is known."""
-    if not isinstance(dtype, str) or not isinstance(shape, list):
-        raise TypeError("dtype must be text and shape a list")
-    if type(start) is not int or type(stop) is not int or not 0 <= start <= stop:
+def check_extent(dtype: str, shape: Sequence[int], start: int, stop: int) -> None:
+    """Hold the offsets against the shape: shape × item size = length, where the item size is known.
+
+    Raises:
+        ValueError: They contradict each other.
+    """
+    if not 0 <= start <= stop:
         raise ValueError("data_offsets must be two growing whole numbers")
     bits = DTYPE_BITS.get(dtype)
+    if bits is not None and bits * prod(shape) != 8 * (stop - start):
+        raise ValueError(f"{dtype} {list(shape)} does not take {stop - start} bytes")
+
+
+def _check_types(dtype: object, shape: object, start: object, stop: object) -> None:
+    if not isinstance(dtype, str) or not isinstance(shape, list):
+        raise TypeError("dtype must be text and shape a list")
+    if type(start) is not int or type(stop) is not int:
+        raise ValueError("data_offsets must be two growing whole numbers")
     for extent in shape:
         if type(extent) is not int or extent < 0:
             raise ValueError("shape must hold whole numbers")
-        if bits is not None:
-            bits *= extent
-    if bits is not None and bits != 8 * (stop - start):
-        raise ValueError(f"{dtype} {shape} does not take {stop - start} bytes")
 
 
 def _check_layout(entries: dict[str, TensorEntry], data_start: int, file_bytes: int, where: str) -> None:

@@ -87,8 +87,9 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     """
     present = set(names)
     tensors = sorted(name for name in present if name.endswith(".safetensors"))
-    sets = sorted({(match["stem"], match["count"]) for name in tensors if (match := _SHARD.fullmatch(name))})
-    others = [name for name in tensors if not _SHARD.fullmatch(name)]
+    parts = [_SHARD.fullmatch(name) for name in tensors]
+    sets = sorted({(part["stem"], part["count"]) for part in parts if part is not None})
+    others = [name for name, part in zip(tensors, parts, strict=True) if part is None]
     if SINGLE in present:
         note = f"{SINGLE} was read, as transformers does; the shards beside it were not" if sets else None
         return Weights((SINGLE,), note=note)
@@ -195,15 +196,15 @@ def _whole_set(which: tuple[str, str], present: set[str], where: str, suffix: st
                 raise CheckpointNotFound(
                     f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where
                 )
-    width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}{suffix}")
     numbers = range(1, min(int(count), 100_000) + 1)
-    files = tuple(held.get(number, f"{stem}-{number:0{width}d}-of-{count}{suffix}") for number in numbers)
-    missing = [file for file in files if file not in present]
+    missing = [number for number in numbers if number not in held]
     if missing:
+        width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}{suffix}")
+        names = [f"{stem}-{number:0{width}d}-of-{count}{suffix}" for number in missing]
         raise IncompleteCheckpoint(
-            f"{len(missing)} of {int(count)} shards missing ({_some(missing)}): download them again", file=where
+            f"{len(names)} of {int(count)} shards missing ({_some(names)}): download them again", file=where
         )
-    return files
+    return tuple(held[number] for number in numbers)
 
 
 def _no_weights(present: set[str], where: str) -> CheckpointError:

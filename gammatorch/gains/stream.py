@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -177,10 +178,11 @@ def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry]
     buffer = memoryview(staging.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer since Python 3.12's typing
     reads, position = [], 0
     for row in _order(entries):
-        entry = entries[row]
-        reads.append(Read(entry.file, entry.start, buffer[position : position + entry.nbytes]))
-        position += entry.nbytes
-    checkpoint.source.read(sorted(reads, key=lambda read: (read.file, read.start)), advance)
+        _, _, _, file, start, stop = entries[row]
+        end = position + stop - start
+        reads.append(Read(file, start, buffer[position:end]))
+        position = end
+    checkpoint.source.read(sorted(reads, key=itemgetter(0, 1)), advance)  # file, start
 
 
 def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> Tensor:

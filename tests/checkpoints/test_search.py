@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 
 import gammatorch
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.checkpoints.safetensors import RawHeader
+from gammatorch.checkpoints import headers as headers_module
+from gammatorch.checkpoints import search as search_module
+from gammatorch.checkpoints.headers import RawHeader
 from gammatorch.checkpoints.search import SearchedEntries, is_plain, search
-from gammatorch.errors import MalformedCheckpoint
+from gammatorch.errors import MalformedCheckpoint, UnreadableCheckpoint
+from tests.sources import MemorySource
 
 TEXT = ".input_norm."
 KEYS = ["h.0.input_norm.weight", "h.1.input_norm.weight", "h.0.mlp.weight", "input_norm.weight", "é.input_norm.w", "x"]
@@ -76,6 +80,21 @@ def test_search_gives_what_the_full_parse_gives_or_is_in_doubt(made, before):
         assert found == {key: entry for key, entry in everything.items() if TEXT in key}
 
 
+@settings(deadline=None, max_examples=1000)
+@given(headers(), st.integers(0, 2**31), st.integers(1, 3))
+def test_damage_to_a_header_never_gives_a_tensor_the_full_parse_gives_otherwise(made, place, times):
+    raw, data_bytes = bytearray(made[0]), made[1]
+    for number in range(times):
+        raw[(place >> number) % len(raw)] = b'0123456789,:{}[]" aU'[(place >> 3 * number) % 20]
+    header = header_of(bytes(raw), data_bytes)
+    try:
+        everything = header.parse()
+    except MalformedCheckpoint:
+        return
+    found = search(header, TEXT.encode()) if is_plain(header) else None
+    assert found is None or found == {key: entry for key, entry in everything.items() if TEXT in key}
+
+
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from(KEYS), unique=True, max_size=6), st.integers(0, 9), st.booleans())
 def test_what_writers_write_is_searched_without_a_doubt(keys, padding, metadata):
@@ -105,6 +124,9 @@ GOOD = '"h.0.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}'
         "{" + GOOD.replace("[2]", "[02]") + "}",
         "{" + GOOD.replace('"U8"', '"U8","dtype":"I8"') + "}",
         "{" + GOOD.replace("input_norm.w", "input_norm.w\x01") + "}",
+        '{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},' + GOOD + "}",
+        "{" + GOOD + "," + GOOD.replace("h.0", "h.1") + "}",
+        '{"a":[0,0],"b":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},' + GOOD + "}",
         "{" + GOOD.replace("[2]", "[9]").replace("[0,2]", "[0,9]") + ',"b":{"dtype":"U8","shape":[0],"data_offsets":[2,2]}}',
     ],
 )  # fmt: skip
@@ -119,11 +141,11 @@ def test_what_is_not_certainly_a_tensor_of_the_file_is_a_doubt(raw):
 )  # fmt: skip
 def test_a_header_that_does_not_look_whole_is_parsed_at_once(raw, data_bytes):
     with pytest.raises(MalformedCheckpoint, match="^m: "):
-        SearchedEntries([header_of(raw.encode(), data_bytes)], "checkpoint")
+        SearchedEntries([header_of(raw.encode(), data_bytes)], MemorySource({}))
 
 
 def shards(*raws: str) -> SearchedEntries:
-    return SearchedEntries([header_of(raw.encode(), 2, file=f"f{n}") for n, raw in enumerate(raws)], "checkpoint")
+    return SearchedEntries([header_of(raw.encode(), 2, file=f"f{n}") for n, raw in enumerate(raws)], MemorySource({}))
 
 
 def test_a_key_in_two_shards_is_a_doubt_and_then_an_error():
@@ -150,3 +172,38 @@ def test_a_small_header_that_is_no_json_anywhere_is_refused_at_once(tmp_path):
     path.write_bytes(content[:place] + b"?" + content[place + 1 :])
     with pytest.raises(MalformedCheckpoint, match="header is not valid JSON"):
         gammatorch.open_checkpoint(tmp_path)
+
+
+def make_large(monkeypatch):
+    for module in (headers_module, search_module):
+        monkeypatch.setattr(module, "SMALL_HEADER", 0)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "deepseek_v3"])
+def test_large_headers_are_read_anew_and_give_the_same(tmp_path, monkeypatch, family):
+    write_checkpoint(tmp_path, family, layers=5, hidden=16, shards=4)
+    kept = gammatorch.read_gains(tmp_path, device="cpu")
+    with gammatorch.open_checkpoint(tmp_path) as checkpoint:
+        table = dict(checkpoint.entries)
+    make_large(monkeypatch)
+    with gammatorch.open_checkpoint(tmp_path) as checkpoint:
+        before = checkpoint.source.traffic.bytes_read
+        gains = gammatorch.read_gains(checkpoint, device="cpu")
+        assert before < kept.bytes_read / 2 and gains.rounds <= 5
+        assert gains.gamma.equal(kept.gamma) and gains.keys == kept.keys
+        checkpoint.close()
+        assert dict(checkpoint.entries) == table
+
+
+def test_a_large_header_that_changed_or_is_cut_short_is_an_error(tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, layers=5, hidden=16, shards=2)
+    make_large(monkeypatch)
+    shard = tmp_path / "model-00002-of-00002.safetensors"
+    with gammatorch.open_checkpoint(tmp_path) as checkpoint:
+        os.truncate(shard, 100)
+        with pytest.raises(UnreadableCheckpoint, match=r"00002\.safetensors: ends at byte 100"):
+            gammatorch.read_gains(checkpoint, device="cpu")
+    write_checkpoint(tmp_path, layers=5, hidden=16, shards=2)
+    os.truncate(shard, shard.stat().st_size - 1)
+    with pytest.raises(MalformedCheckpoint, match=r"00002\.safetensors: is cut short"):
+        gammatorch.read_gains(tmp_path, device="cpu")
