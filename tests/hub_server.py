@@ -98,6 +98,11 @@ def sibling(path: Path) -> dict[str, object]:
     return listed
 
 
+def entry(sibling: dict[str, object]) -> dict[str, object]:
+    """The same as an entry of a tree."""
+    return {"type": "file", "path": sibling["rfilename"], "size": sibling["size"], "oid": sibling["blobId"]}
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
@@ -169,7 +174,10 @@ class Handler(BaseHTTPRequestHandler):
     def send_listing(self, asked: str) -> None:
         if asked == f"{self.hub.repo}/refs":
             branches = [{"name": name, "targetCommit": commit} for name, commit in self.hub.commits.items()]
-            self.answer(200, {}, json.dumps({"branches": branches, "tags": [], "converts": []}).encode())
+            self.send_json({"branches": branches, "tags": [], "converts": []})
+            return
+        if asked.startswith(f"{self.hub.repo}/tree/"):
+            self.send_json([entry(file) for file in self.hub.listing(COMMIT)["siblings"]])
             return
         repo, _, revision = asked.partition("/revision/")
         commit = {**self.hub.commits, **{commit: commit for commit in self.hub.folders}}.get(
@@ -180,8 +188,20 @@ class Handler(BaseHTTPRequestHandler):
         elif commit is None:
             self.answer(404, {"X-Error-Code": "RevisionNotFound"}, b"")
         else:
-            body = json.dumps(self.hub.listing(commit)).encode()
-            self.answer(200, {"Content-Type": "application/json"}, body)
+            self.send_json(self.hub.listing(commit))
+
+    def do_POST(self) -> None:
+        """What huggingface_hub's own file system asks: sizes and hashes of some paths."""
+        asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        with self.lock:
+            self.hub.requests.append(Request(self.origin, self.path, None, self.headers.get("Authorization")))
+        time.sleep(self.hub.delay_seconds)
+        folder = self.hub.folders[self.hub.commits.get(self.path.rpartition("/")[2], COMMIT)]
+        files = [sibling(folder / name) for name in asked["paths"] if (folder / name).is_file()]
+        self.send_json([entry(file) for file in files])
+
+    def send_json(self, document: object) -> None:
+        self.answer(200, {"Content-Type": "application/json"}, json.dumps(document).encode())
 
     def resolve(self, place: str) -> None:
         """Small files by a relative link to the Hub's own cache, large ones by a signed link to the second origin."""
@@ -211,7 +231,8 @@ class Handler(BaseHTTPRequestHandler):
             file.seek(start)
             body = file.read(stop - start)
         ranged = {"Content-Range": f"bytes {start}-{stop - 1}/{size}"} if self.seen.range else {}
-        self.answer(206 if ranged else 200, {**ranged, "ETag": '"blob"', "Accept-Ranges": "bytes"}, body)
+        described = {"ETag": '"blob"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        self.answer(206 if ranged else 200, {**ranged, **described}, body)
 
     def answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)

@@ -1,7 +1,7 @@
 """Bytes of a repository on the Hugging Face Hub, by HTTP range requests.
 
 Four dependent rounds read a model of any size: the listing, which fixes the commit and tells every file's size;
-config.json and the links to all shards; their heads; the gains.
+the links to config.json and all shards; their heads; the gains.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ HEAD_BYTES = (16_384, 4_000_000)
 
 DESCRIPTION_CAP = 100_000_000
 """Longest answer of the Hub's API that is read, in bytes."""
+
+MOST_REDIRECTS = 6
+"""Redirects that the question for a listing may take."""
 
 MOST_PASSES = 8
 """Times that links are asked for and followed in one read: twice, and more where they have expired."""
@@ -94,23 +97,26 @@ def fetch_description(client: HubClient, repo: str, path: str, where: str, traff
 
 
 def _get(client: HubClient, url: str, clock: Clock, where: str, traffic: Traffic) -> bytes:
-    """The body of the Hub's answer, in one try."""
-
-    def count() -> None:
+    """The body of the Hub's answer, in one try; a repository that was renamed redirects to its new name."""
+    for _ in range(MOST_REDIRECTS):
         traffic.requests += 1
-
-    body = bytearray()
-    with client.ask(url, {"Accept-Encoding": "gzip"}, count) as response:
-        check_status(response)
-        if response.status_code >= 400:
-            raise refusal(response.status_code, response.headers, where, file=False)
-        for chunk in client.body(response.iter_bytes()):
-            body += chunk
-            clock.reach(len(body))
-            if len(body) > DESCRIPTION_CAP:
-                raise UnreadableCheckpoint("what the Hub says of it never ends", file=where)
-        traffic.bytes_read += response.num_bytes_downloaded
-    return bytes(body)
+        body = bytearray()
+        with client.ask(url, {"Accept-Encoding": "gzip"}) as response:
+            if response.next_request is not None and client.is_home(str(response.next_request.url)):
+                url = str(response.next_request.url)
+                client.drain(response)
+                continue
+            check_status(response)
+            if response.status_code >= 400:
+                raise refusal(response.status_code, response.headers, where, file=False)
+            for chunk in client.body(response.iter_bytes()):
+                body += chunk
+                clock.reach(len(body))
+                if len(body) > DESCRIPTION_CAP:
+                    raise UnreadableCheckpoint("what the Hub says of it never ends", file=where)
+            traffic.bytes_read += response.num_bytes_downloaded
+            return bytes(body)
+    raise UnreadableCheckpoint("the Hub redirects in a circle", file=where)
 
 
 class HubSource:
@@ -148,8 +154,8 @@ class HubSource:
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer; all requests go out at once, neighbouring ranges as one.
 
-        For a large file the Hub answers with a link to another origin. Links are followed once all are there: a
-        connection that idles while its link is followed would be closed as one too many.
+        For most files the Hub answers with a link, to another origin where they are large. Links are followed once all
+        are there: a connection that idles while its link is followed would be closed as one too many.
 
         Raises:
             UnreadableCheckpoint: The Hub failed for longer than it may, or answers with something else than asked.
@@ -185,12 +191,16 @@ class HubSource:
             return
         link = part.link or self._links.get(part.file)
         url = link or hf_hub_url(self._repo, part.file, revision=self.revision, endpoint=self._client.endpoint)
-        with self._client.ask(url, part.headers, self._count_request) as response:
+        with self._lock:
+            self.traffic.requests += 1
+        with self._client.ask(url, part.headers) as response:
             if response.next_request is not None:
                 self._links[part.file] = part.link = str(response.next_request.url)
+                self._client.drain(response)
             elif link is not None and response.status_code in _EXPIRED:
                 self._links.pop(part.file, None)
                 part.link = None
+                self._client.drain(response)
             else:
                 self._receive(part, response, clock)
 
@@ -208,7 +218,3 @@ class HubSource:
 
     def _where(self, part: FileRange) -> str:
         return f"{self.name}/{part.file}"
-
-    def _count_request(self) -> None:
-        with self._lock:
-            self.traffic.requests += 1

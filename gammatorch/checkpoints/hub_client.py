@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -18,15 +18,14 @@ from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
 
-MOST_REDIRECTS = 6
-"""Redirects that one request may take."""
+LONGEST_REMARK = 65_536
+"""Bytes that are read of the body of a redirect or a refusal."""
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 # huggingface_hub 1 speaks httpx and 2 speaks httpx2: the transport's own base class is the one that both derive from
 _TRANSPORT_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 _POINTLESS = {
-    "TooManyRedirects": "it redirects in a circle",
     "UnsupportedProtocol": "a redirect leads to something that is not http",
     "LocalProtocolError": "the request cannot be put in words",
 }
@@ -72,29 +71,23 @@ class HubClient:
         if not re.fullmatch(r"Bearer [!-~]+", self._headers.get("authorization", "Bearer none")):
             raise InvalidArgument("the access token holds characters that no token has: copy it again")
 
-    @contextmanager
-    def ask(self, url: str, headers: Mapping[str, str], count: Callable[[], object]) -> Iterator[Any]:
-        """An answer whose body is still to come: the last one that stays with the Hub.
+    def ask(self, url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
+        """An answer whose body is still to come; redirects are not followed.
 
-        Redirects within the Hub's own origin are followed, one that leads elsewhere is the answer: its
-        ``next_request`` says where to. The token goes to the Hub's own origin and to no other.
+        The token goes to the Hub's own origin and to no other.
 
         Args:
             url: Where to.
             headers: What to say beside who is asking.
-            count: Called before each request.
-
-        Raises:
-            UnreadableCheckpoint: It redirects in a circle.
         """
-        for _ in range(MOST_REDIRECTS):
-            count()
-            with self._stream(url, headers) as response:
-                if response.next_request is None or not self.is_home(str(response.next_request.url)):
-                    yield response
-                    return
-                url = str(response.next_request.url)
-        raise UnreadableCheckpoint("redirects in a circle", file=self.endpoint)
+        seconds = self.patience.silence_seconds
+        return get_session().stream(
+            "GET",
+            url,
+            headers={**(self._headers if self.is_home(url) else {}), **headers},
+            timeout=(seconds, seconds, seconds, self.patience.deadline_seconds),  # connect, read, write, wait in line
+            follow_redirects=False,
+        )
 
     def body(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """A body as it arrives, unless it crawls.
@@ -113,20 +106,25 @@ class HubClient:
             if crawl.left_seconds < 0:
                 raise Retry(f"{arrived} bytes came in {crawl.spent_seconds:.0f} s")
 
+    def drain(self, response: Any) -> None:
+        """Read the rest of an answer that says all in its headers, so that its connection can be used again.
+
+        Args:
+            response: The answer; a long one is left alone.
+
+        Raises:
+            Retry: It comes too slowly to be waited for.
+        """
+        arrived = 0
+        for chunk in self.body(response.iter_raw()):
+            arrived += len(chunk)
+            if arrived > LONGEST_REMARK:
+                return
+
     def is_home(self, url: str) -> bool:
         """Whether an address is of the Hub itself; the same host by https counts where it was asked by http."""
         asked = _split(url)
         return asked is not None and self._home is not None and _origin(asked) in _origins(self._home)
-
-    def _stream(self, url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
-        seconds = self.patience.silence_seconds
-        return get_session().stream(
-            "GET",
-            url,
-            headers={**(self._headers if self.is_home(url) else {}), **headers},
-            timeout=(seconds, seconds, seconds, self.patience.deadline_seconds),  # connect, read, write, wait in line
-            follow_redirects=False,
-        )
 
     def persist(self, attempt: Callable[[], _Result], clock: Clock, where: str) -> _Result:
         """Try until it works, cannot work, or the time is up.

@@ -258,8 +258,7 @@ def test_a_listing_that_is_none_is_told_of(hub, body):
 @pytest.mark.parametrize("of", ["listing", "link"])
 def test_a_circle_of_redirects_ends(hub, of):
     hub.fault = always(of, lambda request: (302, {"Location": request.path}, b""))
-    with pytest.raises(errors.UnreadableCheckpoint, match="redirects in a circle"):
-        gammatorch.read_gains(REPO, device="cpu")
+    assert ("redirects in a circle" if of == "listing" else "lead nowhere") in refuse(hub)
     assert len(hub.requests) < 40
 
 
