@@ -113,8 +113,8 @@ def sweep(
         from gammatorch.cli.sweep_progress import SweepProgress
         from gammatorch.sweep.pipeline import Task
         from gammatorch.sweep.run import run_sweep
-    if plan.repeated:
-        session.notice(f"{plan.repeated} names mean an item that is in the plan already")
+    if plan.aliases:
+        session.notice(f"{len(plan.aliases)} names mean an item that is in the plan already")
     with SweepProgress(session) as bar:
         summary = run_sweep(
             plan,
@@ -124,7 +124,12 @@ def sweep(
             begin=bar.begin,
             watch=lambda outcome: bar.advance(outcome.status == "failed"),
         )
-    return _show(summary.to_dict(), format)
+    with Progress(session) as progress:
+        progress.stage("comparing items")
+        from gammatorch.sweep.timeline import make_timeline
+
+        told = make_timeline(out, [item.key for item in plan.items], summary.failures, plan.aliases)
+    return _show(summary.to_dict() | told.to_dict(), format)
 
 
 def _shard(text: str | None, session: Session) -> Shard | None:
@@ -142,11 +147,14 @@ def _show(summary: dict[str, Any], form: str) -> int:
     from gammatorch.reports.console import make_console
     from gammatorch.reports.document import to_json
     from gammatorch.reports.sweep import print_summary
+    from gammatorch.reports.timeline import print_timeline
 
     if form == "json":
         click.echo(to_json(summary), nl=False)
     else:
-        print_summary(summary, make_console())
+        console = make_console()
+        print_timeline(summary, console)
+        print_summary(summary, console)
     return EXIT_ITEMS_FAILED if summary["failures"] else 0
 
 

@@ -66,18 +66,24 @@ def unique_labels(folder: Path) -> list[tuple[str, str]]:
     Args:
         folder: The sweep's folder.
     """
-    found = [
-        (stored.item.key, stored.item.name, stored.item.commit, _settings_text(stored))
-        for stored in read_items(folder, tensors=False)
-    ]
+    return sorted(label_items(read_items(folder, tensors=False)).items(), key=lambda label: natural(label[1]))
+
+
+def label_items(items: Iterable[StoredItem]) -> dict[str, str]:
+    """A name of its own for each item, by key; see :func:`unique_labels`.
+
+    Args:
+        items: The items, whose tensors are not looked at.
+    """
+    found = [(stored.item.key, stored.item.name, stored.item.commit, _settings_text(stored)) for stored in items]
     times = Counter(name for _, name, _, _ in found)
     variants = Counter((name, settings) for _, name, _, settings in found)
-    labels = []
+    labels = {}
     for key, name, commit, settings in found:
         parts = [settings] if times[name] > 1 and settings else []
         parts += [(commit or key)[:7]] if variants[name, settings] > 1 else []
-        labels.append((key, f"{name} ({', '.join(parts)})" if parts else name))
-    return sorted(labels, key=lambda label: natural(label[1]))
+        labels[key] = f"{name} ({', '.join(parts)})" if parts else name
+    return labels
 
 
 def rows_of(stored: StoredItem, label: str) -> Iterator[Row]:

@@ -14,6 +14,9 @@ SCHEMA_VERSION = 1
 
 _STEP = re.compile(r"(?:^|[^a-z])(?:step|checkpoint|ckpt|iteration|iter)[-_=]?(\d+)", re.IGNORECASE)
 
+_TOKENS = re.compile(r"tokens?[-_]?\d+[kmbt]?", re.IGNORECASE)
+"""What some branches tell beside the step."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -105,6 +108,32 @@ def step_of(name: str) -> int | None:
     """
     found = _STEP.findall(name.replace("global_step", "step"))
     return int(found[-1]) if found else None
+
+
+def run_of(item: Item) -> str | None:
+    """The training run that an item is a step of: where it is, with the step left out; None without a step.
+
+    A tag ``run`` of a list file goes before. Where only a tag tells the step, a run is a repository or a folder.
+
+    Args:
+        item: The item.
+
+    Example:
+        >>> run_of(Item("a/b@step3000", "a/b", "9216db5", "step3000", "9216db5", 3000))
+        'a/b@step*'
+        >>> run_of(Item("c", "/runs/one/checkpoint-500", "", step=500))
+        '/runs/one/checkpoint-*'
+    """
+    if item.step is None:
+        return None
+    if isinstance(item.tags.get("run"), str):
+        return str(item.tags["run"])
+    place = item.source if item.revision is None else f"{item.source}@{item.revision}"
+    found = list(_STEP.finditer(place))
+    if not found:
+        return item.source if item.revision is not None else item.source.rpartition("/")[0]
+    start, stop = found[-1].span(1)
+    return _TOKENS.sub("tokens*", f"{place[:start]}*{place[stop:]}")
 
 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:

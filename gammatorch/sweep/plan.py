@@ -31,12 +31,12 @@ class Plan:
     Attributes:
         items: In the order asked for; patterns in natural order.
         failures: Lines of list files that mean nothing.
-        repeated: Names left out because they mean an item that is there already.
+        aliases: Items left out because they are there already under another name, each with the one that is kept.
     """
 
     items: tuple[Item, ...]
     failures: tuple[Failure, ...] = ()
-    repeated: int = 0
+    aliases: tuple[tuple[Item, Item], ...] = ()
 
 
 def make_plan(
@@ -197,13 +197,14 @@ def _gather(found: Iterable[Item | Failure], limit: int | None) -> Plan:
     """Items without repetition, the first name for each counts; no more than the limit."""
     items: dict[str, Item] = {}
     failures: dict[str, Failure] = {}
-    count = 0
+    aliases: list[tuple[Item, Item]] = []
     for one in found:
         if isinstance(one, Failure):
             failures[one.key] = one
+        elif one.key in items:
+            aliases.append((one, items[one.key]))
         else:
-            items.setdefault(one.key, one)
-            count += 1
+            items[one.key] = one
     if not items and not failures:
         raise CheckpointNotFound("nothing to sweep: the lists are empty")
-    return Plan(tuple(items.values())[:limit], tuple(failures.values()), count - len(items))
+    return Plan(tuple(items.values())[:limit], tuple(failures.values()), tuple(aliases))

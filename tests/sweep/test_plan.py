@@ -42,7 +42,9 @@ def test_every_thins_what_a_pattern_matches_and_limit_caps_the_whole(checkpoints
 def test_one_checkpoint_named_twice_is_one_item(checkpoints):
     runs = checkpoints(1, 2)
     plan = make_plan([f"{runs}/*", f"{runs}/../runs/step1"], Settings())
-    assert len(plan.items) == 2 and plan.repeated == 1
+    assert len(plan.items) == 2 and [(left.key, kept) for left, kept in plan.aliases] == [
+        (plan.items[0].key, plan.items[0])
+    ]
 
 
 def test_list_files_take_comments_patterns_and_tags(checkpoints, tmp_path):

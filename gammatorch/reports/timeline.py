@@ -1,0 +1,65 @@
+"""What a sweep tells, as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from gammatorch.reports.console import print_table
+from gammatorch.reports.text import plural, printable
+
+LONGEST_TABLE = 1000
+"""Lines printed; JSON holds all."""
+
+_COLUMNS = {
+    "rms_gamma": "RMS γ",
+    "shared_energy": "shared",
+    "effective_dimension": "eff. dim",
+    "pearson_previous": "r previous",
+    "pearson_last": "r last",
+    "drift": "drift",
+}
+
+
+def print_timeline(told: Mapping[str, Any], console: Console) -> None:
+    """Print a sweep's items step by step, then what is odd about them.
+
+    Args:
+        told: As ``Timeline.to_dict`` gives it.
+        console: Where to.
+    """
+    entries = told["timeline"]
+    odd = {name for finding in told["anomalies"] for name in finding["items"]}
+    rows = [
+        [
+            printable(entry["item"]),
+            "-" if entry["step"] is None else str(entry["step"]),
+            *(_figure(name, entry[name]) for name in _COLUMNS),
+            "!" if entry["item"] in odd else "",
+        ]
+        for entry in entries[:LONGEST_TABLE]
+    ]
+    if rows:
+        print_table(console, "Items by step", ["<item", "step", *_COLUMNS.values(), "<"], rows)
+    if len(entries) > LONGEST_TABLE:
+        console.print(f"… {plural(len(entries) - LONGEST_TABLE, 'item')} more: --format json gives all")
+    _print_findings("Anomalies", told["anomalies"], console, "bold red")
+    _print_findings("Notes", told["notes"], console, "yellow")
+
+
+def _figure(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2e}" if name == "drift" else f"{value:.4f}"
+
+
+def _print_findings(title: str, findings: Sequence[Mapping[str, Any]], console: Console, style: str) -> None:
+    if findings:
+        console.print()
+        console.print(Text(title, style="bold"))
+    for finding in findings:
+        line = Text(f"{finding['kind']}: ", style=style)
+        console.print(line.append(printable(finding["text"], None), style="default"))

@@ -1,0 +1,89 @@
+"""What no honest training run does, and what may surprise the reader of one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gammatorch.sweep.conventions import find_conventions
+from gammatorch.sweep.copies import find_copies
+from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.places import find_misplaced
+from gammatorch.sweep.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Print:
+    """What tells one checkpoint of a sweep from all others.
+
+    Attributes:
+        label: What it is called.
+        run: The training run it belongs to; its own name where it belongs to none.
+        digest: Hash of its gains as stored.
+        files: What tells its weight files from any others; None where that is not known.
+        constant: Whether every gain is the same in all channels, as training begins with.
+    """
+
+    label: str
+    run: str
+    digest: str
+    files: str | None
+    constant: bool = False
+
+
+def find_anomalies(run: Trajectory) -> list[Finding]:
+    """All that is odd about the checkpoints of one training run.
+
+    Copies come first, and what they explain is not looked at again: a checkpoint with the gains of another step also
+    jumps away from its neighbours.
+
+    Args:
+        run: The training run.
+    """
+    copies = find_copies(run)
+    conventions, points = find_conventions(run)
+    return [*copies.findings, *conventions, *find_misplaced(run, points, copies.strays), *_dead(run)]
+
+
+def _dead(run: Trajectory) -> list[Finding]:
+    """Layers whose gain has become zero; those that begin with zero (residual branches may) have not died."""
+    zero = run.norms == 0
+    died = zero[1:] & (~zero).cumsum(dim=0)[:-1].bool()
+    where: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for position, rows in enumerate(died, start=1):
+        layers = tuple(run.layers[int(row)] for row in rows.nonzero()[:, 0])
+        if layers:
+            where[layers].append(run.labels[position])
+    return [
+        Finding(
+            "dead", "anomaly", tuple(names), f"{listed(names)}: the gains of layers {ranges(layers)} are zero", layers
+        )
+        for layers, names in where.items()
+    ]
+
+
+def find_same(prints: Iterable[Print]) -> list[Finding]:
+    """Checkpoints of different runs, or of none, with the same gains: a fine-tune that left them frozen, a second
+    upload. A fact, and no anomaly. Gains that are constant tell nothing of where they come from.
+
+    Args:
+        prints: Of all items of a sweep.
+
+    Example:
+        >>> base, tuned = Print("base", "base", "9f", None), Print("tuned", "tuned", "9f", None)
+        >>> [finding.text for finding in find_same([base, tuned])]
+        ['base, tuned have the same gains, bit for bit']
+    """
+    groups: dict[str, list[Print]] = defaultdict(list)
+    for one in prints:
+        if not one.constant:
+            groups[one.digest].append(one)
+    findings = []
+    for group in groups.values():
+        if len({one.run for one in group}) > 1:
+            names = tuple(one.label for one in group)
+            same_files = group[0].files is not None and len({one.files for one in group}) == 1
+            have = "serve the same file" if same_files else "have the same gains, bit for bit"
+            findings.append(Finding("same gains", "note", names, f"{listed(names)} {have}"))
+    return findings

@@ -1,0 +1,245 @@
+"""Gains that stand where they cannot have been trained to: of another step, in all layers or in some.
+
+Two facts tell a copy from a norm that stands still, as frozen and bfloat16 ones do:
+
+* It **returns**. Gains that moved on by many entries do not come back to the same bits in all of them: with 32
+  entries that each might, by a chance of a half, the odds are 2⁻³².
+* It **stands still among movement**. Where the intervals before and after change many entries, one of their length
+  does not leave all as they were.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.trajectory import Trajectory
+
+RETURNED = 32
+"""Changed entries that do not all come back by chance; of narrower rows: all entries."""
+
+EXPECTED_SHARE = 0.05
+"""Share of the entries that would have changed if a standstill had moved as the intervals beside it did."""
+
+_COMMON = 0.1
+"""Share of the intervals from which layers that stand still are a habit of the training (frozen in turn, say)."""
+
+_CLEARLY = 0.8
+"""A place is home if the gains lie nearer to its neighbours than at any other place, by this ratio."""
+
+Run = tuple[int, int]
+"""First and last position of checkpoints in a row that hold the same."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies found in a training run.
+
+    Attributes:
+        findings: What to tell.
+        strays: Positions that hold gains of another step, in some layers at least.
+    """
+
+    findings: tuple[Finding, ...]
+    strays: frozenset[int]
+
+
+def find_copies(run: Trajectory) -> Copies:
+    """Checkpoints of a training run that hold the gains of others.
+
+    Args:
+        run: The training run.
+    """
+    whole, strays = _whole(run)
+    partial, mixed = _returned_layers(run, strays)
+    still = _still_layers(run, strays | mixed)
+    return Copies((*whole, *partial, *still), frozenset(strays | mixed))
+
+
+def _whole(run: Trajectory) -> tuple[list[Finding], set[int]]:
+    """Checkpoints with all gains equal to another's, and which of them do not belong where they are."""
+    findings, strays = [], set[int]()
+    groups: dict[str, list[int]] = defaultdict(list)
+    for position, digest in enumerate(run.digests):
+        groups[digest].append(position)
+    everything = list(range(len(run.layers)))
+    shared = [positions for positions in groups.values() if len(positions) > 1]
+    away = {position for positions in shared if len(_runs(positions)) > 1 for position in positions}
+    for positions in shared:
+        runs = _runs(positions, away - set(positions))
+        back = len(runs) > 1 and _comes_back(run, runs, everything)
+        home = _home(run, runs, everything) if back else None
+        if back:
+            strays |= set(positions) - set(range(home[0], home[1] + 1) if home else ())
+        findings.append(_tell_whole(run, runs, positions, home, back, away))
+    return findings, strays
+
+
+def _tell_whole(
+    run: Trajectory, runs: list[Run], positions: list[int], home: Run | None, back: bool, away: set[int]
+) -> Finding:
+    names = tuple(run.labels[position] for position in positions)
+    first = run.files[positions[0]]
+    same_files = first is not None and all(run.files[position] == first for position in positions)
+    differ = len({run.steps[position] for position in positions}) > 1
+    hold = "serve the same file" if same_files else "hold the same gains, bit for bit"
+    if home is not None:
+        owner = run.labels[home[1]]
+        others = tuple(
+            run.labels[p] for p in positions if (p != home[1] if same_files else not home[0] <= p <= home[1])
+        )
+        verb = "serves" if same_files else "holds"
+        what = f"{verb if len(others) == 1 else verb[:-1]} the {'file' if same_files else 'gains'} of {owner}"
+        return Finding("copy", "anomaly", others, f"{listed(others)} {what}")
+    if back or (same_files and differ):
+        return Finding("copy", "anomaly", names, f"{listed(names)} {hold}")
+    if differ and _expected_to_move(run, runs[0], away):
+        text = f"{listed(names)} {hold}, while the steps beside them move"
+        return Finding("copy", "anomaly", names, text)
+    return Finding("same gains", "note", names, f"{listed(names)} {hold}")
+
+
+def _returned_layers(run: Trajectory, away: set[int]) -> tuple[list[Finding], set[int]]:
+    """Single layers that come back to what they were at another step, by the places they come from and stand at."""
+    places: dict[tuple[Run, ...], list[int]] = defaultdict(list)
+    for row in range(len(run.layers)):
+        for runs in _equal_runs(run, row, away):
+            if _comes_back(run, runs, [row], away) and not _all_equal(run, runs):
+                places[tuple(runs)].append(row)
+    found: dict[tuple[int, int], list[int]] = defaultdict(list)
+    unclear: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for where, rows in places.items():
+        runs = list(where)
+        home = _home(run, runs, rows)
+        if home is None:
+            unclear[tuple(first for first, _ in runs)] += rows
+            continue
+        for first, last in runs:
+            for position in range(first, last + 1):
+                if (first, last) != home and run.digests[position] != run.digests[home[0]]:
+                    found[position, home[0]] += rows
+    findings = [_tell_mixed(run, position, home, sorted(rows)) for (position, home), rows in sorted(found.items())]
+    for positions, rows in unclear.items():
+        names, layers = [run.labels[p] for p in positions], _layers(run, sorted(rows))
+        text = f"{listed(names)} share layers {ranges(layers)}, bit for bit, though they moved in between"
+        findings.append(Finding("mixed", "anomaly", tuple(names), text, layers))
+    return findings, {position for position, _ in found} | {p for positions in unclear for p in positions}
+
+
+def _tell_mixed(run: Trajectory, position: int, home: int, rows: list[int]) -> Finding:
+    name, owner, layers = run.labels[position], run.labels[home], _layers(run, rows)
+    text = f"{name} holds layers {ranges(layers)} of {owner}, and others of its own"
+    return Finding("mixed", "anomaly", (name,), text, layers)
+
+
+def _still_layers(run: Trajectory, strays: set[int]) -> list[Finding]:
+    """Layers equal to the next step's, though the others move there, and they themselves before and after."""
+    found: dict[int, list[int]] = {}
+    for pair in range(1, len(run) - 1):
+        if {pair - 1, pair, pair + 1, pair + 2} & strays or run.digests[pair] == run.digests[pair + 1]:
+            continue
+        rows = _still(run, pair)
+        if rows:
+            found[pair] = rows
+    if len(found) > max(2, _COMMON * (len(run) - 1)):
+        names = tuple(run.labels[pair + 1] for pair in found)
+        text = f"single layers stand still now and then: at {listed(names)}"
+        return [Finding("still layers", "note", names, text)]
+    findings = []
+    for pair, rows in found.items():
+        names, layers = (run.labels[pair], run.labels[pair + 1]), _layers(run, rows)
+        text = f"{names[0]} and {names[1]} share layers {ranges(layers)}, bit for bit, while all else moves"
+        findings.append(Finding("mixed", "anomaly", names, text, layers))
+    return findings
+
+
+def _still(run: Trajectory, pair: int) -> list[int]:
+    """Rows that do not change from a position to the next though they were expected to."""
+    expected = _expected(run, (pair, pair + 1), set())
+    if expected is None:
+        return []
+    changed = run.changed[pair].to(torch.float64)
+    moved = (changed > 0) & (expected > 0)
+    if not bool(moved.any()):
+        return []
+    pace = float((changed[moved] / expected[moved]).clamp(max=1).median())
+    floor = max(RETURNED, EXPECTED_SHARE * run.hidden) if run.hidden > RETURNED else run.hidden
+    still = (changed == 0) & ~run.constant[pair] & (expected * pace >= floor)
+    return [int(row) for row in still.nonzero()[:, 0]]
+
+
+def _expected_to_move(run: Trajectory, still: Run, away: set[int]) -> bool:
+    """Whether a standstill of all layers would have moved, had it gone on as the intervals beside it did."""
+    first, last = still
+    coarse = bool((run.grain[last] > 1e-4 * run.norms[last]).any())
+    if bool(run.constant[first].all()) or (first == 0 and (run.steps[last] <= 1 or coarse)):
+        return False  # as training begins: without a learning rate yet, or with steps that the type rounds away
+    expected = _expected(run, still, away)
+    least = max(RETURNED, EXPECTED_SHARE * run.hidden * len(run.layers))
+    return expected is not None and float(expected.sum()) >= min(least, run.hidden * len(run.layers))
+
+
+def _expected(run: Trajectory, still: Run, away: set[int]) -> torch.Tensor | None:
+    """Entries that would change in each row at the lesser pace of the intervals before and after; None without any."""
+    first, last = still
+    length = run.steps[last] - run.steps[first]
+    paces = []
+    for start, stop in ((first - 1, first), (last, last + 1)):
+        if start >= 0 and stop < len(run) and not {start, stop} - {first, last} & away:
+            share = min(1.0, length / max(run.steps[stop] - run.steps[start], 1))
+            paces.append(run.changed[start].to(torch.float64) * share)
+    return torch.stack(paces).amin(dim=0) if paces else None
+
+
+def _equal_runs(run: Trajectory, row: int, away: set[int]) -> Iterator[list[Run]]:
+    """For every content that a layer has more than once: where, strays apart."""
+    where: dict[int, list[int]] = defaultdict(list)
+    for position, value in enumerate(run.rows[:, row].tolist()):
+        if position not in away:
+            where[value].append(position)
+    for positions in where.values():
+        runs = _runs(positions, away)
+        if len(runs) > 1:
+            yield runs
+
+
+def _all_equal(run: Trajectory, runs: Sequence[Run]) -> bool:
+    return len({run.digests[first] for first, _ in runs}) == 1
+
+
+def _comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> bool:
+    """Whether more entries left and came back than chance would bring back; what strays differ by tells nothing."""
+    left = [last for _, last in runs[:-1] if last + 1 not in away]
+    back = [first - 1 for first, _ in runs[1:] if first - 1 not in away]
+    changed = [int(run.changed[pair, rows].max()) for pair in left + back]
+    return max(changed, default=0) >= min(RETURNED, run.hidden)
+
+
+def _home(run: Trajectory, runs: Sequence[Run], rows: list[int]) -> Run | None:
+    """The place where the gains lie nearest to what stands beside them; None where two are about as near."""
+    apart = []
+    for first, last in runs:
+        beside = [position for position in (first - 1, last + 1) if 0 <= position < len(run)]
+        away = [run.points[position, rows] - run.points[first, rows] for position in beside]
+        apart.append(min(float((one.square().sum(dim=-1) / run.norms[first, rows].square()).sum()) for one in away))
+    nearest, second = sorted(apart)[:2]
+    return runs[apart.index(nearest)] if nearest <= _CLEARLY**2 * second else None
+
+
+def _runs(positions: Sequence[int], between: Collection[int] = ()) -> list[Run]:
+    """Positions as runs; those that may stand between break none."""
+    runs: list[Run] = []
+    for position in positions:
+        if runs and all(other in between for other in range(runs[-1][1] + 1, position)):
+            runs[-1] = runs[-1][0], position
+        else:
+            runs.append((position, position))
+    return runs
+
+
+def _layers(run: Trajectory, rows: list[int]) -> tuple[int, ...]:
+    return tuple(run.layers[row] for row in rows)

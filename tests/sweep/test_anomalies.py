@@ -1,0 +1,216 @@
+"""A sweep notices what is wrong with published checkpoints, and accuses no honest one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gammatorch.sweep.anomalies import find_anomalies
+from gammatorch.sweep.item import Settings
+from gammatorch.sweep.plan import make_plan
+from gammatorch.sweep.timeline import make_timeline
+from gammatorch.sweep.trajectory import Snapshot, trace
+from tests.sweep.conftest import sweep
+from tests.sweep.runs import HONEST, Kind, draw, measure
+
+CLEAR = {
+    name: kind
+    for name, kind in HONEST.items()
+    if not kind.shiver and not name.startswith(("slow", "hardly")) and name != "drift, log-spaced, bf16"
+}
+"""Runs whose checkpoints differ by more than noise and rounding, the first ones too."""
+
+
+def anomalies(steps, stored, files=None):
+    return [found for found in find_anomalies(measure(steps, stored, files)) if found.severity == "anomaly"]
+
+
+def accused(steps, stored):
+    return {item for found in anomalies(steps, stored) for item in found.items}
+
+
+@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("seed", range(2))
+def test_two_hundred_honest_checkpoints_are_not_accused(name, seed):
+    assert not anomalies(*draw(HONEST[name], seed, count=200))
+
+
+@pytest.mark.parametrize("name", HONEST)
+@pytest.mark.parametrize("seed", range(3))
+def test_short_runs_of_few_layers_are_not_accused(name, seed):
+    assert not anomalies(*draw(HONEST[name], seed, count=14, layers=3, hidden=64))
+
+
+@pytest.mark.parametrize("name", CLEAR)
+@pytest.mark.parametrize(("place", "origin"), [(8, 25), (30, 14), (20, 21), (38, 3)])
+def test_a_checkpoint_with_the_gains_of_another_step_is_found(name, place, origin):
+    steps, stored = draw(CLEAR[name], seed=1, count=40)
+    stored[place] = stored[origin]
+    found = anomalies(steps, stored)
+    assert [one.kind for one in found] == ["copy"]
+    assert f"step{steps[place]}" in found[0].items and f"step{steps[origin]}" in found[0].text
+
+
+@pytest.mark.parametrize("name", CLEAR)
+@pytest.mark.parametrize(("one", "other"), [(8, 25), (20, 24), (3, 33)])
+def test_exchanged_checkpoints_are_found(name, one, other):
+    steps, stored = draw(CLEAR[name], seed=2, count=40, layers=12, hidden=512)
+    stored[one], stored[other] = stored[other], stored[one]
+    assert accused(steps, stored) == {f"step{steps[one]}", f"step{steps[other]}"}
+
+
+@pytest.mark.parametrize("name", [name for name in CLEAR if "restarts" not in name])
+@pytest.mark.parametrize("one", [12, 24])
+def test_exchanged_neighbours_are_found(name, one):
+    steps, stored = draw(CLEAR[name], seed=3, count=40, layers=12, hidden=512)
+    stored[one], stored[one + 1] = stored[one + 1], stored[one]
+    assert accused(steps, stored) == {f"step{steps[one]}", f"step{steps[one + 1]}"}
+
+
+@pytest.mark.parametrize("name", CLEAR)
+@pytest.mark.parametrize(("place", "origin"), [(8, 25), (30, 14)])
+def test_mixed_shards_are_found_with_their_layers(name, place, origin):
+    steps, stored = draw(CLEAR[name], seed=4, count=40)
+    mixed = stored[place].clone()
+    mixed[2:5] = stored[origin][2:5]
+    stored[place] = mixed
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "mixed" and found.layers == (2, 3, 4)
+    assert f"step{steps[place]}" in found.items and f"step{steps[origin]}" in found.text
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_layers_of_the_next_step_are_found_among_layers_that_move(dtype):
+    steps, stored = draw(Kind(schedule="constant", dtype=dtype), seed=4, count=40)
+    stored[20] = torch.cat([stored[20][:3], stored[21][3:]])
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "mixed" and found.layers == (3, 4, 5) and found.items == ("step20000", "step21000")
+
+
+def test_most_branches_that_serve_the_final_model_are_one_finding():
+    steps, stored = draw(HONEST["drift, bf16"], seed=5, count=154)
+    wrong = sorted(np.random.default_rng(0).choice(np.arange(1, 153), 86, replace=False).tolist())
+    files: list[str | None] = [f"sha{step}" for step in steps]
+    for place in wrong:
+        stored[place], files[place] = stored[153], files[153]
+    (found,) = anomalies(steps, stored, files)
+    assert set(found.items) == {f"step{steps[place]}" for place in wrong}
+    assert found.text.endswith("(86 in all) serve the file of step153000")
+
+
+def test_a_checkpoint_from_a_step_that_is_not_there_jumps_and_is_placed():
+    steps, stored = draw(Kind(schedule="constant"), seed=6, count=61)
+    lost = stored[45]
+    del steps[45], stored[45]
+    stored[20] = lost
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "jump" and found.items == ("step20000",)
+    assert found.text.endswith("fit between step44000 and step46000")
+
+
+@pytest.mark.parametrize("span", [range(30, 40), range(5, 6), range(0, 12)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_change_of_convention_is_found_and_explains_the_jump(span, dtype):
+    steps, stored = draw(Kind(drift=0.5, dtype=dtype), seed=7, count=40)
+    for place in span:
+        stored[place] = (stored[place].double() - 1).to(dtype)
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "convention" and set(found.items) == {f"step{steps[place]}" for place in span}
+    assert found.text.endswith("w where the others hold 1 + w")
+
+
+def test_a_layer_that_dies_is_found_and_one_that_begins_with_zero_is_not():
+    steps, stored = draw(Kind(), seed=8, count=20)
+    stored[0][1] = 0
+    assert not anomalies(steps, stored)
+    for gains in stored[12:]:
+        gains[3] = 0
+    (found,) = [one for one in anomalies(steps, stored) if one.kind == "dead"]
+    assert found.layers == (3,) and found.items == tuple(f"step{step}" for step in steps[12:])
+
+
+def test_layers_frozen_in_turn_are_a_habit_and_no_anomaly():
+    steps, stored = draw(Kind(schedule="constant"), seed=9, count=60)
+    for place in range(5, 55, 3):
+        stored[place + 1][place % 6] = stored[place][place % 6]
+    assert not anomalies(steps, stored)
+
+
+def test_figures_are_those_of_numpy():
+    steps, stored = draw(Kind(drift=0.5, wander=0.5, dtype=torch.bfloat16), seed=10, count=8)
+    run = measure(steps, stored)
+    gains = [one.double().numpy() for one in stored]
+    for place in range(2, 8):
+        one, before = gains[place], gains[place - 1]
+        pearson = [np.corrcoef(x, y)[0, 1] for x, y in zip(one, before, strict=True)]
+        moved = np.linalg.norm(one - before, axis=1) / np.linalg.norm(before, axis=1)
+        assert float(run.pearson_previous[place]) == pytest.approx(np.mean(pearson), abs=1e-12)
+        assert float(run.drift[place]) == pytest.approx(moved.mean(), rel=1e-12)
+        assert run.changed[place - 1].tolist() == (one != before).sum(axis=1).tolist()
+
+
+def test_distances_survive_the_projection():
+    steps, stored = draw(Kind(drift=0.5, wander=0.5), seed=11, count=6, layers=24, hidden=1000)
+    run = measure(steps, stored)
+    gains = torch.stack(stored).double().flatten(1)
+    exact = torch.cdist(gains, gains)
+    near = torch.cdist(run.points.double().flatten(1), run.points.double().flatten(1))
+    torch.testing.assert_close(near, exact, rtol=0.06, atol=1e-6)
+
+
+def write_run(root, stored, steps):
+    for step, gains in zip(steps, stored, strict=True):
+        folder = root / f"step{step}"
+        folder.mkdir(parents=True)
+        keys = {f"model.layers.{row}.input_layernorm.weight": one.clone() for row, one in enumerate(gains)}
+        save_file(keys | {"model.embed_tokens.weight": torch.zeros(9, gains.shape[1])}, folder / "model.safetensors")
+        config = {"model_type": "qwen3", "num_hidden_layers": len(gains), "hidden_size": gains.shape[1]}
+        (folder / "config.json").write_text(json.dumps(config))
+    return root
+
+
+def test_the_store_alone_tells_the_table_and_the_anomalies(tmp_path):
+    steps, stored = draw(Kind(), seed=12, count=12)
+    stored[7] = stored[3]
+    runs = write_run(tmp_path / "runs", stored, steps)
+    sweep(runs, out=tmp_path / "out")
+    told = make_timeline(tmp_path / "out")
+    assert [entry.step for entry in told.entries] == steps
+    assert told.entries[-1].pearson_last == pytest.approx(1)
+    assert told.entries[1].pearson_previous is None, "step 0 is constant"
+    rms = np.sqrt((stored[5].double().numpy() ** 2).mean(axis=1)).mean()
+    assert told.entries[5].rms_gamma == pytest.approx(rms)
+    (found,) = [finding for finding in told.findings if finding.severity == "anomaly"]
+    assert found.items[0].endswith("step7000") and found.text.endswith(f"holds the gains of {runs}/step3000")
+
+
+def test_equal_gains_of_different_models_are_a_note_and_constant_ones_nothing(tmp_path):
+    torch.manual_seed(0)
+    frozen, ones = torch.rand(4, 32) + 0.5, torch.ones(4, 32)
+    for name, gains in {"base": frozen, "tuned": frozen, "seed1": ones, "seed2": ones}.items():
+        write_run(tmp_path / name, [gains], [0])
+    sweep(*(tmp_path / name for name in ("base", "tuned", "seed1", "seed2")), out=tmp_path / "out")
+    told = make_timeline(tmp_path / "out").to_dict()
+    assert not told["anomalies"]
+    (note,) = told["notes"]
+    assert {item.split("/")[-2] for item in note["items"]} == {"base", "tuned"}
+
+
+def test_two_steps_that_are_one_checkpoint_are_told(checkpoints, tmp_path):
+    runs = checkpoints(1, 2)
+    (runs / "step3").symlink_to(runs / "step2")
+    plan = make_plan([str(runs)], Settings())
+    sweep(runs, out=tmp_path / "out")
+    told = make_timeline(tmp_path / "out", aliases=plan.aliases)
+    assert [finding.text.split("/")[-1] for finding in told.findings if finding.kind == "copy"] == ["step2"]
+    assert told.findings[0].items == (f"{runs}/step2", f"{runs}/step3")
+
+
+def test_one_step_alone_and_sketches_have_a_line_each():
+    wide = [Snapshot(f"step{n}", n, torch.randn(2, 64) + n, digest=str(n)) for n in range(3)]
+    assert trace(wide[:1], wide[0], (0, 1)).drift.isnan().all()
+    assert len(trace(wide, wide[-1], (0, 1))) == 3
