@@ -17,6 +17,7 @@ from gammatorch.version import __version__ as __version__
 if TYPE_CHECKING:
     from gammatorch.analysis.analyze import Analysis, analyze
     from gammatorch.analysis.lineage import Comparison, compare
+    from gammatorch.analysis.projection import Sketch, sketch
     from gammatorch.architectures.match import find_stacks
     from gammatorch.checkpoints.base import Checkpoint
     from gammatorch.checkpoints.opening import open_checkpoint
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gammatorch.gains.stack import Gains
     from gammatorch.gains.stream import read_gains
     from gammatorch.gains.wide import WideGains, scan_gains
+    from gammatorch.reports.fingerprint import load_sketch, save_sketch
 
 __all__ = [
     "Analysis",
@@ -32,14 +34,18 @@ __all__ = [
     "Gains",
     "GammatorchError",
     "SiteNotFound",
+    "Sketch",
     "WideGains",
     "analyze",
     "compare",
     "errors",
     "find_stacks",
+    "load_sketch",
     "open_checkpoint",
     "read_gains",
+    "save_sketch",
     "scan_gains",
+    "sketch",
 ]
 
 _HOMES = {
@@ -49,13 +55,17 @@ _HOMES = {
     "Gains": "gammatorch.gains.stack",
     "GammatorchError": "gammatorch.errors",
     "SiteNotFound": "gammatorch.errors",
+    "Sketch": "gammatorch.analysis.projection",
     "WideGains": "gammatorch.gains.wide",
     "analyze": "gammatorch.analysis.analyze",
     "compare": "gammatorch.analysis.lineage",
     "find_stacks": "gammatorch.architectures.match",
+    "load_sketch": "gammatorch.reports.fingerprint",
     "open_checkpoint": "gammatorch.checkpoints.opening",
     "read_gains": "gammatorch.gains.stream",
+    "save_sketch": "gammatorch.reports.fingerprint",
     "scan_gains": "gammatorch.gains.wide",
+    "sketch": "gammatorch.analysis.projection",
 }
 
 

@@ -18,7 +18,7 @@ from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.measures import measure
 from gammatorch.analysis.notes import doubtful, undefined
 from gammatorch.analysis.outliers import without_outliers
-from gammatorch.analysis.pca import choose_method
+from gammatorch.analysis.pca import choose_method, unseen
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.plain import plain
 from gammatorch.analysis.precision import full_float32_products
@@ -273,6 +273,7 @@ def _assemble(
         statistics["outliers"] = outliers[row] if outliers else dict.fromkeys(("channels", "mean_pearson", "verdict"))
         notes = list(gains.notes) if gains else []
         notes += undefined(axis.explained_var, statistics, layers)
+        notes += unseen(axis)
         notes += doubtful(axis.singular_gap, cosine, gains)
         copies = axis.explained_var is None and _equal(lengths)
         analyses.append(

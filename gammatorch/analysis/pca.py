@@ -160,6 +160,33 @@ def axes_of_cosines(cosine: Tensor, hidden: int, dtype: torch.dtype = torch.floa
     ]
 
 
+def unseen(axes: PrincipalAxes) -> list[str]:
+    """A note on singular values that the method gram cannot tell from rounding, which the SVD can.
+
+    Args:
+        axes: Of one checkpoint.
+
+    Example:
+        >>> gains = torch.eye(3, dtype=torch.float64) + 1
+        >>> gains[1] = gains[0] + 1e-10 * gains[1]
+        >>> unseen(principal_axes(gains, "gram"))
+        ['1 singular value is below 3e-08, where the method gram sees rounding: --method svd resolves it']
+        >>> unseen(principal_axes(gains, "svd"))
+        []
+    """
+    if axes.method != "gram" or axes.explained_var is None or axes.proj_top1 is None:
+        return []
+    floor = math.sqrt(torch.finfo(axes.singular_values.dtype).eps * len(axes.proj_top1))
+    count = int((axes.singular_values[:-1] < floor).sum())  # the last is zero: centred rows have rank L − 1
+    if not count:
+        return []
+    which = "1 singular value is" if count == 1 else f"{count} singular values are"
+    return [
+        f"{which} below {floor:.0e}, where the method gram sees rounding: "
+        f"--method svd resolves {'it' if count == 1 else 'them'}"
+    ]
+
+
 def _none(like: Tensor, method: str) -> PrincipalAxes:
     """What is left where no layer has a direction."""
     return PrincipalAxes(like.new_zeros(0), None, None, None, None, method, 0.0)

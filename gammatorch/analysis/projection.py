@@ -15,6 +15,8 @@ from torch import Tensor
 
 from gammatorch.analysis.precision import summing_device
 from gammatorch.errors import InvalidArgument
+from gammatorch.gains.stack import Gains
+from gammatorch.gains.wide import WideGains
 
 BUCKETS = 65_536
 """W: buckets before folding."""
@@ -58,41 +60,62 @@ class Sketch:
             "version": self.version,
         }
 
-    def cosine(self) -> tuple[Tensor, Tensor]:
-        """Cosines between layers and the standard error of each, both of shape (layer, layer).
+    def cosine(self, other: Sketch | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines between layers and the standard error of each, both of shape (layer, layer of the other).
 
         With unit rows u: 1 − cos = ‖u_i − u_j‖²/2, which keeps the digits of near-parallel layers. The error is that
         of a sum over k buckets, √(Σ e_b²) with e_b the bucket's share in the deviation to first order; where a few
         outlier channels dominate it is too large rather than too small, as their own products have none. On even
         gains it is (1 − c²)/√k.
+
+        Args:
+            other: Another checkpoint's sketch; this one if None.
+
+        Raises:
+            InvalidArgument: The sketches differ in width, seed, buckets, dimensions or version.
         """
-        unit = self.values / torch.linalg.vector_norm(self.values, dim=-1, keepdim=True)
+        if other is not None:
+            self._check_comparable(other)
+        unit, others = _units(self.values), _units(other.values if other is not None else self.values)
         cosines, errors = [], []
         for row in unit:
-            apart = (unit - row).square()
+            apart = (others - row).square()
             distance = apart.sum(dim=-1) / 2
-            share = (distance[:, None] * (unit.square() + row.square()) - apart) / 2
+            share = (distance[:, None] * (others.square() + row.square()) - apart) / 2
             cosines.append(1 - distance)
             errors.append(torch.linalg.vector_norm(share, dim=-1))
         return torch.stack(cosines), torch.stack(errors)
 
-    def drift(self, other: Sketch) -> Tensor:
-        """‖γ_i − γ'_i‖ / ‖γ_i‖ between two checkpoints, shape (layer); standard error 1/√k of it, however small it is.
+    def drift(self, other: Sketch) -> tuple[Tensor, Tensor]:
+        """‖γ_i − γ'_i‖ / ‖γ_i‖ between two checkpoints and its standard error, both of shape (layer).
+
+        The error is 1/√k of the drift, however small that is; a drift of less than some 1e-7 of gains that were added
+        up in float32 is rounding.
 
         Args:
-            other: The later checkpoint's sketch.
+            other: The later checkpoint's sketch, of the same layers.
 
         Raises:
             InvalidArgument: The sketches differ in width, seed, buckets, dimensions, version or layers.
         """
-        if self.metadata != other.metadata or len(self.values) != len(other.values):
-            raise InvalidArgument(
-                f"sketches cannot be compared: {len(self.values)} layers, {self.metadata} against "
-                f"{len(other.values)} layers, {other.metadata}: sketch both with the same settings"
-            )
+        self._check_comparable(other)
+        if len(self.values) != len(other.values):
+            raise InvalidArgument(f"sketches of {len(self.values)} and {len(other.values)} layers have no drift")
         apart = torch.linalg.vector_norm(other.values - self.values, dim=-1)
-        drift: Tensor = apart / torch.linalg.vector_norm(self.values, dim=-1)
-        return drift
+        drift = apart / torch.linalg.vector_norm(self.values, dim=-1)
+        return drift, drift / self.values.shape[-1] ** 0.5
+
+    def _check_comparable(self, other: Sketch) -> None:
+        if self.metadata != other.metadata:
+            raise InvalidArgument(
+                f"sketches cannot be compared: {self.metadata} against {other.metadata}: "
+                "sketch both with the same settings"
+            )
+
+
+def _units(values: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(values, dim=-1, keepdim=True)
+    return values / lengths
 
 
 class Sketcher:
@@ -219,11 +242,12 @@ class Sketcher:
         return sums[:, :width]
 
 
-def sketch(gains: Tensor, dims: int = 4096, seed: int = 0) -> Sketch:
-    """Sketch of gains that are in memory.
+def sketch(gains: Tensor | Gains | WideGains, dims: int = 4096, seed: int = 0) -> Sketch:
+    """Sketch of gains, whole or in column blocks.
 
     Args:
-        gains: Gain vectors γ, shape (layer, hidden).
+        gains: Gain vectors γ, shape (layer, hidden), or what :func:`~gammatorch.read_gains` or
+            :func:`~gammatorch.scan_gains` returned.
         dims: Buckets, a power of two from 32 to 65,536; the error of a cosine c is about (1 − c²)/√dims.
         seed: Seed of signs and shifts.
 
@@ -235,10 +259,13 @@ def sketch(gains: Tensor, dims: int = 4096, seed: int = 0) -> Sketch:
 
     Example:
         >>> sketch(torch.ones(2, 8), dims=64).drift(sketch(2 * torch.ones(2, 8), dims=64))
-        tensor([1., 1.], dtype=torch.float64)
+        (tensor([1., 1.], dtype=torch.float64), tensor([0.1250, 0.1250], dtype=torch.float64))
     """
-    sketcher = Sketcher(len(gains), gains.shape[-1], dims, seed, gains.device, gains.dtype)
-    sketcher.add(gains)
+    values = gains.gamma if isinstance(gains, Gains) else gains
+    layers, hidden = values.shape
+    sketcher = Sketcher(layers, hidden, dims, seed, values.device, values.dtype)
+    for block in values.blocks() if isinstance(values, WideGains) else [values]:
+        sketcher.add(block)
     return sketcher.finish()
 
 

@@ -79,6 +79,22 @@ def test_blocks_give_the_numbers_of_numpy(tmp_path, narrow, method, device):
     np.testing.assert_allclose(analysis.statistics["pearson"].cpu(), truth["pearson"], atol=1e-12)
 
 
+def test_singular_values_that_gram_cannot_see_are_noted_and_seen_by_svd(tmp_path, narrow, device):
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((LAYERS, HIDDEN))
+    rows[3] = rows[2] * (1 + 1e-11 * rng.standard_normal(HIDDEN))
+    save_file(
+        {PATTERN.replace("{layer}", str(n)): torch.from_numpy(row) for n, row in enumerate(rows)},
+        tmp_path / "model.safetensors",
+    )
+    gains = gammatorch.scan_gains(tmp_path, pattern=PATTERN, device=device)
+    by_gram, by_svd = gammatorch.analyze(gains), gammatorch.analyze(gains, method="svd")
+    truth = reference.analyze(rows)["singular_values"]
+    np.testing.assert_allclose(by_svd.singular_values.cpu()[:-1], truth[:-1], rtol=1e-4)
+    assert any("1 singular value is below 4e-08" in note for note in by_gram.notes)
+    assert not any("singular value is" in note for note in by_svd.notes)
+
+
 def test_blocks_and_memory_say_the_same(tmp_path, narrow, device):
     saved(tmp_path)
     held = gammatorch.analyze(gammatorch.read_gains(tmp_path, pattern=PATTERN, device=device), method="gram").to_dict()
