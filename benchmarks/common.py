@@ -4,28 +4,65 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from gammatorch.bench.timing import Timing, machine
 
-LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors")
+LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors", "scikit-learn")
+
+Result = TypeVar("Result")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--repeats", type=int, default=15, help="counted calls of each candidate")
+    made.add_argument("--device", default="auto", help="cpu, cuda, or auto: the CPU and CUDA where there is one")
     made.add_argument("--out", type=Path, help="write the results as JSON to this file")
     return made
 
 
 def devices() -> list[str]:
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def chosen_devices(device: str) -> list[str]:
+    return devices() if device == "auto" else [device]
+
+
+def peak_bytes(candidate: Callable[[], Result]) -> tuple[Result, int]:
+    """What a call returns, and how much the memory of host and device grew meanwhile at most."""
+    done, page, seen = threading.Event(), os.sysconf("SC_PAGE_SIZE"), []
+
+    def watch() -> None:
+        while not done.wait(0.001):
+            seen.append(_resident_pages() * page)
+
+    before = _resident_pages() * page
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        result = candidate()
+    finally:
+        done.set()
+        watcher.join()
+    on_device = torch.cuda.max_memory_allocated() - held if torch.cuda.is_available() else 0
+    return result, max([0, *(resident - before for resident in seen)]) + on_device
+
+
+def _resident_pages() -> int:
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1])
 
 
 def synchronize() -> None:

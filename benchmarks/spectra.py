@@ -1,91 +1,170 @@
-"""How long the analysis takes and how exact it is, beside NumPy, at several sizes.
+"""How long the analysis takes, how much memory, and how exact it is, beside NumPy, scikit-learn and torch's own.
 
-    python benchmarks/spectra.py [--repeats 15] [--out FILE]
+    python benchmarks/spectra.py [--repeats 9] [--sizes 36x2560 64x5120 126x16384 154x32x4096 64x1000000] [--out FILE]
 
-Errors are largest absolute differences to the NumPy float64 reference; a method that misses its bound ends the run
-before any time is reported. NumPy's candidates do the original script's arithmetic: norms, cosines and SVD.
+NumPy's candidate does the original script's arithmetic: norms, units, cosines, SVD of the centred units, in float32.
+The methods give the same figures from float64. Errors are against NumPy float64, worst entry: absolute for cosines,
+relative for the ten largest shares of the variance; svd and gram must keep to 1e-12 and 1e-10, or the run ends before
+any time is reported. scikit-learn takes part where it is installed. The floor is a copy of the same tensor.
+`benchmarks/wide.py` goes on where gains no longer fit in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+import importlib.util
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from common import devices, parser, print_times, save, synchronize
+from common import chosen_devices, parser, peak_bytes, print_times, save, synchronize
 
 import gammatorch
-from gammatorch.analysis.geometry import cosine_matrix, norms
-from gammatorch.analysis.pca import principal_axes
-from gammatorch.bench import reference
+from gammatorch.analysis.precision import full_float32_products
+from gammatorch.analysis.reduce import Settings, reduce_stack
 from gammatorch.bench.timing import compare
 
-SIZES = ((36, 2560), (64, 5120), (126, 16384))
+SIZES = ("36x2560", "64x5120", "126x16384", "154x32x4096", "64x1000000")
 SETTLE_SECONDS = 0.2  # OpenBLAS and MKL each bring threads of their own, which spin for a while when done
-BOUNDS = {"float64": 1e-10, "float32": 1e-4}
+BOUNDS = {"cosine": 1e-12, "explained": 1e-10}
+ORIGINAL = "NumPy float32 (the original)"
+TOP = 10
+
+Array = np.ndarray[Any, Any]
+Figures = tuple[Array, Array]  # cosines, explained variances
 
 
-def with_numpy(gamma: np.ndarray[Any, Any]) -> Callable[[], object]:
-    def work() -> object:
-        lengths = np.linalg.norm(gamma, axis=1)
-        units = gamma / lengths[:, None]
-        cosine = units @ units.T
-        _, singular_values, right = np.linalg.svd(units - units.mean(axis=0), full_matrices=False)
-        return cosine, singular_values, units @ right[0]
-
-    return work
+def original(gamma: Array) -> Figures:
+    units = gamma / np.linalg.norm(gamma, axis=1)[:, None]
+    cosine = units @ units.T
+    _, singular_values, right = np.linalg.svd(units - units.mean(axis=0, keepdims=True), full_matrices=False)
+    _ = units @ right[0]
+    return cosine, singular_values**2 / (singular_values**2).sum()
 
 
-def with_torch(gamma: torch.Tensor, method: str) -> Callable[[], object]:
-    return lambda: (norms(gamma), cosine_matrix(gamma), principal_axes(gamma, method))
+def ours(stack: torch.Tensor, method: str, dtype: torch.dtype) -> list[Figures]:
+    with full_float32_products():
+        reduced = reduce_stack(stack, tuple(range(stack.shape[1])), Settings(method, dtype))
+    cosines = reduced.correlations.cosine
+    return [(cosine, axes.explained_var) for cosine, axes in zip(cosines, reduced.axes, strict=True)]
 
 
-def errors(gamma: torch.Tensor, method: str, truth: dict[str, Any]) -> dict[str, float]:
-    axes = principal_axes(gamma, method)
-    explained, proj = axes.explained_var, axes.proj_top1
-    assert explained is not None and proj is not None, "the drawn gains are not degenerate"
-    found = {
-        "cosine": np.abs(cosine_matrix(gamma).double().cpu().numpy() - truth["cosine"]).max(),
-        "explained_var": np.abs(explained.double().cpu().numpy() - truth["explained_var"]).max(),
-        "proj_top1": np.abs(proj.double().cpu().numpy() - truth["proj_top1"]).max(),
+def by_svd_lowrank(gamma: torch.Tensor) -> Figures:
+    units = gamma / torch.linalg.vector_norm(gamma, dim=1, keepdim=True)
+    centred = units - units.mean(dim=0)
+    _, singular_values, _ = torch.svd_lowrank(centred, q=12)
+    return units @ units.mT, singular_values**2 / centred.square().sum()
+
+
+def by_sklearn_pca(gamma: Array) -> Figures:
+    from sklearn.decomposition import PCA
+
+    units = gamma / np.linalg.norm(gamma, axis=1)[:, None]
+    return units @ units.T, PCA(svd_solver="full").fit(units).explained_variance_ratio_
+
+
+def by_randomized_svd(gamma: Array) -> Figures:
+    from sklearn.utils.extmath import randomized_svd
+
+    units = gamma / np.linalg.norm(gamma, axis=1)[:, None]
+    centred = units - units.mean(axis=0)
+    _, singular_values, _ = randomized_svd(centred, 12, random_state=0)
+    return units @ units.T, singular_values**2 / (centred**2).sum()
+
+
+def copied(stack: torch.Tensor) -> list[Figures]:
+    stack.clone()
+    return []
+
+
+def drawn(shape: tuple[int, ...]) -> Array:
+    """Positive gains with a shared direction that drifts over layers."""
+    rng = np.random.default_rng(0)
+    steps = 0.1 * np.cumsum(rng.standard_normal(shape), axis=-2)
+    return np.exp(0.3 * rng.standard_normal((*shape[:-2], 1, shape[-1])) + steps)
+
+
+def truth_of(gamma: Array) -> Figures:
+    lengths = np.sqrt((gamma * gamma).sum(axis=1))
+    units = gamma / lengths[:, None]
+    triangle = np.linalg.qr((units - units.mean(axis=0)).T, mode="r")  # at 1e6 the SVD itself takes a minute
+    shares = np.linalg.svd(triangle, compute_uv=False) ** 2
+    return (gamma @ gamma.T) / (lengths[:, None] * lengths), shares / shares.sum()
+
+
+def candidates_for(gamma: Array, devices: list[str]) -> dict[str, Callable[[], list[Figures]]]:
+    stack = gamma if gamma.ndim == 3 else gamma[None]
+    narrow = stack.astype(np.float32)
+    found: dict[str, Callable[[], list[Figures]]] = {ORIGINAL: lambda: [original(one) for one in narrow]}
+    if gamma.ndim == 2:
+        if importlib.util.find_spec("sklearn") is not None:
+            found["scikit-learn PCA, float32"] = lambda: [by_sklearn_pca(narrow[0])]
+            found["scikit-learn randomized_svd, q = 12"] = lambda: [by_randomized_svd(narrow[0])]
+        else:
+            print("scikit-learn: not installed, left out")
+        found["torch.svd_lowrank, q = 12"] = lambda: [by_svd_lowrank(torch.from_numpy(narrow[0]))]
+    for device in devices:
+        placed = torch.from_numpy(stack).to(device)
+        for dtype in (torch.float64, torch.float32):
+            for method in ("svd", "gram") if gamma.ndim == 2 else ("gram",):
+                name = f"{method} {str(dtype).removeprefix('torch.')} {device}"
+                found[name] = lambda placed=placed, method=method, dtype=dtype: ours(placed, method, dtype)
+        if gamma.ndim == 2:
+            found[f"project {device}"] = lambda placed=placed: ours(placed, "project", torch.float64)
+        found[f"copy {device} (the floor)"] = lambda placed=placed: copied(placed)
+    return found
+
+
+def errors(figures: list[Figures], truths: list[Figures]) -> dict[str, float]:
+    worst = {"cosine": 0.0, "explained": 0.0}
+    for (cosine, explained), (true_cosine, true_explained) in zip(figures, truths, strict=True):
+        top = min(TOP, len(true_explained) - 1)
+        apart = np.abs(_host(cosine) - true_cosine).max()
+        relative = np.abs(_host(explained)[:top] / true_explained[:top] - 1).max()
+        worst = {"cosine": max(worst["cosine"], float(apart)), "explained": max(worst["explained"], float(relative))}
+    return worst
+
+
+def _host(values: Any) -> Array:
+    return values.double().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, dtype=np.float64)
+
+
+def check(name: str, found: Mapping[str, float]) -> None:
+    if "float64" in name:
+        assert all(found[what] <= BOUNDS[what] for what in BOUNDS), f"{name} misses {BOUNDS}: {found}"
+
+
+def measure(size: str, repeats: int, devices: list[str]) -> dict[str, Any]:
+    gamma = drawn(tuple(map(int, size.split("x"))))
+    truths = [truth_of(one) for one in (gamma if gamma.ndim == 3 else gamma[None])]
+    candidates = candidates_for(gamma, devices)
+    memory, exactness = {}, {}
+    for name, candidate in candidates.items():
+        figures, memory[name] = peak_bytes(candidate)
+        if figures:
+            exactness[name] = errors(figures, truths)
+            check(name, exactness[name])
+    wide = gamma.size > 10_000_000
+    for device in devices:
+        placed = torch.from_numpy(gamma).to(device)
+        candidates[f"the whole of analyze() {device}"] = lambda placed=placed: gammatorch.analyze(placed)
+    times = compare(
+        candidates, repeats=min(repeats, 3) if wide else repeats, synchronize=synchronize, settle_seconds=SETTLE_SECONDS
+    )
+    remarks = {
+        name: " ".join(f"{what} {error:.0e}" for what, error in found.items()) for name, found in exactness.items()
     }
-    bound = BOUNDS[str(gamma.dtype).removeprefix("torch.")]
-    assert max(found.values()) <= bound, f"{method} in {gamma.dtype} misses {bound}: {found}"
-    return {name: float(value) for name, value in found.items()}
+    remarks = {name: f"{memory.get(name, 0) / 1e6:>7.1f} MB  {remarks.get(name, '')}" for name in times}
+    print_times(size, times, remarks)
+    return {"times": times, "errors": exactness, "peak_bytes": memory}
 
 
 def main() -> None:
-    chosen = parser(__doc__).parse_args()
-    results = {}
-    for layers, hidden in SIZES:
-        rng = np.random.default_rng(0)
-        drawn = np.exp(
-            0.3 * rng.standard_normal(hidden) + 0.1 * np.cumsum(rng.standard_normal((layers, hidden)), axis=0)
-        )
-        truth = reference.analyze(drawn)
-        candidates = {
-            "NumPy float32 (the original)": with_numpy(drawn.astype(np.float32)),
-            "NumPy float64": with_numpy(drawn),
-        }
-        exactness: dict[str, dict[str, float]] = {}
-        for device in devices():
-            for dtype in (torch.float64, torch.float32):
-                for method in ("svd", "gram"):
-                    name = f"{method} {str(dtype).removeprefix('torch.')} {device}"
-                    gamma = torch.from_numpy(drawn).to(device, dtype)
-                    exactness[name] = errors(gamma, method, truth)
-                    candidates[name] = with_torch(gamma, method)
-        times = compare(candidates, repeats=chosen.repeats, synchronize=synchronize, settle_seconds=SETTLE_SECONDS)
-        remarks = {
-            name: " ".join(f"{what} {error:.0e}" for what, error in found.items()) for name, found in exactness.items()
-        }
-        print_times(f"{layers} × {hidden}", times, remarks)
-        analysis = compare({"analyze": partial(gammatorch.analyze, torch.from_numpy(drawn))}, repeats=chosen.repeats)
-        print_times("  the whole of analyze(), float64 on the CPU", analysis)
-        results[f"{layers}x{hidden}"] = {"times": {**times, **analysis}, "errors": exactness}
-    save(chosen.out, results)
+    options = parser(__doc__)
+    options.add_argument("--sizes", nargs="+", default=list(SIZES), help="[checkpoints x] layers x width")
+    chosen = options.parse_args()
+    devices = chosen_devices(chosen.device)
+    save(chosen.out, {size: measure(size, chosen.repeats, devices) for size in chosen.sizes})
 
 
 if __name__ == "__main__":
