@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -51,11 +52,11 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
         >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[None])[0].value, 3)
         0.8
     """
-    defined = pearson.diagonal().isfinite().cpu()
+    defined = tuple(pearson.diagonal().isfinite().tolist())
     pearson = pearson.nan_to_num(nan=0.0)
     found = []
     for name, of_phase in rows.items():
-        weights = _weights(of_phase, defined)
+        weights = _weights(tuple(of_phase), defined)
         if weights is None:
             found.append(Contrast(name, None, None, None))
             continue
@@ -66,9 +67,10 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
     return found
 
 
-def _weights(of_phase: Sequence[int], defined: Tensor) -> Tensor | None:
+@lru_cache
+def _weights(of_phase: tuple[int, ...], rows: tuple[bool, ...]) -> Tensor | None:
     """Weights of all pairs whose weighted sum is the contrast; None if no lag has pairs on both sides."""
-    layers = len(defined)
+    layers, defined = len(rows), torch.tensor(rows)
     row = torch.arange(layers)
     lag = (row[:, None] - row).clamp(min=0)  # each pair once
     member = torch.zeros(layers, dtype=torch.bool)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import einsum
 from torch import Tensor
 
 from gammatorch.errors import InvalidArgument
@@ -120,12 +119,8 @@ def phase_statistics(
     for phase, of_phase in enumerate(rows.values()):
         member[phase, list(of_phase)] = 1
     pairs = cosine.isfinite().to(cosine.dtype).fill_diagonal_(0)
-    within, across = (
-        einsum(member, pairs * cosine.nan_to_num(nan=0.0), other, "phase i, i j, phase j -> phase")
-        / einsum(member, pairs, other, "phase i, i j, phase j -> phase")
-        for other in (member, 1 - member)
-    )
-    intra, vs_other = within.tolist(), across.tolist()
+    sums, counts = member @ (pairs * cosine.nan_to_num(nan=0.0)), member @ pairs  # of each phase with each layer
+    intra, vs_other = (((sums * of).sum(-1) / (counts * of).sum(-1)).tolist() for of in (member, 1 - member))
     phases = []
     for phase, (name, of_phase) in enumerate(rows.items()):
         of_lengths = lengths[list(of_phase)]
