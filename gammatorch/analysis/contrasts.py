@@ -54,22 +54,18 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
     """
     defined = tuple(pearson.diagonal().isfinite().tolist())
     pearson = pearson.nan_to_num(nan=0.0)
-    found = []
-    for name, of_phase in rows.items():
-        weights = _weights(tuple(of_phase), defined)
-        if weights is None:
-            found.append(Contrast(name, None, None, None))
-            continue
-        weights = weights.to(pearson)
-        interval = jackknife((pearson * weights).sum()[None], (without.flatten(1) @ weights.flatten())[None], -2.0, 2.0)
-        value, low, high = torch.cat([interval.value, interval.low, interval.high]).tolist()
-        found.append(Contrast(name, value, *(None if math.isnan(bound) else bound for bound in (low, high))))
-    return found
+    weights = torch.stack([_weights(tuple(of_phase), defined) for of_phase in rows.values()]).to(pearson).flatten(1)
+    interval = jackknife(weights @ pearson.flatten(), weights @ without.flatten(1).mT, -2.0, 2.0)
+    figures = torch.stack([interval.value, interval.low, interval.high], dim=-1).tolist()
+    return [
+        Contrast(name, *(None if math.isnan(figure) else figure for figure in of_phase))
+        for name, of_phase in zip(rows, figures, strict=True)
+    ]
 
 
 @lru_cache
-def _weights(of_phase: tuple[int, ...], rows: tuple[bool, ...]) -> Tensor | None:
-    """Weights of all pairs whose weighted sum is the contrast; None if no lag has pairs on both sides."""
+def _weights(of_phase: tuple[int, ...], rows: tuple[bool, ...]) -> Tensor:
+    """Weights of all pairs whose weighted sum is the contrast; NaN if no lag has pairs on both sides."""
     layers, defined = len(rows), torch.tensor(rows)
     row = torch.arange(layers)
     lag = (row[:, None] - row).clamp(min=0)  # each pair once
@@ -83,7 +79,7 @@ def _weights(of_phase: tuple[int, ...], rows: tuple[bool, ...]) -> Tensor | None
     common[0] = False
     pairs = float(within[common].sum())
     if not pairs:
-        return None
+        return torch.full_like(lag, torch.nan, dtype=torch.float64)
     of_lag_within = common.double() / pairs
     of_lag_beside = -common.double() * within / (pairs * beside.clamp(min=1))
     return torch.where(inside, of_lag_within[lag], torch.where(across, of_lag_beside[lag], 0))

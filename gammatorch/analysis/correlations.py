@@ -143,8 +143,9 @@ def pair_mean(values: Tensor, pairs: Tensor) -> Tensor:
         >>> pair_mean(torch.tensor([[[1.0, 0.5], [0.5, 1.0]]]), torch.tensor([[[False, True], [True, False]]]))
         tensor([0.5000])
     """
-    chosen = pairs if values.ndim == 3 else pairs[:, None]
-    return (values * chosen).sum(dim=(-2, -1)) / chosen.sum(dim=(-2, -1))
+    weights = pairs.flatten(1).to(values)
+    sums = values.reshape(len(values), -1, weights.shape[1]) @ weights[:, :, None]
+    return sums[..., 0].reshape(values.shape[:-2]) / weights.sum(-1).reshape(-1, *[1] * (values.ndim - 3))
 
 
 def over_rows(

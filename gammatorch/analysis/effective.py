@@ -121,11 +121,13 @@ def effective_dimension(correlations: Correlations) -> Interval:
     """
     count = correlations.varied.sum(-1).to(correlations.norms.dtype)
     channels = correlations.moments.channels
-    without = correlations.without
+    pairs = correlations.pairs.sum(dim=(-2, -1))[:, None, None]
+    without = correlations.without.flatten(2)
+    products = (without @ without.mT - count[:, None, None]) / pairs  # less those of the diagonal, which is 1
     value = _participation(pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
-    squares = pair_mean(without.square(), correlations.pairs)
-    moved = (without - without.mean(dim=1, keepdim=True)).mul_(correlations.pairs[:, None]).flatten(2)
-    products = moved @ moved.mT / correlations.pairs.sum(dim=(-2, -1))[:, None, None]
+    squares = products.diagonal(dim1=-2, dim2=-1)
+    products = products - products.mean(dim=-1, keepdim=True)
+    products = products - products.mean(dim=-2, keepdim=True)  # now of what each run moves
     twice = 2 * (products.square().sum(dim=(-2, -1)) - products.diagonal(dim1=-2, dim2=-1).square().sum(dim=-1))
     slope = value.square() * (count - 1) / count
     found = jackknife(

@@ -104,7 +104,9 @@ def _usual_range(gains: Tensor) -> tuple[Tensor, Tensor]:
         sample = gains
     median = sample.median(dim=-1, keepdim=True).values
     deviation = (sample - median).abs().median(dim=-1, keepdim=True).values
-    reach = FAR * torch.where(deviation > 0, _TO_DEVIATION * deviation, gains.std(dim=-1, correction=0, keepdim=True))
+    reach = FAR * _TO_DEVIATION * deviation
+    if not bool((deviation > 0).all()):
+        reach = torch.where(deviation > 0, reach, FAR * gains.std(dim=-1, correction=0, keepdim=True))
     return median - reach, median + reach
 
 

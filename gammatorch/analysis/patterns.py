@@ -124,9 +124,11 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
     multiple = (lag[:, None] % length == 0).to(weights)
     within = sums @ multiple / (counts @ multiple)
     across = sums @ (1 - multiple) / (counts @ (1 - multiple))
-    counts = counts.clamp(min=1)
-    contrasts = sums / counts @ weights.mT
-    without = lag_sums(correlations.without * correlations.pairs[:, None]) / counts[:, None] @ weights.mT
+    of_lag = weights / counts.clamp(min=1)[:, None]  # of every pair at a lag, shape (checkpoint, period, lag)
+    contrasts = (of_lag @ sums[..., None])[..., 0]
+    row = torch.arange(layers, device=sums.device)
+    of_pair = (of_lag[..., (row[:, None] - row).abs()] / 2 * correlations.pairs[:, None]).flatten(2)
+    without = correlations.without.flatten(2) @ of_pair.mT
     near_best = contrasts >= _TIE * contrasts.amax(dim=-1, keepdim=True)
     best = near_best.to(torch.uint8).argmax(dim=-1, keepdim=True)
     value = contrasts.gather(-1, best)[:, 0]
