@@ -75,11 +75,10 @@ def across(gains: Tensor, reference: Tensor) -> Across:
     spread = (square - total.square() / counts) * (square_ref - total_ref.square() / counts)
     both = (ours.varied & theirs.varied)[:, None] & (spread > 0)
     pearson = torch.where(both, covered / spread.clamp(min=0).sqrt(), torch.nan).clamp(-1, 1)
-    pivot = reference.double().mean(dim=-1)
-    dot, square, square_ref = (
-        product + pivot * (one + other) + counts * pivot.square()
-        for product, one, other in ((dot, total, total_ref), (square, total, total), (square_ref, total_ref, total_ref))
-    )
+    p, q = gains.double().mean(dim=-1)[:, None], reference.double().mean(dim=-1)
+    dot = dot + p * total_ref + q * total + counts * p * q
+    square = square + 2 * p * total + counts * p.square()
+    square_ref = square_ref + 2 * q * total_ref + counts * q.square()
     drift = (change / square_ref).sqrt()
     mean = pearson.nanmean(dim=-1)
     total_drift = (change.sum(-1) / square_ref.sum(-1)).sqrt()
@@ -135,16 +134,16 @@ def _hsic(one: Tensor, other: Tensor) -> Tensor:
 
 
 def _sums(gains: Tensor, reference: Tensor) -> Tensor:
-    """Over each run of channels: xx', x², x'², (x − x')², x, x'; shape (6, checkpoint, block, layer).
+    """Over each run of channels: xx', x², x'², (γ − γ')², x, x'; shape (6, checkpoint, block, layer).
 
-    x = γ − p, with the mean of the reference's layer for p, so that correlations keep the digits that a mean costs.
+    x = γ − p, with the mean of its layer for p, so that correlations keep the digits that a mean costs.
     """
-    pivot = reference.double().mean(dim=-1, keepdim=True)
+    p, q = (one.double().mean(dim=-1, keepdim=True) for one in (gains, reference))
     edges = [0, *_widths(reference.shape[-1], reference.device).cumsum(0).to(torch.int64).tolist()]
     blocks = []
     for start, stop in itertools.pairwise(edges):
-        x, y = gains[..., start:stop].double() - pivot, reference[:, start:stop].double() - pivot
-        d, y = x - y, y.expand_as(x)
+        x, y = gains[..., start:stop].double(), reference[:, start:stop].double().expand_as(gains[..., start:stop])
+        x, y, d = x - p, y - q, x - y
         blocks.append(torch.stack([one.sum(-1) for one in (x * y, x * x, y * y, d * d, x, y)]))
     return torch.stack(blocks, dim=2)
 
