@@ -16,7 +16,8 @@ import torch
 
 from gammatorch.bench.timing import Timing, machine
 
-LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors", "scikit-learn")
+PEERS = ("fastsafetensors", "runai-model-streamer", "mergekit", "scikit-learn")
+LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors", *PEERS)
 
 Result = TypeVar("Result")
 

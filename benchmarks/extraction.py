@@ -3,13 +3,15 @@
     python benchmarks/extraction.py [--repeats 15] [--out FILE] [--layouts Qwen3-32B DeepSeek-V3 Kimi-K2]
 
 The checkpoints are full-size layouts (sparse files, so the page cache holds what is read: warm times). Every candidate
-ends with the gains as float64, and is checked against what was written, by NumPy, before it is timed. There are two
-floors, neither of which checks anything: the gains alone, their places known beforehand; and the headers too, with the
-keys found in their bytes. fastsafetensors, runai-model-streamer and mergekit's loader take part if they are installed.
+ends with the gains as float64, and is checked against what was written, by NumPy, before it is timed. There are
+floors that check nothing: the gains alone, their places known beforehand; and the headers too, with the keys found in
+their bytes, by Python or by the C library. fastsafetensors and runai-model-streamer, told which tensors are wanted, and
+mergekit's loader take part if they are installed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -30,6 +32,9 @@ from gammatorch.bench.timing import compare
 
 KEY = "model.layers.{}.input_layernorm.weight"
 KEY_END = b'.input_layernorm.weight":'
+MEMMEM = ctypes.CDLL(None).memmem
+MEMMEM.restype = ctypes.c_void_p
+MEMMEM.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
 
 
 def by_gammatorch(folder: Path, device: str) -> torch.Tensor:
@@ -49,34 +54,37 @@ def stacked(rows: dict[int, torch.Tensor], layers: int) -> torch.Tensor:
     return torch.stack([rows[layer] for layer in range(layers)]).double()
 
 
-def by_safe_open(folder: Path, layers: int) -> torch.Tensor:
+def by_safe_open(folder: Path, layers: int, backend: str) -> torch.Tensor:
     rows: dict[int, torch.Tensor] = {}
     for shard, held in shards_of_keys(folder, layers).items():
-        with safe_open(folder / shard, "pt") as file:
+        with safe_open(folder / shard, "pt", backend=backend) as file:
             rows |= {layer: file.get_tensor(KEY.format(layer)) for layer in held}
     return stacked(rows, layers)
 
 
 def by_fastsafetensors(folder: Path, layers: int) -> torch.Tensor:
-    from fastsafetensors import fastsafe_open
+    from fastsafetensors import SafeTensorsFileLoader, SingleGroup
 
-    rows: dict[int, torch.Tensor] = {}
-    for shard, held in shards_of_keys(folder, layers).items():
-        with fastsafe_open([str(folder / shard)], nogds=True, device="cpu") as file:
-            rows |= {layer: file.get_tensor(KEY.format(layer)).clone() for layer in held}
-    return stacked(rows, layers)
+    keys = [KEY.format(layer) for layer in range(layers)]
+    loader = SafeTensorsFileLoader(SingleGroup(), "cpu", nogds=True)
+    try:
+        loader.set_tensor_filter(set(keys).__contains__)
+        loader.add_filenames({0: [str(folder / shard) for shard in shards_of_keys(folder, layers)]})
+        buffers = loader.copy_files_to_device()
+        return torch.stack([buffers.get_tensor(key) for key in keys]).double()
+    finally:
+        loader.close()
 
 
 def by_runai(folder: Path, layers: int) -> torch.Tensor:
     from runai_model_streamer import SafetensorsStreamer
 
-    rows: dict[str, torch.Tensor] = {}
-    wanted = {KEY.format(layer) for layer in range(layers)}
-    for shard in shards_of_keys(folder, layers):
-        with SafetensorsStreamer() as streamer:
-            streamer.stream_file(str(folder / shard))
-            rows |= {key: tensor.clone() for key, tensor in streamer.get_tensors() if key in wanted}
-    return stacked({layer: rows[KEY.format(layer)] for layer in range(layers)}, layers)
+    keys = [KEY.format(layer) for layer in range(layers)]
+    with SafetensorsStreamer() as streamer:
+        paths = [str(folder / shard) for shard in shards_of_keys(folder, layers)]
+        streamer.stream_files(paths, tensor_names=keys)
+        rows = dict(streamer.get_tensors())
+    return torch.stack([rows[key] for key in keys]).double()
 
 
 def by_mergekit(folder: Path, layers: int) -> torch.Tensor:
@@ -87,8 +95,8 @@ def by_mergekit(folder: Path, layers: int) -> torch.Tensor:
 
 
 PEERS = {
-    "fastsafetensors": ("fastsafetensors", by_fastsafetensors),
-    "runai-model-streamer, whole shards": ("runai_model_streamer", by_runai),
+    "fastsafetensors, filtered": ("fastsafetensors", by_fastsafetensors),
+    "runai-model-streamer, by name": ("runai_model_streamer", by_runai),
     "mergekit's lazy loader": ("mergekit", by_mergekit),
 }
 
@@ -122,7 +130,7 @@ def bare_reads(made: SyntheticCheckpoint, layers: int) -> Callable[[], torch.Ten
     return read
 
 
-def bare_search(made: SyntheticCheckpoint, layers: int) -> torch.Tensor:
+def bare_search(made: SyntheticCheckpoint, layers: int, found: Callable[[bytes], Iterator[int]]) -> torch.Tensor:
     """Every header read, the keys found in its bytes, one positioned read per gain."""
     rows: dict[int, bytes] = {}
     for shard in made.shards:
@@ -139,21 +147,32 @@ def bare_search(made: SyntheticCheckpoint, layers: int) -> torch.Tensor:
     return as_gains([rows[layer] for layer in range(layers)])
 
 
-def found(header: bytes) -> Iterator[int]:
+def by_find(header: bytes) -> Iterator[int]:
     position = header.find(KEY_END)
     while position >= 0:
         yield position
         position = header.find(KEY_END, position + 1)
 
 
+def by_memmem(header: bytes) -> Iterator[int]:
+    """The search that gammatorch uses, for a floor that is as low as we know."""
+    base = ctypes.cast(ctypes.c_char_p(header), ctypes.c_void_p).value or 0
+    position = MEMMEM(base, len(header), KEY_END, len(KEY_END))
+    while position:
+        yield position - base
+        position = MEMMEM(position + 1, base + len(header) - position - 1, KEY_END, len(KEY_END))
+
+
 def candidates_for(made: SyntheticCheckpoint, layers: int) -> dict[str, Callable[[], torch.Tensor]]:
     candidates = {
         "bare reads, places known": bare_reads(made, layers),
-        "bare reads of headers and gains": lambda: bare_search(made, layers),
+        "bare reads of headers and gains": lambda: bare_search(made, layers, by_find),
+        "the same, searched by memmem": lambda: bare_search(made, layers, by_memmem),
     }
     for device in devices():
         candidates[f"gammatorch, to {device}"] = lambda device=device: by_gammatorch(made.folder, device)
-    candidates["safetensors safe_open (mmap)"] = lambda: by_safe_open(made.folder, layers)
+    for backend in ("mmap", "pread"):
+        candidates[f"safetensors safe_open ({backend})"] = lambda how=backend: by_safe_open(made.folder, layers, how)
     for name, (module, read) in PEERS.items():
         if importlib.util.find_spec(module) is None:
             print(f"{name}: not installed, left out")

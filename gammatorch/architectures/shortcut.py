@@ -26,6 +26,9 @@ FIRST_WORDS: Mapping[str, str] = {
 """The vocabulary's first word at a place: where all blocks have it, no other name can change what it means."""
 
 
+_INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)
+
+
 def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain.
 
@@ -77,16 +80,16 @@ def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
 
 def _blocks(found: Mapping[str, TensorEntry], name: str) -> tuple[str, dict[int, TensorEntry]] | None:
     """The one stack that all these keys are of, and its rows by layer."""
-    key_of = re.compile(rf"(?P<stack>.+)\.(?P<layer>0|[1-9]\d*)\.{re.escape(name)}\.(?P<leaf>weight|bias)", re.ASCII)
     stacks = set()
     rows = {}
     for key, entry in found.items():
-        match = key_of.fullmatch(key)
-        if match is None:
+        block, middle, leaf = key.rpartition(f".{name}.")
+        stack, dot, layer = block.rpartition(".")
+        if not middle or not dot or leaf not in ("weight", "bias") or not _INDEX.fullmatch(layer):
             return None
-        stacks.add(match["stack"])
-        if match["leaf"] == "weight":
-            rows[int(match["layer"])] = entry
+        stacks.add(stack)
+        if leaf == "weight":
+            rows[int(layer)] = entry
     stack = stacks.pop()
     if stacks or any(part.isdecimal() for part in stack.split(".")):
         return None

@@ -17,13 +17,13 @@ from gammatorch.checkpoints.finder import make_finder
 from gammatorch.checkpoints.headers import SMALL_HEADER, RawHeader, look_through
 from gammatorch.checkpoints.safetensors import check_extent
 
-_TEXT = r'"[^"]*+"'
+_TEXT = r'"[ !#-\[\]-\xff]*+"'  # no quote, no escape, no control character
 _NUMBERS = r"(?:\d++(?:,\d++)*+)?+"
 _TENSOR = rf'{_TEXT}:\{{"dtype":{_TEXT},"shape":\[{_NUMBERS}\],"data_offsets":\[\d++,\d++\]\}}'
 _METADATA = rf'"__metadata__":\{{(?:{_TEXT}:{_TEXT}(?:,{_TEXT}:{_TEXT})*+)?+\}}'
 _WHOLE = re.compile(rf"\{{(?:{_METADATA},)?+{_TENSOR}(?:,{_TENSOR})*+\}} *".encode())
 
-_KEY = r'"([ !#-\[\]-\xff]*+)"'  # no quote, no escape, no control character
+_KEY = r'"([ !#-\[\]-\xff]*+)"'
 _NUMBER = r"(?:0|[1-9]\d*+)"
 _BEFORE = rf"\[{_NUMBER},({_NUMBER})\]\}},"  # the end of the tensor before it
 _ENTRY = (
@@ -49,8 +49,16 @@ def is_plain(header: RawHeader) -> bool:
     last = _LAST_OFFSETS.fullmatch(block, offsets, stop) if offsets >= 0 else None
     if last is None or header.data_start + int(last["stop"]) != header.file_bytes:
         return False
-    # 3 ns a byte: little for a header that is small
-    return stop - start > SMALL_HEADER or _WHOLE.fullmatch(block, start, stop) is not None
+    return stop - start > SMALL_HEADER or _is_whole(bytes(block[start:stop]))
+
+
+def _is_whole(raw: bytes) -> bool:
+    """Whether a header has the form throughout: 3 ns a byte, little for a small one."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return _WHOLE.fullmatch(raw) is not None
 
 
 def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
