@@ -154,8 +154,23 @@ def read_pickle(raw: bytes, where: str) -> Any:
     """
     if len(raw) > PICKLE_CAP:
         raise MalformedCheckpoint(f"holds a pickle of {len(raw)} bytes, more than any checkpoint's", file=where)
+    return read_pickles(raw, 1, where)[0][0]
+
+
+def read_pickles(raw: bytes, count: int, where: str) -> tuple[list[Any], dict[str, Storage], int]:
+    """What several pickles describe that stand one after the other, as :func:`read_pickle`.
+
+    Args:
+        raw: Bytes that begin with them.
+        count: How many.
+        where: Name of the file, for messages.
+
+    Returns:
+        What each describes, the storages by key, and where the last one ends.
+    """
+    machine = _Machine(raw, where)
     try:
-        return _Machine(raw, where).run()
+        return [machine.run() for _ in range(count)], machine.storages, machine.at
     except _Broken as error:
         raise MalformedCheckpoint(
             f"pickle is broken ({error}), nothing was executed: download it again", file=where
@@ -171,17 +186,19 @@ class _Machine:
     def __init__(self, raw: bytes, where: str) -> None:
         self._raw = raw
         self._where = where
-        self._at = 0
+        self.at = 0
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
-        self._storages: dict[str, Storage] = {}
+        self.storages: dict[str, Storage] = {}
 
     def run(self) -> Any:
+        """What the pickle describes that begins where the last one ended."""
         raw = self._raw
+        self._stack, self._below, self._memo = [], [], {}
         for _ in range(OPERATIONS_CAP):
-            code = raw[self._at]
-            self._at += 1
+            code = raw[self.at]
+            self.at += 1
             if code == _STOP:
                 return self._stack.pop()
             operation = _OPERATIONS.get(code)
@@ -191,19 +208,19 @@ class _Machine:
         raise _Broken(f"more than {OPERATIONS_CAP} operations")
 
     def _take(self, count: int) -> bytes:
-        taken = self._raw[self._at : self._at + count]
+        taken = self._raw[self.at : self.at + count]
         if len(taken) < count:
             raise _Broken("it ends too early")
-        self._at += count
+        self.at += count
         return taken
 
     def _number(self, count: int) -> int:
         return int.from_bytes(self._take(count), "little")
 
     def _line(self) -> str:
-        stop = self._raw.index(b"\n", self._at)
-        line = self._raw[self._at : stop].decode()
-        self._at = stop + 1
+        stop = self._raw.index(b"\n", self.at)
+        line = self._raw[self.at : stop].decode()
+        self.at = stop + 1
         return line
 
     def _marked(self) -> list[Any]:
@@ -285,12 +302,14 @@ class _Machine:
         self.push(known)
 
     def persistent(self) -> None:
-        """A storage, as torch.save writes it: a tag, a type, a name, a device and a length."""
-        tag, kind, key, _, count = _as(tuple, self._stack.pop())
+        """A storage, as torch.save writes it: a tag, a type, a name, a device, a length; of old, None for no view."""
+        tag, kind, key, _, count, *view = _as(tuple, self._stack.pop())
+        if view not in ([], [None]):
+            raise _Broken("a storage that is a view of another")
         if tag != "storage" or _as(_Name, kind).kind != "storage":
             raise _Broken("a persistent id that is no storage")
         storage = Storage(_as(str, key), kind.value, _size(count) * ITEM_BYTES[kind.value])
-        if self._storages.setdefault(key, storage) != storage:  # torch would take the first for both
+        if self.storages.setdefault(key, storage) != storage:  # torch would take the first for both
             raise _Broken("one storage is described in two ways")
         self.push(storage)
 

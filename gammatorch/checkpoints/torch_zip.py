@@ -1,20 +1,23 @@
-"""PyTorch's zip format (``.bin``, ``.pt``, ``.pth``): a pickle that describes the tensors, and their bytes beside it.
+"""PyTorch's files (``.bin``, ``.pt``, ``.pth``): a pickle that describes the tensors, and their bytes beside it.
 
 Read are the directory at the end of the archive and the pickle, which :mod:`gammatorch.checkpoints.torch_pickle` takes
-apart without executing it; from a Hub both come in one round. Format: ``caffe2/serialize/inline_container.h`` and
+apart without executing it; from a Hub both come in one round. Files from before PyTorch 1.6 are no archives:
+:mod:`gammatorch.checkpoints.torch_legacy` finds the same in them. Format: ``caffe2/serialize/inline_container.h`` and
 ``torch/serialization.py`` in PyTorch.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry, Traffic
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.torch_pickle import PICKLE_CAP, StoredTensor, read_pickle
+from gammatorch.checkpoints.torch_legacy import LEGACY_MAGIC, read_legacy
+from gammatorch.checkpoints.torch_pickle import PICKLE_CAP, Storage, StoredTensor, read_pickle
 from gammatorch.checkpoints.zip_directory import (
     MAGIC_BYTES,
     Member,
@@ -30,7 +33,6 @@ STRIDED = " (strided view)"
 _PICKLE, _BYTE_ORDER = "data.pkl", "byteorder"
 _STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "params", "weights")
 _MOST_NESTED = 4
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LFS = b"version https://git-lfs"
 
 
@@ -47,14 +49,17 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
 
     Raises:
         MalformedCheckpoint: A file is cut short, or contradicts itself.
-        UnsupportedFormat: It is of PyTorch's old format, compressed, or more than a file of tensors.
+        UnsupportedFormat: It is compressed, or more than a file of tensors.
         UnreadableCheckpoint: The source failed.
     """
     pieces = Pieces(source)
     fetch_ends(pieces, files, extra)
-    for file in files:
-        _check_magic(pieces.take(file, 0, min(source.files[file], MAGIC_BYTES)), _where(source, file))
-    directories = dict(zip(files, read_directories(pieces, files), strict=True))
+    heads = {file: pieces.take(file, 0, min(source.files[file], MAGIC_BYTES)) for file in files}
+    for file, head in heads.items():
+        _check_magic(head, _where(source, file))
+    old = {file: read_legacy(pieces, file) for file, head in heads.items() if head.startswith(LEGACY_MAGIC)}
+    archives = [file for file in files if file not in old]
+    directories = dict(zip(archives, read_directories(pieces, archives), strict=True))
     pickles = {file: _find_pickle(members, _where(source, file)) for file, members in directories.items()}
     pieces.fetch(
         (file, member.header, member.stop)
@@ -63,8 +68,12 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
         if member is not None
     )
     tables, notes = [], []
-    for file, pickle in pickles.items():
-        table, found = _read_file(pieces, file, directories[file], pickle)
+    for file in files:
+        if file in old:
+            described, starts = old[file]
+            table, found = _table(described, partial(_place_of_old, starts), file, _where(source, file))
+        else:
+            table, found = _read_file(pieces, file, directories[file], pickles[file])
         tables.append(table)
         notes += found
     return Contents(tables, CheckedSource(source, directories), notes=tuple(dict.fromkeys(notes)))
@@ -167,12 +176,6 @@ def _check_magic(head: bytes, where: str) -> None:
     """Refuse what is known to be something else, by how it begins."""
     if head.startswith(_LFS):
         raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=where)
-    if head.startswith(_LEGACY):
-        raise UnsupportedFormat(
-            "is of the format that torch.save wrote before PyTorch 1.6, which cannot be read in parts: convert it with "
-            "`torch.save(torch.load(path, weights_only=True, map_location='cpu'), new_path)`",
-            file=where,
-        )
 
 
 def _find_pickle(members: Mapping[str, Member], where: str) -> Member:
@@ -215,9 +218,23 @@ def _read_file(
             "was saved on a big-endian machine: load it there and save it as safetensors", file=where
         )
     described = read_pickle(_content(pieces, file, pickle, where), where)
+    return _table(described, lambda storage: _place(storage, members, pickle), file, where)
+
+
+def _table(
+    described: Any, place: Callable[[Storage], int], file: str, where: str
+) -> tuple[dict[str, TensorEntry], list[str]]:
+    """Entries of what a file describes, and notes.
+
+    Args:
+        described: What its pickle says.
+        place: Where in the file a storage begins; raises ValueError if it is not there as described.
+        file: Its name.
+        where: Its name, for messages.
+    """
     tensors, path = _state_dict(described, where)
     table = {
-        key: _entry(key, tensor, members, pickle, file, where)
+        key: _entry(key, tensor, place, file, where)
         for key, tensor in tensors.items()
         if isinstance(key, str) and isinstance(tensor, StoredTensor)
     }
@@ -261,18 +278,27 @@ def _dicts_of_tensors(described: Any, path: tuple[str, ...]) -> Iterator[tuple[d
         yield from _dicts_of_tensors(described.get(name), (*path, name))
 
 
-def _entry(
-    key: str, tensor: StoredTensor, members: Mapping[str, Member], pickle: Member, file: str, where: str
-) -> TensorEntry:
+def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file: str, where: str) -> TensorEntry:
     """The absolute place of a tensor; all of its storage for one that cannot be read in place."""
-    storage = tensor.storage
+    try:
+        begin = place(tensor.storage)
+    except ValueError as error:
+        raise MalformedCheckpoint(f"{error}: download it again", file=where, tensor=key) from None
+    if not tensor.plain:
+        stop = begin + tensor.storage.nbytes
+        return TensorEntry(key, tensor.dtype + STRIDED, tensor.shape, file, begin, stop)
+    start = begin + tensor.start
+    return TensorEntry(key, tensor.dtype, tensor.shape, file, start, start + tensor.nbytes)
+
+
+def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:
+    return starts[storage.key]
+
+
+def _place(storage: Storage, members: Mapping[str, Member], pickle: Member) -> int:
+    """Where in an archive a storage begins."""
     member = members.get(_beside(pickle, f"data/{storage.key}"))
     if member is None or member.size != storage.nbytes:
         found = "is not there" if member is None else f"has {member.size} bytes"
-        raise MalformedCheckpoint(
-            f"its storage of {storage.nbytes} bytes {found} in the archive: download it again", file=where, tensor=key
-        )
-    if not tensor.plain:
-        return TensorEntry(key, tensor.dtype + STRIDED, tensor.shape, file, member.start, member.stop)
-    start = member.start + tensor.start
-    return TensorEntry(key, tensor.dtype, tensor.shape, file, start, start + tensor.nbytes)
+        raise ValueError(f"its storage of {storage.nbytes} bytes {found} in the archive")
+    return member.start

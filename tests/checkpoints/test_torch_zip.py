@@ -227,14 +227,6 @@ def test_what_is_no_such_archive_is_refused(good, tmp_path):
             open_bytes(changed)
 
 
-def test_the_old_format_is_refused_with_the_way_out(tmp_path):
-    torch.save({"a": torch.ones(3)}, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
-    with pytest.raises(
-        errors.UnsupportedFormat, match=r"before PyTorch 1.6.*torch.save\(torch.load\(path, weights_only"
-    ):
-        gammatorch.open_checkpoint(tmp_path / "old.bin")
-
-
 def test_programs_and_files_without_tensors_are_refused(tmp_path):
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "script.pt"))
     with pytest.raises(errors.UnsupportedFormat, match="TorchScript program"):
