@@ -48,10 +48,9 @@ def analyse(loaded: Loaded, settings: Settings, device: torch.device) -> StoredI
         seed=settings.seed,
     )
     wide = analysis.hidden > SVD_MAX_WIDTH
-    document = analysis.to_dict()
+    document = _without_matrices(analysis).to_dict()
     provenance = document.pop("provenance")
     document.pop("cosine")
-    document["statistics"].pop("pearson")
     return StoredItem(
         item=loaded.item,
         settings=settings,
@@ -67,6 +66,12 @@ def analyse(loaded: Loaded, settings: Settings, device: torch.device) -> StoredI
         pearson=analysis.statistics["pearson"].to("cpu", torch.float64).contiguous(),
         sketch=_sketch(gamma, settings) if wide else None,
     )
+
+
+def _without_matrices(analysis: Analysis) -> Analysis:
+    """They are kept as tensors: as lists they would cost more time than all the rest."""
+    statistics = {name: value for name, value in analysis.statistics.items() if name != "pearson"}
+    return replace(analysis, cosine=analysis.cosine[:0], statistics=statistics)
 
 
 def _gram(analysis: Analysis) -> Tensor:
