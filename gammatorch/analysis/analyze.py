@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
@@ -208,7 +208,7 @@ def analyze(
     if isinstance(gains, WideGains):
         return _analyze_wide(gains, phases, settings)
     if isinstance(gains, Gains):
-        return _analyze(gains.gamma[None], gains, phases, settings)[0]
+        return _analyze(gains.gamma[None], [gains], phases, settings)[0]
     if gains.ndim != 3:
         return _analyze(gains[None], None, phases, settings)[0]
     if method == "project":
@@ -220,16 +220,47 @@ def analyze(
     return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, settings)]
 
 
+def analyze_together(
+    gains: Sequence[Gains],
+    *,
+    phases: str = "auto",
+    method: str = "auto",
+    dtype: str | torch.dtype = "float64",
+    dims: int = 4096,
+    seed: int = 0,
+) -> list[Analysis]:
+    """Analyse the gains of several checkpoints in one batch.
+
+    Args:
+        gains: Gains of the same layers and width, on one device.
+        phases: As for :func:`analyze`, like all others.
+        method: As there.
+        dtype: As there.
+        dims: As there.
+        seed: As there.
+
+    Returns:
+        The analysis of each.
+
+    Raises:
+        InvalidArgument: The gains differ in layers or width; phases, method or precision make no sense.
+    """
+    if len({(one.layers, one.gamma.shape) for one in gains}) != 1:
+        raise InvalidArgument("gains that are analysed together have the same layers and width")
+    settings = Settings(method, choose_dtype(dtype, gains_device(gains[0])), dims, seed)
+    return _analyze(torch.stack([one.gamma for one in gains]), gains, phases, settings)
+
+
 def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
     """Where gains of any kind are."""
     return gains.gamma.device if isinstance(gains, Gains) else gains.device
 
 
-def _analyze(stack: Tensor, gains: Gains | None, phases: str, settings: Settings) -> list[Analysis]:
+def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings: Settings) -> list[Analysis]:
     """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
     started = time.perf_counter()
     _check(stack)
-    layers = gains.layers if gains else tuple(range(stack.shape[1]))
+    layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
     with full_float32_products():
         stack = stack.detach().to(settings.dtype)
         reduced = reduce_stack(stack, layers, settings)
@@ -245,14 +276,14 @@ def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis
     with full_float32_products():
         reduced = reduce_wide(gains, settings)
         measured = measure(reduced.correlations)
-    return _assemble(reduced, measured, None, gains.origin(), phases, settings, gains.device, started)[0]
+    return _assemble(reduced, measured, None, [gains.origin()], phases, settings, gains.device, started)[0]
 
 
 def _assemble(
     reduced: Reduced,
     measured: list[dict[str, Any]],
     outliers: list[dict[str, Any]] | None,
-    gains: Origin | None,
+    gains: Sequence[Origin] | None,
     phases: str,
     settings: Settings,
     device: torch.device,
@@ -260,10 +291,12 @@ def _assemble(
 ) -> list[Analysis]:
     """The analysis of each checkpoint from its statistics and axes."""
     correlations = reduced.correlations
-    layers, model_type = correlations.layers, gains.model_type if gains else None
+    layers = correlations.layers
     analyses = []
     for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
+        origin = gains[row] if gains else None
+        model_type = origin.model_type if origin else None
         rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
         pearson = statistics["pearson"]
         statistics["phase_contrasts"] = [
@@ -271,10 +304,10 @@ def _assemble(
         ]
         statistics["singular_gap"] = axis.singular_gap
         statistics["outliers"] = outliers[row] if outliers else dict.fromkeys(("channels", "mean_pearson", "verdict"))
-        notes = list(gains.notes) if gains else []
+        notes = list(origin.notes) if origin else []
         notes += undefined(axis.explained_var, statistics, layers)
         notes += unseen(axis)
-        notes += doubtful(axis.singular_gap, cosine, gains)
+        notes += doubtful(axis.singular_gap, cosine, origin)
         copies = axis.explained_var is None and _equal(lengths)
         analyses.append(
             Analysis(
@@ -296,7 +329,7 @@ def _assemble(
                 device=str(device),
                 dtype=str(settings.dtype).removeprefix("torch."),
                 seconds=(time.perf_counter() - started) / len(measured),
-                gains=gains,
+                gains=origin,
                 fingerprint=reduced.fingerprints[row] if reduced.fingerprints else None,
                 notes=tuple(notes),
             )

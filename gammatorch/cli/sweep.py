@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gammatorch.cli.options import Session, format_option, loudness_options, selection_options
+from gammatorch.cli.options import Session, format_option, loudness_options, memory_option, selection_options
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ EXIT_ITEMS_FAILED = 4
     help="Processes; one for each GPU, or one on the CPU, if left out.",
 )
 @click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps.")
+@click.option("--no-cache", is_flag=True, help="Read from the Hub what was read before, and keep nothing of it.")
 @selection_options
+@memory_option
 @click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
 )
@@ -79,7 +81,9 @@ def sweep(
     engine: str,
     workers: int | None,
     token: str | None,
+    no_cache: bool,
     device: str,
+    memory: int,
     format: str,
     **settings: Any,
 ) -> int:
@@ -111,14 +115,14 @@ def sweep(
             return _show_plan(plan, chosen, shard, out, token, format)
         progress.stage("starting torch")
         from gammatorch.cli.sweep_progress import SweepProgress
-        from gammatorch.sweep.pipeline import Task
         from gammatorch.sweep.run import run_sweep
+        from gammatorch.sweep.task import Task
     if plan.aliases:
         session.notice(f"{len(plan.aliases)} names mean an item that is in the plan already")
     with SweepProgress(session) as bar:
         summary = run_sweep(
             plan,
-            Task(out, chosen, device, workers, token),
+            Task(out, chosen, device, workers, token, not no_cache, memory),
             engine=engine,
             shard=shard,
             begin=bar.begin,

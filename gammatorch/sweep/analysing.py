@@ -2,93 +2,139 @@
 
 On the CPU the last bits of a product depend on how matrices lie beside each other in a batch and on the number of
 threads, so there every item is analysed by itself in one thread: that costs a few milliseconds for small items, and
-nothing for large ones, which fill a thread.
+nothing for large ones, which fill a thread. A GPU takes batches, always of the same size: what is missing is filled up
+with copies, so that the same kernels run whatever comes along.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.analyze import Analysis, analyze
-from gammatorch.analysis.pca import SVD_MAX_WIDTH
-from gammatorch.analysis.projection import Sketcher
+from gammatorch.analysis.analyze import Analysis, analyze, analyze_together
 from gammatorch.gains.device import choose_dtype
+from gammatorch.gains.stack import Gains
+from gammatorch.gains.wide import WideGains
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
 from gammatorch.sweep.store import StoredItem
 
-_CHUNK = 1 << 20
-"""Columns sketched together."""
+GPU_BATCH = 16
+"""Items that a GPU analyses together."""
 
 
-def analyse(loaded: Loaded, settings: Settings, device: torch.device) -> StoredItem:
-    """Analyse one item.
+def batch_size(device: torch.device) -> int:
+    """How many items go together."""
+    return GPU_BATCH if device.type == "cuda" else 1
+
+
+def analyse(loaded: Sequence[Loaded], settings: Settings, device: torch.device) -> list[StoredItem | Exception]:
+    """Analyse items, those of one shape together where the device takes batches.
 
     Args:
-        loaded: What was read of it.
+        loaded: What was read of them.
         settings: How.
         device: Where.
 
-    Raises:
-        InvalidArgument: Phases, method or precision make no sense.
+    Returns:
+        For each item what is to be kept, or why it cannot be analysed.
     """
-    precision = choose_dtype(settings.dtype, device)
-    weights = loaded.gains.gamma
-    gamma = weights.to(device).to(precision) + loaded.gains.offset
-    analysis = analyze(
-        replace(loaded.gains, gamma=gamma),
-        phases=settings.phases,
-        method="gram" if settings.method == "auto" else settings.method,
-        dtype=precision,
-        dims=settings.dims,
-        seed=settings.seed,
-    )
-    wide = analysis.hidden > SVD_MAX_WIDTH
+    found: dict[int, StoredItem | Exception] = {}
+    for rows in _groups(loaded):
+        together = [loaded[row] for row in rows]
+        found |= zip(rows, _analyse_group(together, settings, device), strict=True)
+    return [found[row] for row in range(len(loaded))]
+
+
+def _groups(loaded: Sequence[Loaded]) -> list[list[int]]:
+    groups: dict[object, list[int]] = {}
+    for row, one in enumerate(loaded):
+        narrow = isinstance(one.gains, Gains)
+        same = (one.gains.layers, one.gains.gamma.shape) if isinstance(one.gains, Gains) else row
+        groups.setdefault(same if narrow else ("wide", row), []).append(row)
+    return list(groups.values())
+
+
+def _analyse_group(
+    group: Sequence[Loaded], settings: Settings, device: torch.device
+) -> Sequence[StoredItem | Exception]:
+    try:
+        return _attempt(group, settings, device)
+    except Exception as error:
+        if len(group) == 1:
+            return [error]
+        return [one for single in group for one in _analyse_group([single], settings, device)]
+
+
+def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) -> list[StoredItem]:
+    how: dict[str, Any] = {
+        "phases": settings.phases,
+        "method": settings.method,
+        "dtype": choose_dtype(settings.dtype, device),
+        "dims": settings.dims,
+        "seed": settings.seed,
+    }
+    if isinstance(group[0].gains, WideGains):
+        return [_stored(group[0], None, analyze(group[0].gains, fingerprint=True, **how), settings)]
+    how["method"] = "gram" if settings.method == "auto" else settings.method
+    gains = [_on_device(one, device, how["dtype"]) for one in group]
+    if batch_size(device) == 1 or how["method"] != "gram":
+        analyses = [analyze(one, **how) for one in gains]
+    else:
+        filled = [*gains, *[gains[-1]] * (batch_size(device) - len(gains))]
+        analyses = analyze_together(filled, **how)[: len(gains)]
+    weights = [one.gains.gamma if isinstance(one.gains, Gains) else None for one in group]
+    return [_stored(*one, settings) for one in zip(group, weights, analyses, strict=True)]
+
+
+def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gains:
+    assert isinstance(loaded.gains, Gains)
+    return replace(loaded.gains, gamma=loaded.gains.gamma.to(device).to(dtype) + loaded.gains.offset)
+
+
+def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings: Settings) -> StoredItem:
     document = _without_matrices(analysis).to_dict()
     provenance = document.pop("provenance")
     document.pop("cosine")
+    sketch = analysis.fingerprint.values.to("cpu", torch.float32) if analysis.fingerprint is not None else None
+    kept = weights if weights is not None else sketch
+    assert kept is not None
     return StoredItem(
         item=loaded.item,
         settings=settings,
         layers=analysis.layers,
-        site=loaded.gains.site,
-        offset=loaded.gains.offset,
+        site=document["site"],
+        offset=document["offset"],
         analysis=document,
         provenance=provenance,
         files=loaded.files,
-        gains_sha256=_digest(weights),
-        weights=None if wide else weights,
+        gains_sha256=_digest(kept),
+        weights=weights,
         gram=_gram(analysis),
         pearson=analysis.statistics["pearson"].to("cpu", torch.float64).contiguous(),
-        sketch=_sketch(gamma, settings) if wide else None,
+        sketch=sketch if weights is None else None,
+        sketch_of=analysis.fingerprint.metadata if weights is None and analysis.fingerprint is not None else None,
     )
 
 
 def _without_matrices(analysis: Analysis) -> Analysis:
     """They are kept as tensors: as lists they would cost more time than all the rest."""
-    statistics = {name: value for name, value in analysis.statistics.items() if name != "pearson"}
+    statistics: Mapping[str, Any] = {name: value for name, value in analysis.statistics.items() if name != "pearson"}
     return replace(analysis, cosine=analysis.cosine[:0], statistics=statistics)
 
 
 def _gram(analysis: Analysis) -> Tensor:
     lengths = analysis.norms.to("cpu", torch.float64)
-    return analysis.cosine.to("cpu", torch.float64).nan_to_num(nan=0.0) * lengths[:, None] * lengths
+    return analysis.cosine.to("cpu", torch.float64) * lengths[:, None] * lengths
 
 
-def _sketch(gamma: Tensor, settings: Settings) -> Tensor:
-    layers, hidden = gamma.shape
-    sketcher = Sketcher(layers, hidden, settings.dims, settings.seed, gamma.device)
-    for columns in torch.split(gamma, _CHUNK, dim=-1):
-        sketcher.add(columns)
-    return sketcher.finish().values.to("cpu", torch.float32)
-
-
-def _digest(weights: Tensor) -> str:
-    """SHA-256 of type, shape and bytes: two items with the same digest hold the same weights, bit for bit."""
-    digest = hashlib.sha256(f"{weights.dtype} {tuple(weights.shape)}".encode())
-    digest.update(memoryview(weights.contiguous().view(torch.uint8).numpy()).cast("B"))  # type: ignore[arg-type]
+def _digest(values: Tensor) -> str:
+    """SHA-256 of type, shape and bytes: two items with the same digest hold the same values, bit for bit."""
+    digest = hashlib.sha256(f"{values.dtype} {tuple(values.shape)}".encode())
+    digest.update(memoryview(values.contiguous().view(torch.uint8).numpy()).cast("B"))  # type: ignore[arg-type]
     return digest.hexdigest()

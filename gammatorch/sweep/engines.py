@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from gammatorch.sweep.item import Item
 from gammatorch.sweep.outcome import Outcome
-from gammatorch.sweep.pipeline import Task
+from gammatorch.sweep.task import Task
 
 
 def local(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:

@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import torch
 
 from gammatorch.checkpoints.mounts import is_remote
 from gammatorch.gains.device import choose_device
-from gammatorch.sweep.analysing import analyse
-from gammatorch.sweep.item import Item, Settings
+from gammatorch.sweep.analysing import analyse, batch_size
+from gammatorch.sweep.item import Item
 from gammatorch.sweep.outcome import Failure, Outcome
 from gammatorch.sweep.readers import Readers
 from gammatorch.sweep.reading import Loaded, load
 from gammatorch.sweep.store import Store, StoredItem
+from gammatorch.sweep.task import Task
 
 LOCAL_READERS, REMOTE_READERS = 2, 16
 """Items read at the same time: on a local disk one to read and one to parse, elsewhere many that wait for a server."""
@@ -33,25 +33,6 @@ WRITERS = 4
 
 AHEAD = 8
 """Items that may wait between reading and analysis, and between analysis and writing."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What an engine is to do, whatever the items.
-
-    Attributes:
-        folder: The store's folder.
-        settings: What is read of each item, and how it is analysed.
-        device: Where it is analysed.
-        workers: Processes; None for one on each GPU, or one on the CPU.
-        token: Access token for the Hub.
-    """
-
-    folder: Path
-    settings: Settings
-    device: str = "auto"
-    workers: int | None = None
-    token: str | None = field(default=None, repr=False)
 
 
 def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
@@ -73,17 +54,14 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     store, claimed = Store(task.folder), set[str]()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    readers = Readers(
-        _walk(store, items, claimed), lambda item: load(item, task.settings, task.token), _reader_count(items)
-    )
+    readers = Readers(_walk(store, items, claimed), partial(load, task=task), _reader_count(items), AHEAD)
     writers = ThreadPoolExecutor(WRITERS, "gammatorch-write")
     writing: set[Future[Outcome]] = set()
     try:
-        for item, read in readers:
-            if read is None:
-                yield Outcome(item.key, "present")
-                continue
-            writing.add(writers.submit(_write, store, item, _analyse(read, task.settings, device)))
+        for read in readers.batches(batch_size(device)):
+            yield from (Outcome(item.key, "present") for item, result in read if result is None)
+            for item, result in _analyse(read, task, device):
+                writing.add(writers.submit(_write, store, item, result))
             ready, writing = wait(writing, 0 if len(writing) < AHEAD else None, FIRST_COMPLETED)
             yield from _outcomes(ready, claimed)
         yield from _outcomes(wait(writing).done, claimed)
@@ -117,16 +95,16 @@ def _outcomes(written: set[Future[Outcome]], claimed: set[str]) -> Iterator[Outc
         yield outcome
 
 
-def _analyse(read: Loaded | BaseException, settings: Settings, device: torch.device) -> StoredItem | BaseException:
-    if isinstance(read, BaseException):
-        return read
-    try:
-        return analyse(read, settings, device)
-    except Exception as error:
-        return error
+def _analyse(
+    read: Sequence[tuple[Item, Loaded | Exception | None]], task: Task, device: torch.device
+) -> list[tuple[Item, StoredItem | Exception]]:
+    """What is to be kept of each item that was read, or the error that it ended with."""
+    loaded = [result for _, result in read if isinstance(result, Loaded)]
+    failed = [(item, result) for item, result in read if isinstance(result, Exception)]
+    return [*zip((one.item for one in loaded), analyse(loaded, task.settings, device), strict=True), *failed]
 
 
-def _write(store: Store, item: Item, result: StoredItem | BaseException) -> Outcome:
+def _write(store: Store, item: Item, result: StoredItem | Exception) -> Outcome:
     if isinstance(result, StoredItem):
         store.put(result)
         return Outcome(item.key, "done", int(result.provenance["bytes_read"]))

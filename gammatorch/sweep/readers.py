@@ -25,7 +25,7 @@ class Readers(Generic[_Item, _Read]):
 
     Example:
         >>> with_none = Readers(iter([(2, True), (3, False)]), lambda number: number * number, threads=1)
-        >>> list(with_none)
+        >>> [item for batch in with_none.batches(1) for item in batch]
         [(2, 4), (3, None)]
     """
 
@@ -42,17 +42,22 @@ class Readers(Generic[_Item, _Read]):
         for thread in self._threads:
             thread.start()
 
-    def __iter__(self) -> Iterator[tuple[_Item, _Read | Exception | None]]:
-        """Each item with its result, the error it raised, or None where the function was not to be called."""
+    def batches(self, most: int) -> Iterator[list[tuple[_Item, _Read | Exception | None]]]:
+        """Each item with its result, the error it raised, or None where the function was not to be called.
+
+        Args:
+            most: Items that come together, where so many are there: none waits for others.
+        """
         running = len(self._threads)
         while running:
-            result = self._results.get()
-            if result is None:
-                running -= 1
-            elif isinstance(result, Exception):
-                raise result
-            else:
-                yield result
+            ready = [self._results.get()]
+            while len(ready) < most and not self._results.empty():
+                ready.append(self._results.get())
+            running -= ready.count(None)
+            for error in ready:
+                if isinstance(error, Exception):
+                    raise error
+            yield [result for result in ready if isinstance(result, tuple)]
 
     def close(self) -> None:
         """Read no further; calls in flight are left to themselves."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from gammatorch.analysis.pca import SVD_MAX_WIDTH
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import ByteSource, Checkpoint
 from gammatorch.checkpoints.locate import locate
@@ -16,8 +17,10 @@ from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import UnreadableCheckpoint
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stream import STORED_DTYPES, offset_notes, stream_gains
-from gammatorch.sweep.item import Item, Settings
+from gammatorch.gains.wide import WideGains
+from gammatorch.sweep.item import Item
 from gammatorch.sweep.plan import local_identity
+from gammatorch.sweep.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,22 +29,22 @@ class Loaded:
 
     Attributes:
         item: The item.
-        gains: Its gains; ``gamma`` holds the weights as stored, without the offset, on the CPU.
+        gains: Its gains, ``gamma`` as stored, without the offset, on the CPU. Wide ones are still to be read, in column
+            blocks while they are analysed.
         files: Size and content hash of each weight file.
     """
 
     item: Item
-    gains: Gains
+    gains: Gains | WideGains
     files: Mapping[str, Mapping[str, Any]]
 
 
-def load(item: Item, settings: Settings, token: str | None = None) -> Loaded:
-    """Read the gains of an item.
+def load(item: Item, task: Task) -> Loaded:
+    """Read the gains of an item, or get ready to where they are wide.
 
     Args:
         item: What to read.
-        settings: What of it.
-        token: Access token for the Hub.
+        task: What of it, and how.
 
     Raises:
         CheckpointError: It cannot be opened or read, or has changed since it was planned.
@@ -50,9 +53,14 @@ def load(item: Item, settings: Settings, token: str | None = None) -> Loaded:
     """
     if item.commit is None and local_identity(item.source) != item.identity:
         raise UnreadableCheckpoint("has changed since the sweep was planned: run it again", file=item.name)
-    location = locate(item.source, item.commit, token)
+    location = locate(item.source, item.commit, task.token, cache=task.cache)
+    settings = task.settings
     with open_source(location.source, model=item.name, target=location.target) as checkpoint:
+        files = _files(checkpoint, location.source)
         selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
+        if selection.entries[0].width > SVD_MAX_WIDTH:
+            reading = {"raw": settings.raw, "dtype": settings.dtype, "memory": task.memory}
+            return Loaded(item, WideGains(checkpoint, selection, task.device, **reading), files)
         raw = stream_gains(checkpoint, selection, "cpu", raw=True)
         notes = offset_notes(checkpoint, selection, raw.gamma, settings.raw)
     stored = reduce(torch.promote_types, (STORED_DTYPES[name] for name in raw.stored_dtype.split("+")))
@@ -60,9 +68,9 @@ def load(item: Item, settings: Settings, token: str | None = None) -> Loaded:
         raw,
         gamma=raw.gamma.to(stored),  # exact: every value came from this type, or from one that it holds
         offset=0.0 if settings.raw else selection.offset,
-        notes=(*raw.notes, *notes),
+        notes=(*location.notes, *raw.notes, *notes),
     )
-    return Loaded(item, gains, _files(checkpoint, location.source))
+    return Loaded(item, gains, files)
 
 
 def _files(checkpoint: Checkpoint, source: ByteSource) -> dict[str, dict[str, Any]]:

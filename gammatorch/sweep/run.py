@@ -11,10 +11,10 @@ from typing import Any
 from gammatorch.errors import InvalidArgument
 from gammatorch.sweep.engines import ENGINES
 from gammatorch.sweep.outcome import Failure, Outcome
-from gammatorch.sweep.pipeline import Task
 from gammatorch.sweep.plan import Plan
 from gammatorch.sweep.shard import Shard
 from gammatorch.sweep.store import Store
+from gammatorch.sweep.task import Task
 
 
 @dataclass(frozen=True)

@@ -51,11 +51,12 @@ class StoredItem:
             :meth:`document` puts back.
         provenance: Versions, bytes, requests, seconds: what may differ between runs that give the same numbers.
         files: Size in bytes and, where the Hub tells it, content hash of each weight file.
-        gains_sha256: Hash of type, shape and bytes of the gains as stored.
+        gains_sha256: Hash of type, shape and bytes of the gains as stored, or of their sketch.
         weights: The gains as stored, shape (layer, hidden), without offset; None where wide, or not loaded.
         gram: G = γ γᵀ, shape (layer, layer), float64; None if not loaded.
         pearson: Correlations, NaN where undefined, shape (layer, layer); None if not loaded.
         sketch: Sketch of wide gains, offset included, shape (layer, bucket), float32; None where they are stored whole.
+        sketch_of: What two sketches must share to be compared.
     """
 
     item: Item
@@ -71,6 +72,7 @@ class StoredItem:
     gram: Tensor | None = field(default=None, repr=False)
     pearson: Tensor | None = field(default=None, repr=False)
     sketch: Tensor | None = field(default=None, repr=False)
+    sketch_of: Mapping[str, int] | None = None
 
     def gamma(self) -> Tensor:
         """The gains γ = offset + weight, shape (layer, hidden), float64.
@@ -280,6 +282,7 @@ def _described(stored: StoredItem) -> dict[str, Any]:
         "offset": stored.offset,
         "files": stored.files,
         "gains_sha256": stored.gains_sha256,
+        "sketch_of": stored.sketch_of,
     }
 
 

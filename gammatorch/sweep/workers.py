@@ -14,7 +14,8 @@ from gammatorch.errors import GammatorchError
 from gammatorch.gains.device import choose_device
 from gammatorch.sweep.item import Item
 from gammatorch.sweep.outcome import Outcome
-from gammatorch.sweep.pipeline import Task, work
+from gammatorch.sweep.pipeline import work
+from gammatorch.sweep.task import Task
 
 _LOOK_SECONDS, _PARTING_SECONDS = 0.5, 5.0
 

@@ -10,10 +10,10 @@ import pytest
 
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.sweep.item import Settings
-from gammatorch.sweep.pipeline import Task
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.run import Summary, run_sweep
 from gammatorch.sweep.store import read_items
+from gammatorch.sweep.task import Task
 
 USUAL = Settings()
 

@@ -13,6 +13,7 @@ from gammatorch.sweep.item import Settings
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.shard import Shard, parse_shard, slurm_shard
 from gammatorch.sweep.store import Store
+from gammatorch.sweep.task import Task
 from tests.sweep.conftest import numbers, sweep
 
 
@@ -75,7 +76,7 @@ def test_a_checkpoint_that_changes_between_plan_and_read_is_refused(checkpoints,
     write_checkpoint(runs / "step1", layers=4, hidden=32, shards=2, seed=99)
     from gammatorch.sweep.run import run_sweep
 
-    summary = run_sweep(plan, pipeline.Task(tmp_path / "out", Settings(), "cpu"))
+    summary = run_sweep(plan, Task(tmp_path / "out", Settings(), "cpu"))
     assert "has changed since the sweep was planned" in summary.failures[0].message
 
 
@@ -86,7 +87,7 @@ def test_what_another_process_has_claimed_comes_last_and_is_not_lost(checkpoints
     order = []
     monkeypatch.setattr(pipeline, "LOCAL_READERS", 1)
     monkeypatch.setattr(
-        pipeline, "load", lambda item, *_, load=pipeline.load: (order.append(item.step), load(item, *_))[1]
+        pipeline, "load", lambda item, task, load=pipeline.load: (order.append(item.step), load(item, task))[1]
     )
     assert sweep(runs, out=out).done == 3
     assert order == [2, 3, 1]

@@ -1,0 +1,32 @@
+"""What an engine is to do, whatever the items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gammatorch.gains.memory import DEFAULT_MEMORY
+from gammatorch.sweep.item import Settings
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is done with every item of a sweep.
+
+    Attributes:
+        folder: The store's folder.
+        settings: What is read of each item, and how it is analysed.
+        device: Where it is analysed.
+        workers: Processes; None for one on each GPU, or one on the CPU.
+        token: Access token for the Hub.
+        cache: Whether what comes from the Hub is kept on disk, and what is there is used.
+        memory: Bytes that one item with wide tensors may take.
+    """
+
+    folder: Path
+    settings: Settings
+    device: str = "auto"
+    workers: int | None = None
+    token: str | None = field(default=None, repr=False)
+    cache: bool = True
+    memory: int = DEFAULT_MEMORY
