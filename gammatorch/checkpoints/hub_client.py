@@ -13,13 +13,16 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.patience import Clock, Patience, asked_wait
+from gammatorch.checkpoints.patience import Clock, Pace, Patience, asked_wait
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
 
 LONGEST_REMARK = 65_536
 """Bytes that are read of the body of a redirect or a refusal."""
+
+PACE = Pace()
+"""The Hub counts the requests of a user, whichever thread makes them."""
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -40,12 +43,16 @@ class Retry(Exception):
         message: Why; holds no URL, which may be signed.
         wait: Seconds to wait before it, None if it does not matter.
         answered: Whether the server asked for it: then only the deadline ends the tries.
+        limited: Whether it wants fewer requests, not just this one later.
     """
 
-    def __init__(self, message: str, *, wait: float | None = None, answered: bool = False) -> None:
+    def __init__(
+        self, message: str, *, wait: float | None = None, answered: bool = False, limited: bool = False
+    ) -> None:
         super().__init__(message)
         self.wait = wait
         self.answered = answered
+        self.limited = limited
 
 
 class HubClient:
@@ -141,6 +148,8 @@ class HubClient:
         silent, received = 0, 0
         for pause in self.patience.pauses():
             try:
+                if (held := PACE.left_seconds) and held < clock.left_seconds:
+                    clock.pause(held)
                 return attempt()
             except OfflineModeIsEnabled:
                 raise UnreadableCheckpoint("is not in the local cache, and HF_HUB_OFFLINE is set", file=where) from None
@@ -152,6 +161,8 @@ class HubClient:
             silent += not answered
             asked = failure.wait if isinstance(failure, Retry) else None
             wait = asked if asked is not None else pause
+            if isinstance(failure, Retry) and failure.limited:
+                PACE.hold(wait)
             hopeless = type(failure).__name__ in _POINTLESS or silent >= self.patience.most_silent_tries
             if hopeless or wait > clock.left_seconds:
                 raise unreadable(_plain(failure), clock, where, asked)
@@ -170,7 +181,12 @@ def check_status(response: Any) -> None:
         Retry: It does.
     """
     if response.status_code in RETRIED:
-        raise Retry(f"status {response.status_code}", wait=asked_wait(response.headers), answered=True)
+        raise Retry(
+            f"status {response.status_code}",
+            wait=asked_wait(response.headers),
+            answered=True,
+            limited=response.status_code == 429,
+        )
 
 
 def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.patience import Patience
 from gammatorch.checkpoints.weights import CONFIG, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnsupportedFormat
 
@@ -34,7 +35,12 @@ class Location:
 
 
 def locate(
-    model: str | os.PathLike[str], revision: str | None = None, token: str | None = None, *, cache: bool = True
+    model: str | os.PathLike[str],
+    revision: str | None = None,
+    token: str | None = None,
+    *,
+    cache: bool = True,
+    patience: Patience | None = None,
 ) -> Location:
     """Find a folder, a file, an index, or a repository on the Hub.
 
@@ -45,6 +51,7 @@ def locate(
         revision: Branch, tag or commit on the Hub.
         token: Access token for the Hub.
         cache: Whether what comes from the Hub is kept on disk, and what is there is used.
+        patience: When to give up on the Hub; None for a few minutes.
 
     Raises:
         CheckpointNotFound: There is nothing of that name.
@@ -65,7 +72,7 @@ def locate(
     from gammatorch.checkpoints.repository import open_repository  # 0.1 s that a local run need not spend
 
     asked = revision or match["revision"]
-    source, notes = open_repository(match["repo"], asked, token, cache=cache)
+    source, notes = open_repository(match["repo"], asked, token, cache=cache, patience=patience)
     return Location(f"{match['repo']}@{asked}" if asked else match["repo"], source, notes=notes)
 
 

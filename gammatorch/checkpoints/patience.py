@@ -40,6 +40,27 @@ class Patience:
             pause = min(2 * pause, self.longest_pause_seconds)
 
 
+PATIENT = Patience(deadline_seconds=3600.0)
+"""For work of hours, which waits for a limit on requests to pass rather than to end."""
+
+
+class Pace:
+    """Requests that a server wants fewer of: when one is told to wait, all wait."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def hold(self, seconds: float) -> None:
+        """Ask for nothing within so many seconds."""
+        self._until = max(self._until, time.monotonic() + seconds)
+
+    @property
+    def left_seconds(self) -> float:
+        """Seconds to wait before the next request, with jitter so that not all come back at once."""
+        left = self._until - time.monotonic()
+        return left * random.uniform(1.0, 1.1) if left > 0 else 0.0
+
+
 class GivenUp(Exception):
     """Whoever wanted this work has given up on it."""
 

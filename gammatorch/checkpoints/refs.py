@@ -15,10 +15,11 @@ from gammatorch.checkpoints.cached import recall_refs, remember_refs
 from gammatorch.checkpoints.hub import fetch_description
 from gammatorch.checkpoints.hub_client import HubClient
 from gammatorch.checkpoints.listing import is_commit
+from gammatorch.checkpoints.patience import Patience
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
 
-def list_refs(repo: str, token: str | None = None) -> Mapping[str, str]:
+def list_refs(repo: str, token: str | None = None, patience: Patience | None = None) -> Mapping[str, str]:
     """Commit of each branch and tag; where both have a name, the branch's.
 
     With ``HF_HUB_OFFLINE`` these are the ones that were listed last, and those whose snapshots huggingface_hub has in
@@ -27,12 +28,13 @@ def list_refs(repo: str, token: str | None = None) -> Mapping[str, str]:
     Args:
         repo: ``org/name``.
         token: Access token; None for the one huggingface_hub knows.
+        patience: When to give up; None for the client's own.
 
     Raises:
         CheckpointNotFound: No such repository, or no right to see it.
         UnreadableCheckpoint: The Hub did not answer.
     """
-    client, cache = HubClient(token), find_cache()
+    client, cache = HubClient(token, patience), find_cache()
     repository = f"{client.endpoint}/{repo}"
     if constants.HF_HUB_OFFLINE:
         found = (recall_refs(cache, repository) if cache else {}) | _downloaded_refs(repo)

@@ -14,6 +14,7 @@ from gammatorch.checkpoints.hub import HubSource, fetch_listing
 from gammatorch.checkpoints.hub_client import HubClient
 from gammatorch.checkpoints.listing import is_commit
 from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.patience import Patience
 from gammatorch.checkpoints.weights import (
     CONFIG,
     INDEX,
@@ -27,7 +28,12 @@ from gammatorch.errors import CheckpointNotFound, GammatorchError
 
 
 def open_repository(
-    repo: str, revision: str | None = None, token: str | None = None, *, cache: bool = True
+    repo: str,
+    revision: str | None = None,
+    token: str | None = None,
+    *,
+    cache: bool = True,
+    patience: Patience | None = None,
 ) -> tuple[ByteSource, tuple[str, ...]]:
     """The files of a revision, and what a reader of the results should know.
 
@@ -39,13 +45,14 @@ def open_repository(
         revision: Branch, tag or commit; None for the default branch.
         token: Access token; None for the one that huggingface_hub knows.
         cache: Whether to use the cache.
+        patience: When to give up; None for the client's own.
 
     Raises:
         CheckpointNotFound: No such repository or revision, no right to see it, or offline and never seen.
         UnreadableCheckpoint: The Hub did not answer.
         InvalidArgument: The environment makes no sense.
     """
-    client, traffic = HubClient(token), Traffic()
+    client, traffic = HubClient(token, patience), Traffic()
     notes: tuple[str, ...] = ()
     kept = find_cache() if cache else None
     repository = f"{client.endpoint}/{repo}"

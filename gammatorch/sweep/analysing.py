@@ -54,9 +54,8 @@ def analyse(loaded: Sequence[Loaded], settings: Settings, device: torch.device) 
 def _groups(loaded: Sequence[Loaded]) -> list[list[int]]:
     groups: dict[object, list[int]] = {}
     for row, one in enumerate(loaded):
-        narrow = isinstance(one.gains, Gains)
-        same = (one.gains.layers, one.gains.gamma.shape) if isinstance(one.gains, Gains) else row
-        groups.setdefault(same if narrow else ("wide", row), []).append(row)
+        alike = (one.gains.layers, one.gains.gamma.shape) if isinstance(one.gains, Gains) else row
+        groups.setdefault(alike, []).append(row)
     return list(groups.values())
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+from gammatorch.checkpoints.listing import is_commit
+from gammatorch.checkpoints.patience import PATIENT
 from gammatorch.checkpoints.weights import CONFIG, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, GammatorchError
 from gammatorch.sweep.item import Item, Settings, item_key, natural, step_of
@@ -19,7 +20,6 @@ from gammatorch.sweep.specs import HubSpec, Spec, read_specs, resolve
 THREADS = 16
 """Repositories or folders looked at together: each waits for a server, or for a network file system."""
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
@@ -109,14 +109,14 @@ def _at_once(task: Callable[[_In], _Out], arguments: Sequence[_In]) -> list[_Out
 
 
 def _is_commit(spec: HubSpec) -> bool:
-    return _COMMIT.fullmatch(spec.revision) is not None
+    return is_commit(spec.revision)
 
 
 def _refs(repo: str, token: str | None) -> Mapping[str, str] | GammatorchError:
     from gammatorch.checkpoints.refs import list_refs  # huggingface_hub: 0.1 s that a local sweep need not spend
 
     try:
-        return list_refs(repo, token)
+        return list_refs(repo, token, PATIENT)
     except GammatorchError as error:
         return error
 

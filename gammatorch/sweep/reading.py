@@ -14,6 +14,7 @@ from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import ByteSource, Checkpoint
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.patience import PATIENT
 from gammatorch.errors import UnreadableCheckpoint
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stream import STORED_DTYPES, offset_notes, stream_gains
@@ -53,22 +54,24 @@ def load(item: Item, task: Task) -> Loaded:
     """
     if item.commit is None and local_identity(item.source) != item.identity:
         raise UnreadableCheckpoint("has changed since the sweep was planned: run it again", file=item.name)
-    location = locate(item.source, item.commit, task.token, cache=task.cache)
+    location = locate(item.source, item.commit, task.token, cache=task.cache, patience=PATIENT)
     settings = task.settings
     with open_source(location.source, model=item.name, target=location.target) as checkpoint:
         files = _files(checkpoint, location.source)
         selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
         if selection.entries[0].width > SVD_MAX_WIDTH:
-            reading = {"raw": settings.raw, "dtype": settings.dtype, "memory": task.memory}
-            return Loaded(item, WideGains(checkpoint, selection, task.device, **reading), files)
-        raw = stream_gains(checkpoint, selection, "cpu", raw=True)
-        notes = offset_notes(checkpoint, selection, raw.gamma, settings.raw)
-    stored = reduce(torch.promote_types, (STORED_DTYPES[name] for name in raw.stored_dtype.split("+")))
+            wide = WideGains(
+                checkpoint, selection, task.device, raw=settings.raw, dtype=settings.dtype, memory=task.memory
+            )
+            return Loaded(item, wide, files)
+        stored = stream_gains(checkpoint, selection, "cpu", raw=True)
+        notes = offset_notes(checkpoint, selection, stored.gamma, settings.raw)
+    dtype = reduce(torch.promote_types, (STORED_DTYPES[name] for name in stored.stored_dtype.split("+")))
     gains = replace(
-        raw,
-        gamma=raw.gamma.to(stored),  # exact: every value came from this type, or from one that it holds
+        stored,
+        gamma=stored.gamma.to(dtype),  # exact: every value came from this type, or from one that it holds
         offset=0.0 if settings.raw else selection.offset,
-        notes=(*location.notes, *raw.notes, *notes),
+        notes=(*location.notes, *stored.notes, *notes),
     )
     return Loaded(item, gains, files)
 

@@ -36,8 +36,8 @@ def sweep(*specs: object, out: Path, settings: Settings = USUAL, device: str = "
     """Plan and run a sweep in this process."""
     planning = {name: options.pop(name) for name in ("every", "limit") if name in options}
     plan = make_plan([str(spec) for spec in specs], settings, **planning)
-    workers = options.pop("workers", None)
-    return run_sweep(plan, Task(out, settings, device, workers), **options)
+    how = {name: options.pop(name) for name in ("workers", "cache") if name in options}
+    return run_sweep(plan, Task(out, settings, device, **how), **options)
 
 
 def numbers(out: Path) -> Mapping[str, str]:
