@@ -116,18 +116,25 @@ def sweep(
         progress.stage("starting torch")
         from gammatorch.cli.sweep_progress import SweepProgress
         from gammatorch.sweep.run import run_sweep
+        from gammatorch.sweep.store import done_keys
         from gammatorch.sweep.task import Task
     if plan.aliases:
         session.notice(f"{len(plan.aliases)} names mean an item that is in the plan already")
-    with SweepProgress(session) as bar:
-        summary = run_sweep(
-            plan,
-            Task(out, chosen, device, workers, token, not no_cache, memory),
-            engine=engine,
-            shard=shard,
-            begin=bar.begin,
-            watch=lambda outcome: bar.advance(outcome.status == "failed"),
-        )
+    task = Task(out, chosen, device, workers, token, not no_cache, memory)
+    try:
+        with SweepProgress(session) as bar:
+            summary = run_sweep(
+                plan,
+                task,
+                engine=engine,
+                shard=shard,
+                begin=bar.begin,
+                watch=lambda outcome: bar.advance(outcome.status == "failed"),
+            )
+    except KeyboardInterrupt:
+        kept = len({item.key for item in plan.items} & done_keys(out))
+        session.notice(f"{kept} of {len(plan.items)} items are kept; the same command does the rest")
+        raise
     with Progress(session) as progress:
         progress.stage("comparing items")
         from gammatorch.sweep.timeline import make_timeline

@@ -29,7 +29,7 @@ class _Rate(ProgressColumn):
 
 
 class SweepProgress:
-    """A bar on stderr, on terminals only; counts in any case.
+    """A bar on stderr, on terminals only.
 
     Example:
         with SweepProgress(session) as bar:
@@ -38,11 +38,10 @@ class SweepProgress:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
         self._wanted = session.progress and not session.quiet and sys.stderr.isatty()
         self._shown = contextlib.ExitStack()
         self._bar: Progress | None = None
-        self.total = self.present = self.done = self.failed = 0
+        self._failed = 0
 
     def __enter__(self) -> SweepProgress:
         return self
@@ -51,24 +50,19 @@ class SweepProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
         self._shown.close()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            kept = self.present + self.done - self.failed
-            self._session.notice(f"{kept} of {self.total} items are kept; the same command does the rest")
 
     def begin(self, total: int, present: int) -> None:
         """So many items in all, so many of them done before."""
-        self.total, self.present = total, present
         if self._wanted and present < total:
-            self._show()
+            self._show(total, present)
 
     def advance(self, failed: bool) -> None:
         """One item more is done, or has failed."""
-        self.done += 1
-        self.failed += failed
+        self._failed += failed
         if self._bar is not None:
-            self._bar.update(self._task, advance=1, failed=f"{self.failed} failed" if self.failed else "")
+            self._bar.update(self._task, advance=1, failed=f"{self._failed} failed" if self._failed else "")
 
-    def _show(self) -> None:
+    def _show(self, total: int, present: int) -> None:
         self._bar = Progress(
             TextColumn("sweep"),
             BarColumn(bar_width=None),
@@ -80,4 +74,4 @@ class SweepProgress:
             transient=True,
         )
         self._shown.enter_context(self._bar)
-        self._task: TaskID = self._bar.add_task("", total=self.total, completed=self.present, failed="")
+        self._task: TaskID = self._bar.add_task("", total=total, completed=present, failed="")

@@ -14,6 +14,9 @@ from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.run import Summary, run_sweep
 from gammatorch.sweep.store import read_items
 from gammatorch.sweep.task import Task
+from tests.cli.conftest import call
+
+__all__ = ["USUAL", "call", "checkpoints", "numbers", "sweep"]
 
 USUAL = Settings()
 
