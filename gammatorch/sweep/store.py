@@ -182,7 +182,9 @@ class Store:
                 (self._failures / f"{failure.key}.json").unlink(missing_ok=True)
 
     def sweep_up(self) -> None:
-        """Remove temporary files that a killed process left behind."""
+        """Remove what killed processes left behind: old temporary files, and claims on what is done."""
+        for key in done_keys(self.folder).intersection(os.listdir(self._claims)):
+            self.release(key)
         for path in (*self._items.glob(".*.tmp"), *self._failures.glob(".*.tmp")):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
