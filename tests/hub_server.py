@@ -240,9 +240,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
-            with self.lock:
+            with self.lock:  # before it is sent, since the client may be done before this thread goes on
                 self.hub.sent += len(body)
+            self.wfile.write(body)
 
 
 def _handler(hub: FakeHub, origin: str) -> type[Handler]:

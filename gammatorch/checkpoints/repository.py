@@ -24,7 +24,7 @@ from gammatorch.checkpoints.weights import (
     find_weights,
     index_suffix,
 )
-from gammatorch.errors import CheckpointNotFound, GammatorchError
+from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
 
 def open_repository(
@@ -68,7 +68,13 @@ def open_repository(
         if not is_commit(revision):
             notes = (f"offline: {revision or 'the default branch'} is taken as last seen, {listing.commit[:7]}",)
     if listing is None:
-        listing = fetch_listing(client, repo, revision, traffic)
+        try:
+            listing = fetch_listing(client, repo, revision, traffic)
+        except UnreadableCheckpoint as error:
+            if kept and recall_listing(kept, repository, revision):
+                hint = f"{error.message}; HF_HUB_OFFLINE=1 reads what was kept of it"
+                raise UnreadableCheckpoint(hint, file=error.file) from None
+            raise
         if kept:
             remember_listing(kept, repository, revision, listing)
     snapshot = _downloaded(repo, listing.commit)

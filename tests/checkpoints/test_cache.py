@@ -17,7 +17,7 @@ from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints import cache as ours
 from gammatorch.checkpoints.cache import Cache, find_cache
 from gammatorch.checkpoints.refs import list_refs
-from tests.checkpoints.test_hub import point_client_at, run_command
+from tests.checkpoints.test_hub import be_patient, point_client_at, run_command
 from tests.hub_server import COMMIT, serve
 
 REPO = "org/small"
@@ -104,6 +104,20 @@ def test_offline_what_was_never_read_is_named(hub, monkeypatch):
         with pytest.raises(errors.CheckpointNotFound, match=f"^{model}: is not in the local cache, and HF_HUB_OFFLINE"):
             gammatorch.open_checkpoint(model)
     assert not hub.requests
+
+
+def test_a_hub_that_is_gone_is_no_reason_to_read_what_may_be_old_but_to_say_how(hub):
+    gone = (500, {}, b"")
+    hub.fault = lambda request: gone if request.path.startswith("/api/") else None
+    with pytest.MonkeyPatch.context() as patch:
+        be_patient(patch, deadline_seconds=0.1)
+        with pytest.raises(errors.UnreadableCheckpoint, match="again later$"):
+            gammatorch.open_checkpoint(REPO)
+        hub.fault = lambda request: None
+        read(hub)
+        hub.fault = lambda request: gone
+        with pytest.raises(errors.UnreadableCheckpoint, match="; HF_HUB_OFFLINE=1 reads what was kept of it$"):
+            gammatorch.open_checkpoint(REPO)
 
 
 def test_a_branch_that_has_moved_is_noticed(hub, tmp_path):

@@ -11,8 +11,12 @@ import time
 import traceback
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 
+import gguf
+import numpy as np
 import pytest
+import torch
 
 import gammatorch
 from gammatorch import errors
@@ -169,6 +173,53 @@ def test_a_branch_that_moves_meanwhile_does_not_mix_commits(hub, tmp_path):
     hub.fault = move
     check(hub)
     assert gammatorch.read_gains(REPO, device="cpu").gamma.equal(gammatorch.read_gains(moved, device="cpu").gamma)
+
+
+@pytest.mark.parametrize("form", ["bin", "gguf"])
+@pytest.mark.parametrize(
+    "answer", [by_hand(reset(100)), (503, {}, b""), (429, {"Retry-After": "0"}, b"")], ids=["reset", "503", "429"]
+)
+def test_other_formats_pass_through_the_same_troubles(hub, form, answer):
+    other = write_in(form, hub.folder)
+    hub.fault = first(3, "cdn", answer)
+    gains = gammatorch.read_gains(REPO, device="cpu")
+    assert gains.gamma.equal(other) and len(hub.fault.failed) == 3
+    assert gains.keys[0].startswith("model" if form == "bin" else "blk")
+
+
+@pytest.mark.parametrize("form", ["bin", "gguf"])
+@pytest.mark.parametrize(
+    "answer", [(200, {"Content-Length": str(10**10)}, b""), (206, {"Content-Range": "bytes 0-1/2"}, b"ab")]
+)
+def test_other_formats_refuse_the_same_answers(hub, form, answer):
+    write_in(form, hub.folder)
+    hub.fault = always("cdn", answer)
+    assert "ignores ranges" in refuse(hub)
+
+
+def write_in(form: str, folder: Path) -> torch.Tensor:
+    """Another checkpoint in place of the safetensors; its gains."""
+    for path in folder.glob("*.safetensors*"):
+        path.unlink()
+    gains = torch.rand(12, 128) + 0.5
+    if form == "bin":
+        (folder / "config.json").write_text('{"model_type": "llama", "num_hidden_layers": 12, "hidden_size": 128}')
+        rows = {f"model.layers.{layer}.input_layernorm.weight": row.clone() for layer, row in enumerate(gains)}
+        wide = {f"model.layers.{layer}.mlp.up_proj.weight": torch.zeros(128, 512) for layer in range(12)}
+        torch.save(rows | wide, folder / "pytorch_model.bin")
+    else:
+        (folder / "config.json").unlink()
+        writer = gguf.GGUFWriter(folder / "model.gguf", "llama")
+        writer.add_block_count(12)
+        writer.add_embedding_length(128)
+        for layer, row in enumerate(gains.numpy()):
+            writer.add_tensor(f"blk.{layer}.attn_norm.weight", row)
+            writer.add_tensor(f"blk.{layer}.ffn_up.weight", np.zeros((512, 128), np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return gains.double()
 
 
 # --- what does not pass ---
