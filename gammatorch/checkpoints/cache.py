@@ -7,6 +7,7 @@ does not exist. Whatever goes wrong with the cache costs another read from the H
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -65,6 +66,10 @@ class Cache:
         content = memoryview(stored)[_DIGEST_BYTES:]
         return bytes(content) if _digest(name, content) == stored[:_DIGEST_BYTES] else None
 
+    def takes(self, count: int) -> bool:
+        """Whether an entry of so many bytes would be kept."""
+        return self._works and count <= self.most_bytes // 4
+
     def put(self, name: str, content: bytes) -> None:
         """Keep an entry, in place of an earlier one; where that fails, there is none.
 
@@ -72,7 +77,7 @@ class Cache:
             name: What to find it by.
             content: Its bytes.
         """
-        if not self._works or len(content) > self.most_bytes // 4:
+        if not self.takes(len(content)):
             return
         path = self._path(name)
         beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
@@ -117,7 +122,7 @@ class Cache:
 
 
 def find_cache() -> Cache | None:
-    """The user's cache, None where there is to be none.
+    """The user's cache, one object for the whole process; None where there is to be none.
 
     It is in ``GAMMATORCH_CACHE``, else ``$XDG_CACHE_HOME/gammatorch``, else ``~/.cache/gammatorch``.
 
@@ -134,7 +139,10 @@ def find_cache() -> Cache | None:
         base if os.path.isabs(base) else os.path.expanduser("~/.cache"), "gammatorch"
     )
     usable = most_bytes > 0 and (FOLDER in os.environ or os.path.isabs(folder))  # no home: "~" stays as it is
-    return Cache(folder, most_bytes) if usable else None
+    return _shared(folder, most_bytes) if usable else None
+
+
+_shared = functools.cache(Cache)
 
 
 def _digest(name: str, content: bytes | memoryview) -> bytes:

@@ -12,8 +12,8 @@ from gammatorch.errors import UnreadableCheckpoint
 
 _DEFAULT_BRANCH = "main"
 
-LARGEST_ROUND = 16_000_000
-"""Bytes up to which a round is kept: norm gains are; blocks of wide tensors would push all else out."""
+LARGEST_ROUND = 20_000_000
+"""Bytes up to which a round is kept, heads of files apart: gains are; wide tensors would push all else out."""
 
 
 def recall_listing(cache: Cache, repository: str, revision: str | None) -> Listing | None:
@@ -141,14 +141,15 @@ class CachedSource:
             UnreadableCheckpoint: It does not, and the underlying source failed.
         """
         needed = sum(len(read.into) for read in reads)
-        if needed > LARGEST_ROUND:
+        if sum(len(read.into) for read in reads if read.start) > LARGEST_ROUND:
             self._source.read(reads, advance)
             return
         name = self._name(reads)
         kept = memoryview(self._cache.get(name) or b"")
         if len(kept) != needed:
             self._source.read(reads, advance)
-            self._cache.put(name, b"".join(read.into for read in reads))
+            if self._cache.takes(needed):
+                self._cache.put(name, b"".join(read.into for read in reads))
             return
         start = 0
         for read in reads:

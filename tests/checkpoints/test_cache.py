@@ -73,6 +73,16 @@ def test_a_commit_that_was_read_before_asks_nothing(hub):
     assert gains.requests == gains.rounds == gains.bytes_read == 0 and gains.revision == COMMIT
 
 
+@pytest.mark.parametrize(("largest", "kept"), [(3072, True), (3071, False)])
+def test_heads_are_kept_however_large_and_tensors_up_to_a_bound(hub, monkeypatch, largest, kept):
+    """The heads of a mixture of experts are 27 MB; the gains here are 12 × 128 of 2 bytes."""
+    monkeypatch.setattr("gammatorch.checkpoints.cached.LARGEST_ROUND", largest)
+    read(hub)
+    gains = read(hub)
+    assert gains.rounds == (1 if kept else 3)
+    assert gains.bytes_cached > 40_000
+
+
 def test_another_site_costs_its_gains_and_no_headers(hub):
     read(hub)
     gains = read(hub, site="pre_mlp")
