@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import click
 
 from gammatorch.cli.bench import bench
+from gammatorch.cli.check import check
 from gammatorch.cli.compare import compare
 from gammatorch.cli.export import export
 from gammatorch.cli.inspect import inspect
@@ -39,6 +40,7 @@ def cli() -> None:
 cli.add_command(run)
 cli.add_command(inspect)
 cli.add_command(compare)
+cli.add_command(check)
 cli.add_command(sweep)
 cli.add_command(export)
 cli.add_command(bench)

@@ -110,6 +110,22 @@ def stream_gains(
     )
 
 
+def stored_weights(checkpoint: Checkpoint, selection: Selection, advance: Advance | None = None) -> Tensor:
+    """The stored weights of a selection on the CPU, without offset and with NaN and infinities: what an audit reads.
+
+    Args:
+        checkpoint: An open checkpoint.
+        selection: What was chosen from it.
+        advance: Called with the bytes that have arrived since its last call.
+
+    Raises:
+        UnsupportedFormat: An entry is stored in a type that holds no gains.
+    """
+    check_dtypes(checkpoint, selection.entries)
+    device = torch.device("cpu")
+    return unpack(stage(checkpoint, selection.entries, device, advance), selection.entries, device, torch.float64)
+
+
 def describe(
     checkpoint: Checkpoint, selection: Selection, offset: float, seconds: float, notes: Sequence[str]
 ) -> dict[str, Any]:

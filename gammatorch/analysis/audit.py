@@ -1,0 +1,132 @@
+"""What is wrong with gains, or may be: by evidence in the numbers themselves, and against a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from gammatorch.analysis.outliers import outlier_channels
+
+NEGATIVE = 0.1
+"""Share of stored weights below zero from which on, with a mean within a quarter of zero, a norm looks zero-centred."""
+
+_NEAR_ZERO = 0.25
+
+_SHIFT = 0.02
+"""How close to 1 the typical difference from a reference must be to be an offset added twice, or lost."""
+
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a reader of the gains should know.
+
+    Attributes:
+        level: ``"error"``, ``"warning"`` or ``"note"``.
+        what: What was found: ``"missing"``, ``"non-finite"``, ``"dead"``, ``"convention"``, ``"outlier channels"`` …
+        site: The site it is about.
+        text: The same with its numbers.
+    """
+
+    level: str
+    what: str
+    site: str
+    text: str
+
+
+def audit(weights: Tensor, offset: float, layers: Sequence[int], site: str) -> list[Finding]:
+    """Findings on the weights of one site as stored, of any kind: NaN and zeros are what is looked for.
+
+    * non-finite: NaN or infinity;
+    * dead: a layer whose gain γ = offset + w is zero in all channels; channels that are zero in every layer;
+    * convention: stored weights that are mostly about 0, a tenth of them below it, are those of a zero-centred norm
+      (γ = 1 + w), and all weights equal to 1 those of a plain one before training. A trained zero-centred norm may have
+      any weights, so nothing is concluded from large ones;
+    * outlier channels: see :func:`~gammatorch.analysis.outliers.outlier_channels`.
+
+    Args:
+        weights: Stored weights w, shape (layer, hidden).
+        offset: What the model adds to them.
+        layers: Layer index of each row.
+        site: The site's name.
+
+    Example:
+        >>> import torch
+        >>> [finding.what for finding in audit(torch.tensor([[1.0, float("nan")], [0.0, 0.0]]), 0.0, [0, 1], "input")]
+        ['non-finite', 'dead']
+    """
+    gamma = weights + offset
+    finite = weights.isfinite()
+    found: list[Finding] = []
+    if not bool(finite.all()):
+        text = f"{int(finite.logical_not().sum())} values are NaN or infinite, in {_rows(~finite.all(-1), layers)}"
+        found.append(Finding("error", "non-finite", site, text))
+    alive = (gamma != 0).any(dim=-1)
+    if not bool(alive.all()):
+        found.append(Finding("error", "dead", site, f"the gain of {_rows(~alive, layers)} is zero in all channels"))
+    mute = (gamma[alive] == 0).all(dim=0)
+    if bool(alive.any()) and bool(mute.any()):
+        text = f"{int(mute.sum())} of {weights.shape[1]} channels are zero in every layer"
+        found.append(Finding("warning", "dead channels", site, text))
+    sound = finite.all(dim=-1) & alive
+    if bool(sound.any()):
+        found += convention(weights[sound], offset, site)
+        if outliers := outlier_channels(gamma[sound]).nonzero()[:, 0].tolist():
+            names = ", ".join(map(str, outliers[:_NAMED])) + (" …" if len(outliers) > _NAMED else "")
+            found.append(Finding("note", "outlier channels", site, f"{len(outliers)} of {weights.shape[1]}: {names}"))
+    return found
+
+
+def convention(weights: Tensor, offset: float, site: str) -> list[Finding]:
+    """Whether the stored weights look like those of the convention they are read by; see :func:`audit`.
+
+    Args:
+        weights: Stored weights w, shape (layer, hidden), finite.
+        offset: What the model adds to them.
+        site: The site's name.
+
+    Example:
+        >>> import torch
+        >>> convention(torch.linspace(-0.2, 0.3, 64)[None], 0.0, "input")[0].level
+        'error'
+    """
+    mean, negative = float(weights.mean()), float((weights < 0).double().mean())
+    evidence = f"mean {mean:.3g}, {negative:.1%} below zero"
+    if offset == 0 and negative >= NEGATIVE and abs(mean) <= _NEAR_ZERO:
+        text = f"read as γ = w, but the weights look zero-centred, γ = 1 + w ({evidence})"
+        return [Finding("error", "convention", site, text)]
+    if offset == 1 and bool((weights == 1).all()):
+        text = "read as γ = 1 + w, but all weights are 1, as those of γ = w before training"
+        return [Finding("error", "convention", site, text)]
+    return []
+
+
+def shifted(gamma: Tensor, reference: Tensor) -> int:
+    """Whether the gains stand 1 above or below a reference's, as when an offset was added twice, or lost.
+
+    Args:
+        gamma: Gain vectors γ, shape (layer, hidden).
+        reference: Those of the reference, same shape.
+
+    Returns:
+        1, -1, or 0: the median difference is within 0.02 of it, and so is the median distance from it.
+
+    Example:
+        >>> import torch
+        >>> shifted(torch.ones(2, 8) * 2, torch.ones(2, 8))
+        1
+    """
+    change = (gamma - reference).flatten()
+    median = float(change.median())
+    sign = round(median)
+    spread = float((change - median).abs().median())
+    return sign if abs(sign) == 1 and abs(median - sign) <= _SHIFT and spread <= _SHIFT else 0
+
+
+def _rows(chosen: Tensor, layers: Sequence[int]) -> str:
+    names = [str(layer) for layer, is_chosen in zip(layers, chosen.tolist(), strict=True) if is_chosen]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{'layer' if len(names) == 1 else 'layers'} {', '.join(names[:_NAMED])}{more}"

@@ -1,0 +1,93 @@
+"""``gammatorch check`` as a user sees it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gammatorch.bench.synthetic import write_checkpoint
+
+KEY = "model.layers.{}.input_layernorm.weight"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(name="model", family="qwen3", change=None):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_checkpoint(folder, family, layers=6, hidden=64, shards=1, dtype="F32")
+        if change is not None:
+            (path,) = folder.glob("*.safetensors")
+            weights = load_file(path)
+            change(weights)
+            save_file(weights, path)
+        return folder
+
+    return make
+
+
+def findings(done):
+    return {(one["level"], one["what"], one["site"]) for one in json.loads(done.stdout)["findings"]}
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+def test_a_sound_checkpoint_has_no_errors(call, folder, family):
+    done = call("check", folder(family=family), "--format", "json")
+    document = json.loads(done.stdout)
+    assert done.code == 0 and document["errors"] == 0
+    assert {site["site"] for site in document["sites"]} >= {"input", "pre_mlp", "final"}
+
+
+def spoil(layer, value):
+    def change(weights):
+        weights[KEY.format(layer)] = value(weights[KEY.format(layer)])
+
+    return change
+
+
+BROKEN = {
+    "non-finite": spoil(2, lambda w: w.index_fill(0, torch.tensor([5]), float("nan"))),
+    "dead": spoil(2, torch.zeros_like),
+    "missing": lambda weights: weights.pop(KEY.format(2)),
+    "convention": lambda weights: weights.update({KEY.format(n): 0.1 * torch.randn(64) for n in range(6)}),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_broken_is_an_error_and_ends_with_3(call, folder, what):
+    done = call("check", folder(change=BROKEN[what]), "--format", "json")
+    assert done.code == 3 and findings(done) == {("error", what, "input")}
+
+
+def test_outlier_channels_are_a_note_with_their_numbers(call, folder):
+    def change(weights):
+        for layer in range(6):
+            weights[KEY.format(layer)][[7, 40]] *= 40
+
+    done = call("check", folder(change=change), "--format", "json")
+    assert done.code == 0
+    assert [one["text"] for one in json.loads(done.stdout)["findings"] if one["site"] == "input"] == ["2 of 64: 7, 40"]
+
+
+def test_an_offset_that_was_added_twice_is_seen_against_the_reference(call, folder):
+    def twice(weights):
+        for layer in range(6):
+            weights[KEY.format(layer)] += 1
+
+    reference = folder("reference")
+    done = call("check", folder("converted", change=twice), "--against", reference)
+    assert done.code == 3
+    assert "error: input: convention: γ stands 1 above the reference's: an offset was added twice" in done.stdout
+    assert call("check", reference, "--against", reference).code == 0
+
+
+def test_sites_that_the_reference_has_must_be_there(call, folder):
+    def drop(weights):
+        for layer in range(6):
+            del weights[f"model.layers.{layer}.post_attention_layernorm.weight"]
+
+    done = call("check", folder("cut", change=drop), "--against", folder("reference"), "--format", "json")
+    assert done.code == 3 and ("error", "missing", "pre_mlp") in findings(done)
