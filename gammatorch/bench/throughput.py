@@ -36,11 +36,15 @@ class Times:
         stages: Each of :data:`STAGES`.
         extraction: All stages that give gains, together.
         safe_open: The same gains by safetensors' ``safe_open``; None where it cannot read them.
+        disk_bytes: Bytes that the system fetched from the disk for the extraction; None where it does not tell.
+        safe_open_disk_bytes: The same for ``safe_open``.
     """
 
     stages: dict[str, float]
     extraction: float
     safe_open: float | None
+    disk_bytes: float | None
+    safe_open_disk_bytes: float | None
 
 
 @dataclass(frozen=True)
@@ -191,12 +195,16 @@ def _times(
     taken: dict[str, list[float]] = defaultdict(list)
     for repeat in range(repeats + 1):
         prepare()
+        before = _disk_bytes()
         seconds = _run(reopen, device)
+        _note_fetched(seconds, "disk_bytes", before)
         seconds["extraction"] = sum(seconds[name] for name in EXTRACTION)
         if peer is not None:
             prepare()
+            before = _disk_bytes()
             with _clock(seconds, "safe_open"):
                 peer()
+            _note_fetched(seconds, "safe_open_disk_bytes", before)
         if repeat:
             for name, value in seconds.items():
                 taken[name].append(value)
@@ -205,7 +213,24 @@ def _times(
         stages={name: medians[name] for name in STAGES},
         extraction=medians["extraction"],
         safe_open=medians.get("safe_open"),
+        disk_bytes=medians.get("disk_bytes"),
+        safe_open_disk_bytes=medians.get("safe_open_disk_bytes"),
     )
+
+
+def _disk_bytes() -> int | None:
+    """Bytes that this process has made the system fetch from a disk; None where it does not tell."""
+    try:
+        with open("/proc/self/io", encoding="ascii") as lines:
+            return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes:"))
+    except (OSError, StopIteration):  # not Linux, or not allowed
+        return None
+
+
+def _note_fetched(figures: dict[str, float], name: str, before: int | None) -> None:
+    after = _disk_bytes()
+    if before is not None and after is not None:
+        figures[name] = after - before
 
 
 def _run(reopen: Callable[[], Checkpoint], device: str) -> dict[str, float]:

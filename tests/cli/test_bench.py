@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
@@ -41,6 +42,10 @@ def test_the_document_says_what_was_read_for_what_was_needed(call, folder, tmp_p
     assert all(seconds > 0 for seconds in warm["stages"].values())
     assert warm["tensors_per_second"] == pytest.approx(6 * warm["checkpoints_per_second"])
     assert warm["over_safe_open"] == pytest.approx(warm["safe_open"] / warm["extraction"])
+    if measured["cold"] is not None and warm["disk_bytes"] is not None:
+        pages = 3 * 8192 + 6 * 8192 + 2 * 8192  # a header, a gain or the config touches two pages at most
+        assert 0 < measured["cold"]["disk_bytes"] <= pages
+        assert warm["disk_bytes"] == 0
 
 
 def test_the_table_has_a_line_for_each_stage(call, folder):
@@ -51,6 +56,8 @@ def test_the_table_has_a_line_for_each_stage(call, folder):
     assert [line[:25].strip() for line in lines[3:9]] == STAGES
     assert lines[9].startswith("safe_open, the same gains")
     assert any(line.startswith("warm: ") and line.endswith("× as fast as safe_open") for line in lines)
+    cold = [line for line in lines if line.startswith("cold: ")]
+    assert all("; from disk " in line or not Path("/proc/self/io").exists() for line in cold)
     assert any(line.startswith("read ") and "3 dependent rounds" in line for line in lines)
 
 
