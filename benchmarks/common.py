@@ -17,7 +17,7 @@ import torch
 from gammatorch.bench.timing import Timing, machine
 
 PEERS = ("fastsafetensors", "runai-model-streamer", "mergekit", "scikit-learn")
-LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors", *PEERS)
+LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors", "huggingface_hub", *PEERS)
 
 Result = TypeVar("Result")
 
