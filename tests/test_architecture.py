@@ -31,6 +31,7 @@ CONFINED = {
     "rich": {"reports", "cli/progress.py", "cli/sweep_progress.py"},
     "torch": {"gains", "analysis", "verify", "reports/analysis.py", "sweep", "cli/run.py"},
     "pyarrow": {"sweep/export.py"},
+    "ray": {"sweep/on_ray.py"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

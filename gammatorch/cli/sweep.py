@@ -34,12 +34,19 @@ EXIT_ITEMS_FAILED = 4
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N items.")
 @click.option("--dry-run", is_flag=True, help="List the items and the bytes that would be read; reads headers only.")
 @click.option("--shard", "shard_text", metavar="I/N", help="Do part I (from 0) of N; inside a Slurm array: the task's.")
-@click.option("--engine", default="local", show_default=True, metavar="local", help="Who does the work.")
+@click.option("--engine", default="local", show_default=True, metavar="local|ray", help="Who does the work.")
 @click.option(
     "--workers",
     type=click.IntRange(1),
     metavar="N",
     help="Processes; one for each GPU, or one on the CPU, if left out.",
+)
+@click.option("--address", metavar="ADDRESS", help="Of the Ray cluster: auto, or host:port; left out: begun here.")
+@click.option(
+    "--gpus-per-task",
+    type=click.FloatRange(0),
+    metavar="N",
+    help="GPUs, or the part of one, that a worker on Ray gets; one where there are any, if left out.",
 )
 @click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps.")
 @click.option("--no-cache", is_flag=True, help="Read from the Hub what was read before, and keep nothing of it.")
@@ -80,6 +87,8 @@ def sweep(
     shard_text: str | None,
     engine: str,
     workers: int | None,
+    address: str | None,
+    gpus_per_task: float | None,
     token: str | None,
     no_cache: bool,
     device: str,
@@ -101,6 +110,8 @@ def sweep(
 
     if settings["pattern"] is not None and (settings["stack"] is not None or settings["site"] != "auto"):
         raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+    if engine != "ray" and (address is not None or gpus_per_task is not None):
+        raise click.UsageError("--address and --gpus-per-task are for --engine ray")
     chosen = Settings(**settings)
     shard = _shard(shard_text, session)
     if not dry_run:  # planning waits for disks and servers, which is time in which torch can be imported
@@ -120,7 +131,7 @@ def sweep(
         from gammatorch.sweep.task import Task
     if plan.aliases:
         session.notice(f"{len(plan.aliases)} names mean an item that is in the plan already")
-    task = Task(out, chosen, device, workers, token, not no_cache, memory)
+    task = Task(out, chosen, device, workers, token, not no_cache, memory, address, gpus_per_task)
     try:
         with SweepProgress(session) as bar:
             summary = run_sweep(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -94,13 +95,14 @@ def run_sweep(
     begin(len(items), len(items) - len(missing))
     counts = {"done": 0, "present": len(items) - len(missing)}
     failures, bytes_read = list(plan.failures), 0
-    for outcome in ENGINES[engine](task, missing) if missing else ():
-        bytes_read += outcome.bytes_read
-        if outcome.failure is not None:
-            failures.append(outcome.failure)
-        else:
-            counts[outcome.status] += 1
-        watch(outcome)
+    with contextlib.closing(ENGINES[engine](task, missing)) as outcomes:  # an interrupt ends its workers at once
+        for outcome in outcomes if missing else ():
+            bytes_read += outcome.bytes_read
+            if outcome.failure is not None:
+                failures.append(outcome.failure)
+            else:
+                counts[outcome.status] += 1
+            watch(outcome)
     return Summary(
         folder=task.folder,
         planned=len(plan.items) + len(plan.failures),

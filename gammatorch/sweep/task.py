@@ -21,6 +21,8 @@ class Task:
         token: Access token for the Hub.
         cache: Whether what comes from the Hub is kept on disk, and what is there is used.
         memory: Bytes that one item with wide tensors may take.
+        address: The Ray cluster; None for the one that RAY_ADDRESS names, or one begun on this machine.
+        gpus_per_task: GPUs, or the fraction of one, that a worker on Ray gets; None for one where there are any.
     """
 
     folder: Path
@@ -30,3 +32,5 @@ class Task:
     token: str | None = field(default=None, repr=False)
     cache: bool = True
     memory: int = DEFAULT_MEMORY
+    address: str | None = None
+    gpus_per_task: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from gammatorch.sweep.task import Task
 _LOOK_SECONDS, _PARTING_SECONDS = 0.5, 5.0
 
 
-def run_workers(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
+def run_workers(task: Task, items: Sequence[Item]) -> Generator[Outcome, None, None]:
     """Share items among the devices of this machine; a single worker is this process itself.
 
     Args:
