@@ -132,23 +132,23 @@ def says_rows(analysis: Analysis) -> Iterator[Row]:
     found = analysis.statistics
     mean, lost, layers = found["mean_pearson"], found["depth_contrast"], analysis.num_layers
     yield _bounded("mean pearson", mean, f"chance stays within ±{_plainly(mean['null_95'])}")
-    yield _bounded("shared energy", found["shared_energy"], "1 is one direction for all layers")
-    yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1 is one direction")
+    yield _bounded("shared energy", found["shared_energy"], "1: one direction for all layers")
+    yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1: one direction")
     first = found["first_eigenvalue"]
-    yield _bounded("first eigenvalue", first, f"of the correlations; chance stays below {_plainly(first['null_95'])}")
+    yield _bounded("first eigenvalue", first, f"chance stays below {_plainly(first['null_95'])}")
     near_far = f"near {_plainly(lost['near'])}, far {_plainly(lost['far'])}"
-    yield _bounded("lost with depth", lost, f"pearson of near layers less that of far ones: {near_far}")
+    yield _bounded("lost with depth", lost, near_far)
     for contrast in found["phase_contrasts"]:
         if contrast["value"] is not None:
             name = printable(contrast["name"], 24)
-            yield _bounded(f"phase {name}", contrast, "pearson within, less that across its bounds at equal distance")
+            yield _bounded(f"phase {name}", contrast, "within less across, same lags")
     starts, odd, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
     if starts is not None:
         yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
     if odd:
-        yield ("odd layers", str(len(odd)), "", "", f"less like any other layer: {', '.join(map(str, odd))}")
+        yield ("odd layers", str(len(odd)), "", "", ", ".join(map(str, odd)))
     if kinds["period"] is not None:
-        yield _bounded(f"every {kinds['period']} layers", kinds, "pearson of layers so far apart, less that beside")
+        yield _bounded(f"every {kinds['period']} layers", kinds, "pearson above lags beside it")
     if outliers["channels"]:
         yield _outlier_row(outliers)
     if found["schedules"]:
@@ -157,7 +157,7 @@ def says_rows(analysis: Analysis) -> Iterator[Row]:
 
 def _outlier_row(outliers: Mapping[str, Any]) -> Row:
     """How many channels stand out, and what is left without them."""
-    without = f"without them mean pearson {_plainly(outliers['mean_pearson'])}, {outliers['verdict']}"
+    without = f"without: pearson {_plainly(outliers['mean_pearson'])}, {outliers['verdict']}"
     return ("outlier channels", str(len(outliers["channels"])), "", "", without)
 
 

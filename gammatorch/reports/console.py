@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -10,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 Row = Sequence[str]
+
+_TRAILING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 
 _UNBOUNDED = 10_000
 """Width given to rich where nothing may be folded or cut: tables, and whatever does not go to a terminal."""
@@ -48,5 +51,8 @@ def print_table(console: Console, title: str, columns: Sequence[str], rows: Iter
     console.print()
     console.print(Text(title, style="bold"))
     width, console.width = console.width, _UNBOUNDED
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
     console.width = width
+    for line in captured.get().splitlines():
+        console.out(_TRAILING.sub(r"\1", line), highlight=False)  # spaces at the end would wrap on a narrow terminal
