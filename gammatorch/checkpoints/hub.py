@@ -17,16 +17,13 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from gammatorch.checkpoints.at_once import at_once
 from gammatorch.checkpoints.base import Advance, Read, Traffic
-from gammatorch.checkpoints.hub_client import HubClient, check_status, unreadable
+from gammatorch.checkpoints.hub_client import CONNECTIONS, HubClient, check_status, unreadable
 from gammatorch.checkpoints.listing import Listing, parse_listing
 from gammatorch.checkpoints.patience import Clock
 from gammatorch.checkpoints.ranges import FileRange, merge_reads
 from gammatorch.checkpoints.refusals import refusal
 from gammatorch.checkpoints.weights import INDEX
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
-
-CONNECTIONS = 20
-"""Requests in flight at once: as many connections as huggingface_hub's session keeps for the next round."""
 
 HEAD_BYTES = (16_384, 4_000_000)
 """Least and most bytes read blindly from the head of a shard."""

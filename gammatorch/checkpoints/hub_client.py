@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -17,6 +18,9 @@ from gammatorch.checkpoints.patience import Clock, Pace, Patience, asked_wait
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
+
+CONNECTIONS = 20
+"""Requests in flight at once, of all threads: as many connections as huggingface_hub's session keeps for the next."""
 
 LONGEST_REMARK = 65_536
 """Bytes that are read of the body of a redirect or a refusal."""
@@ -32,6 +36,7 @@ _POINTLESS = {
     "UnsupportedProtocol": "a redirect leads to something that is not http",
     "LocalProtocolError": "the request cannot be put in words",
 }
+_free_connections = threading.BoundedSemaphore(CONNECTIONS)
 _Result = TypeVar("_Result")
 _log = logging.getLogger("gammatorch")
 
@@ -78,23 +83,34 @@ class HubClient:
         if not re.fullmatch(r"Bearer [!-~]+", self._headers.get("authorization", "Bearer none")):
             raise InvalidArgument("the access token holds characters that no token has: copy it again")
 
-    def ask(self, url: str, headers: Mapping[str, str]) -> AbstractContextManager[Any]:
+    @contextmanager
+    def ask(self, url: str, headers: Mapping[str, str]) -> Iterator[Any]:
         """An answer whose body is still to come; redirects are not followed.
 
-        The token goes to the Hub's own origin and to no other.
+        Where many checkpoints are read at once, their requests wait for each other: a connection more than the session
+        keeps would be closed after a single one. The token goes to the Hub's own origin and to no other.
 
         Args:
             url: Where to.
             headers: What to say beside who is asking.
         """
         seconds = self.patience.silence_seconds
-        return get_session().stream(
-            "GET",
-            url,
-            headers={**(self._headers if self.is_home(url) else {}), **headers},
-            timeout=(seconds, seconds, seconds, self.patience.deadline_seconds),  # connect, read, write, wait in line
-            follow_redirects=False,
-        )
+        with (
+            _free_connections,
+            get_session().stream(
+                "GET",
+                url,
+                headers={**(self._headers if self.is_home(url) else {}), **headers},
+                timeout=(
+                    seconds,
+                    seconds,
+                    seconds,
+                    self.patience.deadline_seconds,
+                ),  # connect, read, write, wait in line
+                follow_redirects=False,
+            ) as response,
+        ):
+            yield response
 
     def body(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """A body as it arrives, unless it crawls.

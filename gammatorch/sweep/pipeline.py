@@ -25,8 +25,9 @@ from gammatorch.sweep.reading import Loaded, load
 from gammatorch.sweep.store import Store, StoredItem
 from gammatorch.sweep.task import Task
 
-LOCAL_READERS, REMOTE_READERS = 2, 16
-"""Items read at the same time: on a local disk one to read and one to parse, elsewhere many that wait for a server."""
+LOCAL_READERS, HUB_READERS, REMOTE_READERS = 2, 8, 16
+"""Items read at the same time: on a local disk one to read and one to parse; from the Hub as many as keep its
+connections busy; elsewhere many that wait for a server."""
 
 WRITERS = 4
 """Items written at the same time; a flush of a network file system takes its time."""
@@ -114,7 +115,7 @@ def _write(store: Store, item: Item, result: StoredItem | Exception) -> Outcome:
 
 
 def _reader_count(items: Sequence[Item]) -> int:
-    remote = any(item.commit is not None for item in items) or any(
-        is_remote(folder) for folder in {item.source.rpartition("/")[0] or "/" for item in items}
-    )
-    return REMOTE_READERS if remote else LOCAL_READERS
+    folders = {item.source.rpartition("/")[0] or "/" for item in items if item.commit is None}
+    if any(map(is_remote, folders)):
+        return REMOTE_READERS
+    return LOCAL_READERS if all(item.commit is None for item in items) else HUB_READERS
