@@ -24,7 +24,7 @@ _METADATA = rf'"__metadata__":\{{(?:{_TEXT}:{_TEXT}(?:,{_TEXT}:{_TEXT})*+)?+\}}'
 _WHOLE = re.compile(rf"\{{(?:{_METADATA},)?+{_TENSOR}(?:,{_TENSOR})*+\}} *".encode())
 
 _KEY = r'"([ !#-\[\]-\xff]*+)"'
-_NUMBER = r"(?:0|[1-9]\d*+)"
+_NUMBER = r"(?:0|[1-9]\d{0,18}+)"  # of any more digits Python would make no number
 _BEFORE = rf"\[{_NUMBER},({_NUMBER})\]\}},"  # the end of the tensor before it
 _ENTRY = (
     rf'{_KEY}:\{{"dtype":"(\w++)","shape":\[((?:{_NUMBER}(?:,{_NUMBER})*+)?+)\],'
@@ -34,7 +34,7 @@ _LATER_ENTRY = re.compile((_BEFORE + _ENTRY).encode())
 _FIRST_ENTRY = re.compile(("()" + _ENTRY).encode())
 _FIRST = re.compile(rf"\{{(?:{_METADATA},)?+".encode())
 _OFFSETS = b'"data_offsets":['
-_LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d+,(?P<stop>\d+)\]\}\} *')
+_LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(?P<stop>\d{1,19}+)\]\}\} *')
 
 
 def is_plain(header: RawHeader) -> bool:

@@ -121,6 +121,8 @@ GOOD = '"h.0.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}'
         "{" + GOOD + "," + GOOD + "}",
         "{" + GOOD.replace("[2]", "[3]") + "}",
         "{" + GOOD.replace("U8", "F64") + "}",
+        "{" + GOOD.replace("[2]", f"[{'9' * 5000}]") + "}",
+        "{" + GOOD.replace("[0,2]", f"[0,{'9' * 5000}]") + "}",
         "{" + GOOD.replace("[2]", "[02]") + "}",
         "{" + GOOD.replace('"U8"', '"U8","dtype":"I8"') + "}",
         "{" + GOOD.replace("input_norm.w", "input_norm.w\x01") + "}",
