@@ -17,7 +17,6 @@ from importlib.resources import files
 VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "input": (
         "input_layernorm",
-        "input_layernorm.norm",
         "input_layernorm.0",
         "mamba_decoder.input_layernorm",
         "mamba.input_layernorm",
@@ -25,6 +24,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "pre_self_attn_layernorm",
         "pre_attention_layer_norm",
         "pre_mixer_norm",
+        "pre_sa_norm",
         "attention_layernorm",
         "attention_layer_norm",
         "attention_norm",
@@ -32,6 +32,10 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "operator_norm",
         "temporal_pre_norm",
         "norm_attn_norm.norm_1",
+        "norm_feed_forward1",
+        "ff1.pre_norm",
+        "feed_forward1.pre_layer_norm",
+        "ffn1_layer_norm",
         "norm_self_att",
         "norm_mlstm",
         "ln_attn",
@@ -42,8 +46,9 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "norm1",
         "rms_norm1",
         "layer_norm1",
+        "layer_norm_1",
+        "temporal_layernorm",
         "layernorm_before",
-        "ffn1_layer_norm",
         "self_attn_layer_norm",
         "attention.self_attn_layer_norm",
         "attention.ln",
@@ -93,9 +98,17 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "norm2",
         "rms_norm2",
         "layer_norm2",
+        "layer_norm_3",
+        "layer_norm_2",
         "layernorm_after",
+        "norm_feed_forward2",
+        "ff2.pre_norm",
+        "feed_forward2.pre_layer_norm",
+        "ffn2_layer_norm",
         "ffn.layernorm_before_ffn",
         "feed_forward_layer_norm",
+        "ff_layer_norm",
+        "ffn_layer_norm",
         "intermediate.LayerNorm",
         "feed_forward.layer_norm",
         "mlp.layer_norm",
@@ -105,7 +118,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "layer.2.layer_norm",
         "layer.1.layer_norm",
         "final_layer_norm",
-        "post_attention_layernorm.norm",
+        "final_layernorm",
     ),
     "post_mlp": (
         "post_feedforward_layernorm",
@@ -122,6 +135,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "ffn.layer_norm",
         "mlp_ln",
         "layer_output_norm",
+        "norm_out",
     ),
     "query": (
         "self_attn.q_norm",
@@ -151,8 +165,14 @@ it tell which (:func:`gammatorch.architectures.match.read_names`). ``attn_norm``
 and ``attn_output_norm`` are also GGUF's, for all its architectures.
 """
 
-AMBIGUOUS = frozenset({"post_attention_layernorm", "post_attention_norm", "attn_output_norm"})
+AMBIGUOUS = frozenset({"post_attention_layernorm", "post_attention_norm", "attn_output_norm", "post_sa_norm"})
 """Names that stand before the MLP in some models and on attention's output in others."""
+
+BARE = frozenset({"LayerNorm", "layernorm", "ln"})
+"""Names so plain that they tell a place only beside a norm whose place is known."""
+
+MACARON = frozenset({"norm_feed_forward1", "ff1.pre_norm", "feed_forward1.pre_layer_norm", "ffn1_layer_norm"})
+"""First norms of conformers, whose blocks begin and end with an MLP."""
 
 MOVABLE = frozenset(
     {
@@ -172,9 +192,13 @@ FINALS = (
     *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
     *("layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm", "layernorm_post", "ln_post"),
     *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm"),
-    "emb_layer_norm_after",
+    *("emb_layer_norm_after", "hyper_connection_mixer.hc_norm"),
+    *("post_trunk_norm", "merger.ln_q", "merger.norm", "perceive.before_rms"),
 )
 """Names of the norm after the last block, beside the stack or one level above it, the first that is there."""
+
+ODD_FINALS: Mapping[str, str] = {"bigbird_pegasus": "layernorm_embedding"}
+"""The name of the norm after the last block in types that give it one which means something else in others."""
 
 HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.")
 """Names that only the block of a multi-token-prediction head has."""
@@ -188,11 +212,13 @@ class Offsets:
         source: Where that was read.
         default: The offset of its text stacks' norms.
         places: Offsets of places that differ from the default, and of norms that stand at none of them.
+        towers: The offset of its towers for images and sound.
     """
 
     source: str
     default: float = 1.0
     places: Mapping[str, float] = field(default_factory=dict)
+    towers: float = 0.0
 
 
 _GEMMA = Offsets("transformers GemmaRMSNorm: x̂ * (1 + weight)")
@@ -200,6 +226,7 @@ _T5GEMMA = Offsets(_GEMMA.source, places={"pre_cross_attn_layernorm": 1, "post_c
 _QWEN = Offsets("transformers Qwen3NextRMSNorm: x̂ * (1 + weight); the linear attention's own norm is plain")
 _MUSE = Offsets("transformers MuseSparkTextCenteredRMSNorm: x̂ * (1 + weight); the final is plain", places={"final": 0})
 _MUSE_SPARK = Offsets(_MUSE.source, places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1})
+_VIDEOPRISM = Offsets("transformers VideoPrismLayerNorm: layer_norm(x, weight + 1)", towers=1.0)
 
 OFFSETS: Mapping[str, Offsets] = {
     **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "vaultgemma", "recurrent_gemma"), _GEMMA),
@@ -209,6 +236,7 @@ OFFSETS: Mapping[str, Offsets] = {
     **dict.fromkeys(("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"), _QWEN),
     **dict.fromkeys(("qwen4_exp", "qwen4_exp_text", "minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), _QWEN),
     "nemotron": Offsets("transformers NemotronLayerNorm1P: layer_norm(x, weight + 1)"),
+    **dict.fromkeys(("videoprism", "videoprism_text_model", "videoprism_vision_model"), _VIDEOPRISM),
     "minimax_m3_vl": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),
     "minimax_m3_vl_text": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),
     "step3p7": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
@@ -222,12 +250,12 @@ OFFSETS: Mapping[str, Offsets] = {
         places={"post_attention": 1 / 5, "post_mlp": 5**-1.5},
     ),
 }
-"""By ``model_type`` of config.json or of its text part. Towers for images and sound are plain in all of them."""
+"""By ``model_type`` of config.json or of its text part."""
 
 GAPS = frozenset({"modernbert", "modernbert-decoder"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
 
-PRE_NORM = frozenset({"bigbird_pegasus", "radio", "sapiens2", "sam_vision_model", "sam_hq_vision_model"})
+PRE_NORM = frozenset({"radio", "vitdet", "sapiens2", "sam_vision_model", "sam_hq_vision_model"})
 """Types that are pre-norm although no final norm stands beside the stack under a final norm's name."""
 
 SHARED_BLOCKS = frozenset({"albert"})

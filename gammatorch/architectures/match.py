@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
 from gammatorch.architectures.families import (
     AMBIGUOUS,
+    BARE,
     FINALS,
     HEAD_ONLY,
+    MACARON,
     MOVABLE,
+    ODD_FINALS,
     OFFSETS,
     PRE_NORM,
     VOCABULARY,
@@ -28,10 +31,16 @@ _BARE_LEAVES = frozenset(leaf[1:] for leaf in _LEAVES)
 _TOWER = re.compile(
     r"vision|visual|image|pixel|audio|speech|sound|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)", re.IGNORECASE
 )
+_TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
+"""Types of towers that were saved on their own, so that their keys do not say it."""
+
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
+_ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
+"""Lists of convolutions that prepare the input: their norms stand at no place of a block."""
+
 _SIDE = re.compile(
     r"(^|\.)(mtp|nextn)|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
-    r"|multimodal_model|feature_extractor|conv_layers|patch_embed"
+    r"|multimodal_model|merger|connector|projector|" + _ONLY_PREPARES.pattern
 )
 """Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
 
@@ -39,8 +48,17 @@ _USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 """Settings of config.json by which models say that attention and MLP stand side by side."""
 
+_SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm"}
+"""The settings of config.json that decide it, by type."""
+
 _WAV2VEC2 = {"layer_norm", "final_layer_norm"}
 """Names within the blocks of wav2vec2 and its kin."""
+
+_QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
+"""DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
+
+_HYPER = re.compile(r"(^|\.)hc_|hyper_connection")
+"""Names of hyper-connections, which keep several residual streams and mix them before each norm."""
 
 _WRAPPER = "_orig_mod."
 
@@ -66,10 +84,11 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
     blocks, norms = _group(checkpoint.entries)
     names = sorted(norms, key=lambda name: _main_order(name, blocks[name], config))
-    return tuple(
-        _describe(name, position == 0, blocks[name], norms[name], checkpoint, config)
-        for position, name in enumerate(names)
-    )
+    stacks: list[Stack] = []
+    for name in names:
+        taken = {final.rows[0][1].key for stack in stacks if (final := stack.site("final")) is not None}
+        stacks.append(_describe(name, not stacks, blocks[name], norms[name], checkpoint, config, taken))
+    return tuple(stacks)
 
 
 def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
@@ -100,9 +119,14 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
+    if places.keys() <= BARE:
+        places = {}
     if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP
         places |= {"attn_norm_2": "input", "attn_norm": "pre_mlp"}
-    for name in present & AMBIGUOUS:
+    if present & MACARON and "final_layer_norm" in present:  # it ends a conformer's block
+        places["final_layer_norm"] = "post_mlp"
+    between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
+    for name in (present & AMBIGUOUS) - between:
         taken = set(places.values())
         on_output = "pre_mlp" in taken or "input" not in taken
         places[name] = "post_attention" if on_output else "pre_mlp"
@@ -184,29 +208,34 @@ def _describe(
     norms: Mapping[str, _Rows],
     checkpoint: Checkpoint,
     config: ModelConfig,
+    taken: Collection[str],
 ) -> Stack:
     heads = _prediction_heads(blocks, config)
-    finals = _finals_beside(name, checkpoint.entries)
-    plain_tower = _TOWER.search(name) is not None
+    finals = [final for final in _finals_beside(name, checkpoint.entries, config) if final.key not in taken]
+    is_tower = _TOWER.search(name) is not None or any(map(_TOWER_TYPE.search, config.types))
     # towers hand on what their last block gives, so a missing final norm says nothing of them
-    pre_norm = bool(finals) or plain_tower or not PRE_NORM.isdisjoint(config.types)
+    pre_norm = bool(finals) or is_tower or not PRE_NORM.isdisjoint(config.types)
+    said = [config.raw.get(_SAYS_PRE_NORM[model_type]) for model_type in config.types if model_type in _SAYS_PRE_NORM]
+    if True in said or False in said:
+        pre_norm = True in said
+    kinds = frozenset().union(*blocks.values())
     own_names = {_own_name(rest) for rest in norms}
     if own_names >= _WAV2VEC2:  # its norm beside the stack may stand before the first block
         pre_norm = config.raw.get("do_stable_layer_norm") is True
-    places = read_names(own_names, has_final=pre_norm)
+        finals = finals if pre_norm else []
+    on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
+    known_names = set() if _ONLY_PREPARES.search(name) else own_names - on_latent
+    places = read_names(known_names, has_final=pre_norm)
     found: dict[str, list[tuple[str, _Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
         if kept:
             found[places.get(_own_name(rest), _own_name(rest))].append((rest, kept))
     _fill_hybrid_layers(found)
-    sites = [
-        NormSite(place, *_merge(name, rests), 0.0 if plain_tower else offset_of(config, place))
-        for place, rests in found.items()
-    ]
+    sites = [NormSite(place, *_merge(name, rests), offset_of(config, place, name)) for place, rests in found.items()]
     if finals:
         final = finals[0]
-        sites.append(NormSite("final", final.key, ((None, final),), 0.0 if plain_tower else offset_of(config, "final")))
+        sites.append(NormSite("final", final.key, ((None, final),), offset_of(config, "final", name)))
     order = list(PLACES)
     sites.sort(key=lambda site: (order.index(site.place) if site.place in order else len(order), site.place))
     return Stack(
@@ -217,8 +246,15 @@ def _describe(
         sites=tuple(sites),
         offset_known=bool(config.types) and all(map(is_known, config.types)),
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
-        notes=tuple(f"multi-token-prediction head {name}.{layer} left out" for layer in sorted(heads)),
+        notes=tuple(_notes(name, heads, kinds)),
     )
+
+
+def _notes(name: str, heads: Collection[int], kinds: Collection[str]) -> Iterator[str]:
+    for layer in sorted(heads):
+        yield f"multi-token-prediction head {name}.{layer} left out"
+    if any(_HYPER.search(kind) for kind in kinds):
+        yield f"hyper-connections: the norms of {name} stand on a mix of several residual streams"
 
 
 def _fill_hybrid_layers(found: dict[str, list[tuple[str, _Rows]]]) -> None:
@@ -240,8 +276,8 @@ def _merge(stack: str, rests: Iterable[tuple[str, _Rows]]) -> tuple[str, tuple[t
     return pattern, tuple((layer, rows[layer]) for layer in sorted(rows))
 
 
-def offset_of(config: ModelConfig, place: str) -> float:
-    """What the model's type adds to the stored weights of a text stack's norm at a place; 0 for unknown types.
+def offset_of(config: ModelConfig, place: str, stack: str = "") -> float:
+    """What the model's type adds to the stored weights of a stack's norm at a place; 0 for unknown types.
 
     Norms that stand at no place (inside a mixer, say) are plain unless the table names them.
 
@@ -252,6 +288,8 @@ def offset_of(config: ModelConfig, place: str) -> float:
     for model_type in reversed(config.types):  # the text model's own type says more than its wrapper's
         if model_type in OFFSETS:
             offsets = OFFSETS[model_type]
+            if _TOWER.search(stack):
+                return offsets.towers
             return offsets.places.get(place, offsets.default if place in PLACES else 0.0)
     return 0.0
 
@@ -274,15 +312,20 @@ def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelCon
 
 
 def _own_name(rest: str) -> str:
-    return rest.rpartition(".")[0]
+    """The norm's name without the leaf; ``input_layernorm.norm`` is an ``input_layernorm`` with a gate or the like."""
+    name = rest.rpartition(".")[0]
+    stem, _, last = name.rpartition(".")
+    return stem if last == "norm" and _NORM.search(stem) else name
 
 
-def _finals_beside(stack: str, entries: Mapping[str, TensorEntry]) -> list[TensorEntry]:
+def _finals_beside(stack: str, entries: Mapping[str, TensorEntry], config: ModelConfig) -> list[TensorEntry]:
     """Norms under a final norm's name beside a stack (``model.norm``), or one level above it."""
     found = []
     parent = stack.rpartition(".")[0]
+    odd = (ODD_FINALS[model_type] for model_type in config.types if model_type in ODD_FINALS)
+    names = [name for name in (*odd, *FINALS) if name != "embedding_norm" or not _TOWER.search(stack)]
     for beside in dict.fromkeys((parent, parent.rpartition(".")[0])):
-        for name in FINALS:
+        for name in names:
             for leaf in _LEAVES:
                 entry = entries.get(f"{beside}.{name}{leaf}" if beside else f"{name}{leaf}")
                 if entry is not None and len(entry.shape) == 1:

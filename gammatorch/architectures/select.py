@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import read_config
-from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
+from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, VOCABULARY
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
@@ -107,6 +107,12 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             f"no learned norm stands on the block's input ({stack.layout}); "
             f"post_attention is the nearest: {PLACES['post_attention']}"
         )
+    if (pattern := _within_stages(stack, wanted)) is not None:
+        raise SiteNotFound(
+            f"stack {stack.name!r} holds stages with blocks of their own, which may differ in width: "
+            f"pass --pattern {pattern!r}, or that of another stage",
+            file=checkpoint.source.name,
+        )
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     if places:
         raise SiteNotFound(
@@ -119,6 +125,16 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         f"(there are {', '.join(candidates)}): pass --pattern {candidates[0]!r} or another of them",
         file=checkpoint.source.name,
     )
+
+
+def _within_stages(stack: Stack, place: str) -> str | None:
+    """The pattern of a norm of this place in the blocks that a block holds (Swin's stages), None if it holds none."""
+    for site in stack.sites:
+        match = re.fullmatch(r"(?P<stage>.+{layer}\..+\.)\d+\.(?P<name>\D+)(?P<leaf>\.\w+)", site.pattern)
+        if match is not None and match["name"] in VOCABULARY.get(place, ()):
+            stage = match["stage"].replace(LAYER, str(site.rows[0][0]))
+            return f"{stage}{LAYER}.{match['name']}{match['leaf']}"
+    return None
 
 
 def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:

@@ -72,10 +72,11 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
 
 
 def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
-    """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder."""
+    """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
     known = len(config.types) == 1 and config.types[0] in known_types() - SHARED_BLOCKS
-    return plain and known and not raw.get("is_encoder_decoder", False)
+    hyper_connections = any(name.startswith("hc_") for name in raw)
+    return plain and known and not hyper_connections and not raw.get("is_encoder_decoder", False)
 
 
 def _blocks(found: Mapping[str, TensorEntry], name: str) -> tuple[str, dict[int, TensorEntry]] | None:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gammatorch.verify.residual import Flow, same, side_of
+
 _EPSILONS = ("eps", "variance_epsilon", "epsilon", "layer_norm_eps", "norm_eps")
 _FIT = 1e-3
 """Largest relative residual of the fit y = γ ⊙ x̂ + b for a module that counts as a norm."""
@@ -21,13 +23,17 @@ class ObservedNorm:
     Attributes:
         name: Name of the module within the model.
         gain: What it multiplies the normalised input by, shape (width) or (head, width).
-        on_input: Whether it is fed with the block's input.
+        on_input: Whether it is fed with the block's input, or with what another norm makes of it before all else
+            (RWKV's first block norms the embeddings).
+        side: ``"before"`` a sub-layer, past which the residual goes, or ``"after"`` one, on what it gives; None if the
+            flows do not tell.
         called: Position in the order of calls.
     """
 
     name: str
     gain: Tensor
     on_input: bool
+    side: str | None
     called: int
 
 
@@ -51,6 +57,19 @@ class ObservedBlock:
         return next((norm for norm in self.norms if norm.on_input), None)
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What one forward pass showed.
+
+    Attributes:
+        blocks: Blocks of every outermost stack that it went through.
+        finals: By stack, the norm outside it that is fed with what its last block gives, the one called first.
+    """
+
+    blocks: tuple[ObservedBlock, ...]
+    finals: Mapping[str, ObservedNorm]
+
+
 def draw_norms(model: nn.Module, seed: int = 0, spread: float = 0.3) -> None:
     """Give every norm weights of its own, around those that it is initialised with, so that none passes for another.
 
@@ -67,8 +86,8 @@ def draw_norms(model: nn.Module, seed: int = 0, spread: float = 0.3) -> None:
                     parameter.add_(spread * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
 
 
-def observe(model: nn.Module, run: Callable[[], object]) -> list[ObservedBlock]:
-    """The blocks of every outermost stack that the forward pass goes through.
+def observe(model: nn.Module, run: Callable[[], object]) -> Observation:
+    """Blocks and norms that the forward pass goes through.
 
     A stack is a ``ModuleList`` whose members are called with a tensor; a norm is a module with a weight of its own
     whose output is, channel by channel, a multiple of its normalised input plus a constant.
@@ -77,7 +96,7 @@ def observe(model: nn.Module, run: Callable[[], object]) -> list[ObservedBlock]:
         model: The model.
         run: Runs it once.
     """
-    flows: dict[nn.Module, tuple[Tensor, Tensor, int]] = {}
+    flows: dict[nn.Module, Flow] = {}
     hooks = [module.register_forward_hook(_recorder(flows), with_kwargs=True) for module in model.modules()]
     try:
         with torch.no_grad():
@@ -85,18 +104,21 @@ def observe(model: nn.Module, run: Callable[[], object]) -> list[ObservedBlock]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [
+    stacks = dict(_stacks(model, flows))
+    blocks = [
         ObservedBlock(stack, layer, tuple(_norms(f"{stack}.{layer}", block, flows)))
-        for stack, layer, block in _blocks(model, flows)
+        for stack, members in stacks.items()
+        for layer, block in members
     ]
+    return Observation(tuple(blocks), dict(_finals(model, stacks, flows)))
 
 
-def _recorder(flows: dict[nn.Module, tuple[Tensor, Tensor, int]]) -> Callable[..., None]:
+def _recorder(flows: dict[nn.Module, Flow]) -> Callable[..., None]:
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
         fed = next((value for value in [*args, *kwargs.values()] if _is_stream(value)), None)
         given = output if isinstance(output, Tensor) else next(filter(_is_stream, _members(output)), None)
         if fed is not None and given is not None and module not in flows:
-            flows[module] = fed.detach().clone(), given.detach().clone(), len(flows)
+            flows[module] = Flow(fed.detach().clone(), given.detach().clone(), len(flows))
 
     return record
 
@@ -112,40 +134,55 @@ def _is_stream(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point() and value.ndim >= 2
 
 
-def _blocks(
-    model: nn.Module, flows: Mapping[nn.Module, tuple[Tensor, Tensor, int]]
-) -> Iterator[tuple[str, int, nn.Module]]:
+_Members = list[tuple[int, nn.Module]]
+
+
+def _stacks(model: nn.Module, flows: Mapping[nn.Module, Flow]) -> Iterator[tuple[str, _Members]]:
     outer: list[str] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{stack}.") for stack in outer):
             called = [(layer, block) for layer, block in enumerate(module) if block in flows]
             if called and any(True for _, block in called for _ in block.children()):
                 outer.append(name)
-                for layer, block in called:
-                    yield name, layer, block
+                yield name, called
 
 
-def _norms(
-    name: str, block: nn.Module, flows: Mapping[nn.Module, tuple[Tensor, Tensor, int]]
-) -> Iterator[ObservedNorm]:
-    block_input = flows[block][0]
-    found = []
-    for inner, module in block.named_modules():
-        weights = [weight for weight in module.parameters(recurse=False) if weight.ndim in (1, 2)]
-        if module not in flows or not weights or isinstance(module, (nn.Linear, nn.Embedding)):
-            continue
-        fed, given, called = flows[module]
-        gain = fit_gain(fed, given, weights[0], _epsilon(module))
-        if gain is not None:
-            found.append(ObservedNorm(f"{name}.{inner}", gain, same(fed, block_input), called))
-    yield from sorted(found, key=lambda norm: norm.called)
+def _norms(name: str, block: nn.Module, flows: Mapping[nn.Module, Flow]) -> Iterator[ObservedNorm]:
+    inner = [(module, flows[module]) for module in block.modules() if module is not block and module in flows]
+    gains = {module: gain for module, flow in inner if (gain := _gain_of(module, flow)) is not None}
+    norms = [flow for module, flow in inner if module in gains]
+    others = [flow for module, flow in inner if module not in gains]
+    stream = flows[block].fed
+    names = {module: f"{name}.{own}" for own, module in block.named_modules()}
+    for module, flow in sorted(inner, key=lambda each: each[1].called):
+        if module in gains:
+            on_input = same(flow.fed, stream)
+            if on_input and any(same(norm.fed, flow.given) for norm in norms):  # a norm made for another one
+                stream, on_input = flow.given, False
+            side = side_of(flow, flows[block], norms, others)
+            yield ObservedNorm(names[module], gains[module], on_input, side, flow.called)
 
 
-def same(one: Tensor, other: Tensor) -> bool:
-    """Whether two flows are the same numbers, whatever their shape."""
-    return one.numel() == other.numel() and torch.allclose(
-        one.reshape(-1).float(), other.reshape(-1).float(), rtol=1e-5, atol=1e-6
-    )
+def _gain_of(module: nn.Module, flow: Flow) -> Tensor | None:
+    """The gain that a module applies, None if it is no norm."""
+    weights = [weight for weight in module.parameters(recurse=False) if weight.ndim in (1, 2)]
+    if not weights or isinstance(module, (nn.Linear, nn.Embedding)):
+        return None
+    return fit_gain(flow.fed, flow.given, weights[0], _epsilon(module))
+
+
+def _finals(
+    model: nn.Module, stacks: Mapping[str, _Members], flows: Mapping[nn.Module, Flow]
+) -> Iterator[tuple[str, ObservedNorm]]:
+    for stack, members in stacks.items():
+        last = flows[max((block for _, block in members), key=lambda block: flows[block].called)]
+        for name, module in model.named_modules():
+            inside = any(name.startswith(f"{of}.") for of in stacks)
+            if module in flows and not inside and same(flows[module].fed, last.given):
+                gain = _gain_of(module, flows[module])
+                if gain is not None:
+                    yield stack, ObservedNorm(name, gain, False, None, flows[module].called)
+                    break
 
 
 def _epsilon(module: nn.Module) -> float:

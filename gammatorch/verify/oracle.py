@@ -15,8 +15,13 @@ from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.match import find_stacks
 from gammatorch.checkpoints.opening import open_checkpoint
 from gammatorch.errors import CannotTell
-from gammatorch.verify.behaviour import ObservedBlock, ObservedNorm, draw_norms, observe
+from gammatorch.verify.behaviour import Observation, ObservedNorm, draw_norms, observe
+from gammatorch.verify.inputs import possible_inputs
+from gammatorch.verify.needed import NEEDED
 from gammatorch.verify.shrink import tiny_settings
+
+_MOST_PARAMETERS = 50_000_000
+"""A tiny model has fewer."""
 
 _TOLERANCE = 5e-3
 """Largest difference between the gain observed and offset + stored weight that counts as the same."""
@@ -38,6 +43,7 @@ class Finding:
         offset: The offset that the table gives.
         observed_offset: The offset that it applies: gain − stored weight; None if it was not seen to act.
         on_input: Whether the first block in which it was called feeds it with its own input.
+        side: Whether it acts ``"before"`` a sub-layer or ``"after"`` one, on its output; None if that does not show.
         verdict: ``"agree"``, ``"differ"`` or ``"cannot tell"``.
     """
 
@@ -47,6 +53,7 @@ class Finding:
     offset: float
     observed_offset: float | None
     on_input: bool
+    side: str | None
     verdict: str
 
 
@@ -74,7 +81,7 @@ def verify(config: Mapping[str, Any], stacks: Sequence[Stack] = ()) -> list[Find
         findings = compare(observe(model, run), Path(folder))
     seen = {finding.name for finding in findings}
     unseen = [
-        Finding(stack.name, norm_name(site), site.place, site.offset, None, False, "cannot tell")
+        Finding(stack.name, norm_name(site), site.place, site.offset, None, False, None, "cannot tell")
         for stack in stacks
         if stack.main
         for site in stack.sites
@@ -83,11 +90,11 @@ def verify(config: Mapping[str, Any], stacks: Sequence[Stack] = ()) -> list[Find
     return findings + unseen
 
 
-def compare(blocks: list[ObservedBlock], folder: Path) -> list[Finding]:
+def compare(observed: Observation, folder: Path) -> list[Finding]:
     """What the norms of a saved model did, beside what its headers say.
 
     Args:
-        blocks: What was observed.
+        observed: What was observed.
         folder: Where the model was saved.
     """
     from safetensors.torch import load_file
@@ -103,18 +110,17 @@ def compare(blocks: list[ObservedBlock], folder: Path) -> list[Finding]:
     }
     candidates = {key: stored[key].double().flatten() for key in site_of}
     findings: dict[tuple[str, str], Finding] = {}
-    for block in blocks:
-        for norm in block.norms:
-            matched = _match(norm, candidates)
-            if matched is None:
-                continue
-            key, observed = matched
-            stack, site = site_of[key]
-            first = block.input_norm is norm
-            finding = _judge(stack, site, key, observed, norm.on_input, first)
-            kept = findings.get((stack, finding.name))
-            if kept is None or (finding.verdict == "differ" and kept.verdict != "differ"):
-                findings[stack, finding.name] = finding
+    acting = [(norm, block.input_norm is norm) for block in observed.blocks for norm in block.norms]
+    for norm, first in [*acting, *((norm, False) for norm in observed.finals.values())]:
+        matched = _match(norm, candidates)
+        if matched is None:
+            continue
+        key, offset = matched
+        stack, site = site_of[key]
+        finding = _judge(stack, site, offset, norm, first)
+        kept = findings.get((stack, finding.name))
+        if kept is None or (finding.verdict == "differ" and kept.verdict != "differ"):
+            findings[stack, finding.name] = finding
     return list(findings.values())
 
 
@@ -130,14 +136,21 @@ def _match(norm: ObservedNorm, candidates: Mapping[str, Tensor]) -> tuple[str, f
     return None
 
 
-def _judge(stack: str, site: NormSite, key: str, observed: float, on_input: bool, first: bool) -> Finding:
-    if abs(observed - site.offset) > _TOLERANCE or (first and site.place != "input"):
+_WRONG_SIDE = {"input": "after", "pre_mlp": "after", "post_attention": "before", "post_mlp": "before"}
+
+
+def _judge(stack: str, site: NormSite, observed: float, norm: ObservedNorm, first: bool) -> Finding:
+    if (
+        abs(observed - site.offset) > _TOLERANCE
+        or (first and site.place != "input")
+        or (norm.side is not None and norm.side == _WRONG_SIDE.get(site.place))
+    ):
         verdict = "differ"
-    elif site.place == "input" and not on_input:
+    elif site.place == "input" and not norm.on_input:
         verdict = "cannot tell"  # hyper-connections feed it with a mix of streams
     else:
         verdict = "agree"
-    return Finding(stack, norm_name(site), site.place, site.offset, observed, on_input, verdict)
+    return Finding(stack, norm_name(site), site.place, site.offset, observed, norm.on_input, norm.side, verdict)
 
 
 def build_tiny(config: Mapping[str, Any], auto_class: str | None = None) -> tuple[Any, Callable[[], object]]:
@@ -167,26 +180,42 @@ def build_tiny(config: Mapping[str, Any], auto_class: str | None = None) -> tupl
         try:
             torch.manual_seed(0)
             tiny = AutoConfig.for_model(model_type, **settings)
-            model = _model_class(transformers, tiny, config, auto_class)(tiny).eval().float()
-            return model, _runner(model, tiny)
+            if auto_class == "AutoModelForCausalLM" and hasattr(tiny, "is_decoder"):
+                tiny.is_decoder = True
+            build = _model_class(transformers, tiny, config, auto_class)
+            _check_size(build, tiny)
+            model = build(tiny).eval().float()
+            return model, _runner(model)
         except Exception as error:  # whatever transformers raises, the next attempt may work
             failures.append(error)
     reason = " ".join(str(failures[0]).split())[:200] if failures else "no settings to try"
     raise CannotTell(f"model type {model_type!r} cannot be made tiny and run: {reason}")
 
 
+def _check_size(build: Callable[[Any], Any], tiny: Any) -> None:
+    """Refuse, before memory is taken, what some setting that no rule knows has left large."""
+    try:
+        with torch.device("meta"):
+            parameters = sum(parameter.numel() for parameter in build(tiny).parameters())
+    except Exception:  # some models compute while they are built, which needs numbers
+        return
+    if parameters > _MOST_PARAMETERS:
+        raise CannotTell(f"{parameters} parameters are left after shrinking")
+
+
 def _attempts(
     auto_config: Any, model_type: str, given: Mapping[str, Any], failures: list[Exception]
 ) -> Iterator[dict[str, Any]]:
     """Settings to try: the configuration's own, shrunk; then the type's defaults, shrunk."""
-    for base in [given, {}] if given else [{}]:
+    needed = NEEDED.get(model_type, {})
+    for base in [given, needed] if given else [needed]:
         try:
             full = auto_config.for_model(model_type, **base)
         except Exception as error:
             failures.append(error)
             continue
         for settings in tiny_settings(full):
-            yield _merged(base, settings)
+            yield _merged(_merged(base, settings), NEEDED.get(model_type, {}))
 
 
 def _merged(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,20 +242,14 @@ def _model_class(
     raise CannotTell(f"transformers has no model class for {type(tiny).__name__}")
 
 
-def _runner(model: Any, tiny: Any) -> Callable[[], object]:
-    """A call that the model takes: tokens, and where it wants them decoder tokens, pixels or sound."""
-    generator = torch.Generator().manual_seed(1)
-    tokens = torch.randint(3, 100, (3, 16), generator=generator)
-    inputs: list[dict[str, Any]] = [{"input_ids": tokens, "decoder_input_ids": tokens}]
-    if not getattr(tiny, "is_encoder_decoder", False):
-        inputs = [{"input_ids": tokens, "use_cache": False}, {"input_ids": tokens}]
-        inputs += [{"pixel_values": torch.rand(2, 3, 32, 32, generator=generator)}]
+def _runner(model: Any) -> Callable[[], object]:
+    """A call that the model takes: the first arguments that work of those that its signature suggests."""
     failures: list[Exception] = []
-    for arguments in inputs:
+    for arguments in possible_inputs(model):
         try:
             with torch.no_grad():
                 model(**arguments)
             return lambda arguments=arguments: model(**arguments)  # type: ignore[misc]
         except Exception as error:
             failures.append(error)
-    raise failures[0]
+    raise failures[0] if failures else CannotTell("its forward takes neither tokens nor pictures nor sound")

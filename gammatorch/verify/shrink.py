@@ -37,11 +37,20 @@ _RULES: tuple[tuple[str, int], ...] = (
 )
 """Settings by their name, and the size they are cut to."""
 
+_STREAM = frozenset({"hidden_size", "d_model", "n_embd", "embed_dim", "dim", "emb_dim", "hidden_dim", "model_dim"})
+"""Names for the width of the residual stream."""
+
+_HEAD_COUNTS = r"n_heads?|.*num_heads|.*attention_heads|.*num_key_value_heads|num_(query|kv)_heads"
+_HEAD_WIDTHS = r"d_kv|head_dim|.*_head_dim|kv_channels|d_head|dim_head|head_size|rotary_dim"
+
 _OFTEN_NONE = {
     "vocab_size": VOCABULARY,
     "head_dim": HEAD_WIDTH,
     "attention_head_dim": HEAD_WIDTH,
     "num_key_value_heads": HEADS,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
 }
 
 
@@ -61,6 +70,9 @@ def tiny_settings(config: Any) -> Iterator[dict[str, Any]]:
     yield _with(plain, config, _all_heads)
     for sections in ([4, 2, 2], [2, 1, 1]):
         yield _with(plain, config, partial(_cut_sections, sections))
+    divided = _divide(config, _divisor(config))
+    yield divided
+    yield _with(divided, config, _cut_lists)
 
 
 def _nested(config: Any) -> Iterator[tuple[str, Any]]:
@@ -80,6 +92,36 @@ def _cut(config: Any) -> dict[str, Any]:
                 settings[name] = 1
     for name, value in _nested(config):
         settings[name] = {"model_type": value.model_type, **_cut(value)}
+    return settings
+
+
+def _divisor(config: Any) -> int:
+    """By what the widths of a configuration can be divided, so that the largest comes near the tiny width."""
+    widths = [value for level in _levels(config) for name, value in vars(level).items() if name in _STREAM]
+    largest = max((width for width in widths if type(width) is int), default=WIDTH)
+    return max(1, largest // WIDTH)
+
+
+def _levels(config: Any) -> Iterator[Any]:
+    yield config
+    for _, value in _nested(config):
+        yield from _levels(value)
+
+
+def _divide(config: Any, divisor: int) -> dict[str, Any]:
+    """All widths and counts of heads divided by one number, widths of heads kept: what fitted together still fits."""
+    settings = _cut(config)
+    for name, value in vars(config).items():
+        if type(value) is not int or value <= 1:
+            continue
+        if re.fullmatch(_HEAD_COUNTS, name):
+            settings[name] = max(1, value // divisor)
+        elif re.fullmatch(_HEAD_WIDTHS, name):
+            settings[name] = value
+        elif settings.get(name) in (WIDTH, 2 * WIDTH, 16) and value > divisor:
+            settings[name] = max(1, value // divisor)
+    for name, value in _nested(config):
+        settings[name] = {"model_type": value.model_type, **_divide(value, divisor)}
     return settings
 
 

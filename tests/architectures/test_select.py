@@ -236,3 +236,83 @@ def test_norms_per_head_are_read_head_by_head():
     shapes = llama() | {f"model.layers.{n}.self_attn.q_norm.weight": (2, 3) for n in range(3)}
     gains = gammatorch.read_gains(checkpoint_of(shapes, LLAMA), site="query", device="cpu")
     assert gains.gamma.shape == (3, 6)
+
+
+def blocks_of(names: list[str], stack: str = "model.layers", layers: int = 3) -> dict[str, tuple[int, ...]]:
+    return {f"{stack}.{layer}.{name}.weight": (4,) for layer in range(layers) for name in names}
+
+
+def places_of(checkpoint: Checkpoint) -> dict[str, str]:
+    (stack,) = find_stacks(checkpoint)
+    return {site.rows[0][1].key.removeprefix(f"{stack.name}.0."): site.place for site in stack.sites}
+
+
+def test_a_norm_with_a_gate_is_the_same_norm_as_one_without():
+    shapes = llama()
+    del shapes["model.layers.1.post_attention_layernorm.weight"]
+    checkpoint = checkpoint_of(shapes | {"model.layers.1.post_attention_layernorm.norm.weight": (4,)}, LLAMA)
+    selection = select(checkpoint, "pre_mlp")
+    assert [entry.key.split(".")[3:] for entry in selection.entries] == [
+        ["post_attention_layernorm", "weight"],
+        ["post_attention_layernorm", "norm", "weight"],
+        ["post_attention_layernorm", "weight"],
+    ]
+
+
+def test_a_setting_that_says_pre_norm_goes_before_a_missing_final_norm():
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], "model.decoder.layers")
+    for before, site in ((True, "input"), (False, "post_attention")):
+        config = LLAMA.replace("llama", "opt")[:-1] + f', "do_layer_norm_before": {str(before).lower()}}}'
+        assert select(checkpoint_of(shapes, config)).site == site
+
+
+def test_the_norm_of_the_latent_that_queries_are_made_from_is_not_on_the_queries():
+    shapes = blocks_of(["attn_norm", "attn.q_norm"]) | {f"model.layers.{n}.attn.wq_a.weight": (4, 4) for n in range(3)}
+    assert places_of(checkpoint_of(shapes, LLAMA))["attn.q_norm.weight"] == "attn.q_norm"
+
+
+def test_a_norm_between_two_attentions_is_neither_on_an_output_nor_before_the_mlp():
+    shapes = blocks_of(["input_layernorm", "post_attention_layernorm", "final_layernorm"])
+    assert set(places_of(checkpoint_of(shapes, LLAMA)).values()) == {"input", "pre_mlp", "post_attention_layernorm"}
+
+
+def test_a_conformer_begins_with_its_first_mlp():
+    shapes = blocks_of(["ffn1_layer_norm", "self_attn_layer_norm", "ffn2_layer_norm", "final_layer_norm"])
+    places = places_of(checkpoint_of(shapes | {"model.layer_norm.weight": (4,)}, LLAMA))
+    assert (places["ffn1_layer_norm.weight"], places["ffn2_layer_norm.weight"]) == ("input", "pre_mlp")
+    assert places["final_layer_norm.weight"] == "post_mlp"
+
+
+def test_one_norm_is_not_final_to_two_stacks():
+    shapes = llama(prefix="") | blocks_of(["norm1", "norm2"], "blocks") | {"merger.norm.weight": (4,)}
+    finals = [stack.site("final") for stack in find_stacks(checkpoint_of(shapes, LLAMA))]
+    assert [final and final.pattern for final in finals] == ["norm.weight", "merger.norm.weight"]
+
+
+def test_hyper_connections_are_mentioned():
+    shapes = llama() | {f"model.layers.{n}.hc_attn_base": (24,) for n in range(3)}
+    config = LLAMA.replace("llama", "hy_v4")[:-1] + ', "hc_mult": 4}'
+    assert select(checkpoint_of(shapes, config)).notes == (
+        "hyper-connections: the norms of model.layers stand on a mix of several residual streams",
+    )
+
+
+def test_stages_are_refused_with_the_pattern_of_one():
+    shapes = {f"layers.{stage}.blocks.{n}.layernorm_before.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
+    checkpoint = checkpoint_of(shapes, '{"model_type": "swin"}')
+    with pytest.raises(
+        errors.SiteNotFound, match=r"pass --pattern 'layers.0.blocks.\{layer\}.layernorm_before.weight'"
+    ):
+        select(checkpoint)
+    assert select(checkpoint, pattern="layers.1.blocks.{layer}.layernorm_before.weight").layers == (0, 1)
+
+
+def test_a_plain_name_alone_tells_no_place():
+    checkpoint = checkpoint_of(blocks_of(["LayerNorm"]), LLAMA)
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint)
+    assert places_of(checkpoint_of(blocks_of(["ln_1", "LayerNorm"]) | {"model.norm.weight": (4,)}, LLAMA)) == {
+        "ln_1.weight": "input",
+        "LayerNorm.weight": "pre_mlp",
+        "model.norm.weight": "final",
+    }

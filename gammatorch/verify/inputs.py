@@ -1,0 +1,139 @@
+"""What a tiny model may be called with, from the parameters of its forward and its configuration."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BATCH, LENGTH = 2, 16
+_TOKENS = (3, 100)
+"""Range of the tokens drawn: above the usual special ones, below those of pictures and sound."""
+
+_SOUND = ("input_features", "input_values", "audio_values", "input_audio", "input_audio_embeds", "features")
+_GRIDS = ("image_grid_thw", "grid_thw", "image_grid_hws", "grid_hws", "grid_thws", "tgt_sizes")
+_FRAMES = (64, 128, 200, 400, 3000)
+_SAMPLES = (4000, 16000)
+
+
+def possible_inputs(model: Any) -> Iterator[dict[str, Any]]:
+    """Arguments that the model may take, the plainest first: tokens, then with a picture or sound, then without tokens.
+
+    Args:
+        model: A transformers model.
+    """
+    generator = torch.Generator().manual_seed(1)
+    names = set(inspect.signature(model.forward).parameters) | {getattr(model, "main_input_name", "input_ids")}
+    text = _text(names, model.config, generator)
+    pictures = list(_pictures(names, model.config, generator))
+    others = [*pictures, *_sounds(names, model.config, generator), *_series(names, model.config, generator)]
+    if "input_ids" in names:
+        yield text
+        yield text | {"use_cache": False}
+        yield {name: value for name, value in text.items() if name != "decoder_input_ids"}
+        for other in others:
+            yield text | other
+    decoder = {name: value for name, value in text.items() if name == "decoder_input_ids"}
+    for other in others:
+        yield other | decoder
+    yield from _streams(names, model.config, generator)
+
+
+def _text(names: set[str], config: Any, generator: torch.Generator) -> dict[str, Any]:
+    first, last = _TOKENS[0], min(_TOKENS[1], _number(config, ("vocab_size",), _TOKENS[1]))
+    tokens = torch.randint(first, last, (BATCH, LENGTH), generator=generator)
+    boxes = torch.zeros(BATCH, LENGTH, 4, dtype=torch.long)
+    needed = {"input_ids": tokens, "decoder_input_ids": tokens, "qformer_input_ids": tokens, "bbox": boxes}
+    needed["image_attention_mask"] = torch.ones(BATCH, LENGTH, 1, dtype=torch.long)
+    return {name: value for name, value in needed.items() if name in names}
+
+
+def _pictures(names: set[str], config: Any, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    """One picture, a film, and pictures cut into patches with their grid, each as some families want them."""
+    name: str | None = next((name for name in ("pixel_values", "pixel_values_videos") if name in names), None)
+    patch = _number(config, ("patch_size",), 8)
+    channels = _number(config, ("num_channels", "in_channels", "in_chans"), 3)
+    if "flattened_patches" in names:
+        patches = torch.rand(BATCH, LENGTH, 2 + channels * patch**2, generator=generator)
+        patches[..., :2] = torch.arange(LENGTH)[:, None] + 1
+        yield {"flattened_patches": patches}
+    if name is None and "hidden_states" in names and names & {*_GRIDS}:
+        name = "hidden_states"
+    if name is None:
+        return
+    side = min(_number(config, ("image_size", "img_size"), 32), 256)
+    frames = _number(config, ("num_frames", "frames_per_clip"), 2)
+    shapes = [(channels, side, side), (frames, channels, side, side), (channels, frames, side, side)]
+    shapes += [(channels, 64, 64), (channels, 224, 224)]
+    shapes += [(1, channels, side, side)]
+    for shape in shapes:
+        yield {name: torch.rand(BATCH, *shape, generator=generator)}
+    grid_name = next((grid for grid in _GRIDS if grid in names), None)
+    depth = _number(config, ("temporal_patch_size", "tubelet_size"), 1)
+    for width in (channels * depth * patch**2, channels * patch**2):
+        patches = torch.rand(32, width, generator=generator)
+        for grid in ([[1, 4, 8]], [[4, 8]]) if grid_name else ():
+            for shaped in (patches, patches[None], patches.reshape(32, -1, patch, patch)):
+                yield {name: shaped, str(grid_name): torch.tensor(grid)}
+    yield from _patches_with_places(name, names, channels * patch**2, generator)
+
+
+def _patches_with_places(
+    name: str, names: set[str], width: int, generator: torch.Generator
+) -> Iterator[dict[str, Tensor]]:
+    patches = torch.rand(BATCH, 16, width, generator=generator)
+    places = torch.cartesian_prod(torch.arange(4), torch.arange(4)).expand(BATCH, 16, 2)
+    ones = torch.ones(BATCH, 16, dtype=torch.long)
+    extras = {
+        "spatial_shapes": torch.full((BATCH, 2), 4),
+        "pixel_attention_mask": ones,
+        "attention_mask": ones,
+        "pixel_position_ids": places,
+    }
+    wanted = {extra: value for extra, value in extras.items() if extra in names}
+    if wanted:
+        yield {name: patches, **wanted}
+
+
+def _sounds(names: set[str], config: Any, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    """Spectra, either axis first, of a few lengths, and waves."""
+    bins = _number(config, ("num_mel_bins", "n_mels", "feature_size", "input_feat_per_channel", "input_dim"), 80)
+    window = _number(config, ("max_source_positions", "n_window"), 32)
+    for name in _SOUND:
+        if name in names:
+            for frames in (*_FRAMES, 2 * window):
+                yield {name: torch.rand(BATCH, bins, frames, generator=generator)}
+                yield {name: torch.rand(BATCH, frames, bins, generator=generator)}
+            for samples in _SAMPLES:
+                yield {name: torch.randn(BATCH, samples, generator=generator)}
+                yield {name: torch.randn(BATCH, 1, samples, generator=generator)}
+
+
+def _series(names: set[str], config: Any, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    if "past_values" in names:
+        length, channels = _number(config, ("context_length",), 32), _number(config, ("num_input_channels",), 1)
+        yield {"past_values": torch.randn(BATCH, length, channels, generator=generator)}
+        yield {"past_values": torch.randn(BATCH, length, generator=generator)}
+
+
+def _streams(names: set[str], config: Any, generator: torch.Generator) -> Iterator[dict[str, Tensor]]:
+    """What stands for embedded tokens, for models that are parts of others."""
+    width = _number(config, ("hidden_size", "d_model", "embed_dim"), 64)
+    for name in ("inputs_embeds", "hidden_states"):
+        if name in names:
+            yield {name: torch.randn(BATCH, LENGTH, width, generator=generator)}
+
+
+def _number(config: Any, names: tuple[str, ...], default: int) -> int:
+    """A setting, from the configuration or one nested in it; the last where it is a list."""
+    for level in [config, *(value for value in vars(config).values() if hasattr(value, "to_dict"))]:
+        for name in names:
+            value = getattr(level, name, None)
+            if isinstance(value, (list, tuple)) and value:
+                value = value[-1]
+            if type(value) is int and value > 0:
+                return value
+    return default
