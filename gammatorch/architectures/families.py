@@ -224,6 +224,10 @@ class Offsets:
 _GEMMA = Offsets("transformers GemmaRMSNorm: x̂ * (1 + weight)")
 _T5GEMMA = Offsets(_GEMMA.source, places={"pre_cross_attn_layernorm": 1, "post_cross_attn_layernorm": 1})
 _QWEN = Offsets("transformers Qwen3NextRMSNorm: x̂ * (1 + weight); the linear attention's own norm is plain")
+_QWEN4 = Offsets(
+    "transformers Qwen4ExpTextRMSNorm: x̂ * (1 + weight)",
+    places={"self_attn.indexer.q_layernorm": 1, "self_attn.indexer.k_layernorm": 1},
+)
 _MUSE = Offsets("transformers MuseSparkTextCenteredRMSNorm: x̂ * (1 + weight); the final is plain", places={"final": 0})
 _MUSE_SPARK = Offsets(_MUSE.source, places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1})
 _VIDEOPRISM = Offsets("transformers VideoPrismLayerNorm: layer_norm(x, weight + 1)", towers=1.0)
@@ -234,7 +238,8 @@ OFFSETS: Mapping[str, Offsets] = {
     **dict.fromkeys(("t5gemma", "t5gemma_module"), _T5GEMMA),
     **dict.fromkeys(("t5gemma2", "t5gemma2_text", "t5gemma2_encoder", "t5gemma2_decoder"), _T5GEMMA),
     **dict.fromkeys(("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"), _QWEN),
-    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text", "minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), _QWEN),
+    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), _QWEN),
+    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
     "nemotron": Offsets("transformers NemotronLayerNorm1P: layer_norm(x, weight + 1)"),
     **dict.fromkeys(("videoprism", "videoprism_text_model", "videoprism_vision_model"), _VIDEOPRISM),
     "minimax_m3_vl": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),

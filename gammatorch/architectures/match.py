@@ -29,7 +29,8 @@ _NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
 _LEAVES = (".weight", ".gamma", ".scale")
 _BARE_LEAVES = frozenset(leaf[1:] for leaf in _LEAVES)
 _TOWER = re.compile(
-    r"vision|visual|image|pixel|audio|speech|sound|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)", re.IGNORECASE
+    r"vision|visual|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)",
+    re.IGNORECASE,
 )
 _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
 """Types of towers that were saved on their own, so that their keys do not say it."""
@@ -168,14 +169,18 @@ def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, set[
             stack, _, name = stack.rpartition(".")
             rest = f"{name}.{rest}"
         blocks[stack][layer].add(rest)
-        if len(entry.shape) in (1, 2) and _is_norm(rest):
+        if _is_norm(rest, len(entry.shape)):
             norms[stack][rest][layer] = entry
     return blocks, norms
 
 
 @lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
-def _is_norm(rest: str) -> bool:
-    return rest.endswith(_LEAVES) and _NORM.search(rest) is not None
+def _is_norm(rest: str, dimensions: int) -> bool:
+    """By its name; of two dimensions, one gain per head, only where the last name says so: gates hold matrices."""
+    if not rest.endswith(_LEAVES) or dimensions not in (1, 2):
+        return False
+    name = _own_name(rest) if dimensions == 1 else rest.split(".")[-2]
+    return _NORM.search(name) is not None
 
 
 def _main_order(name: str, blocks: Mapping[int, set[str]], config: ModelConfig) -> tuple[bool | int | str, ...]:

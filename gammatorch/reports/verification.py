@@ -48,7 +48,7 @@ def finding_rows(findings: Sequence[Finding]) -> Iterator[Row]:
     """One row per norm: name, place, offset of the table, offset observed, whether it is on the input, verdict."""
     for finding in findings:
         yield (
-            printable(f"{finding.stack}.*.{finding.name}", 72),
+            printable(finding.name if finding.place == "final" else f"{finding.stack}.*.{finding.name}", 72),
             printable(finding.place, 24),
             f"{finding.offset:g}",
             "-" if finding.observed_offset is None else f"{finding.observed_offset:g}",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gammatorch.verify.residual import Flow, same, side_of
+from gammatorch.verify.residual import Flow, is_residual, same, side_of
 
 _EPSILONS = ("eps", "variance_epsilon", "epsilon", "layer_norm_eps", "norm_eps")
 _FIT = 1e-3
@@ -73,6 +73,8 @@ class Observation:
 def draw_norms(model: nn.Module, seed: int = 0, spread: float = 0.3) -> None:
     """Give every norm weights of its own, around those that it is initialised with, so that none passes for another.
 
+    Biases are drawn as well, so that no sub-layer gives nothing (MRA's attention, for few tokens).
+
     Args:
         model: The model; its weights are changed in place.
         seed: Seed of the draws.
@@ -81,8 +83,10 @@ def draw_norms(model: nn.Module, seed: int = 0, spread: float = 0.3) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
-            if "norm" in type(module).__name__.lower() or type(module).__name__.endswith("LN"):
-                for parameter in module.parameters(recurse=False):
+            kind = type(module).__name__
+            is_norm = "norm" in kind.lower() or kind.endswith("LN")
+            for name, parameter in module.named_parameters(recurse=False):
+                if is_norm or (name == "bias" and isinstance(module, nn.Linear)):
                     parameter.add_(spread * torch.randn(parameter.shape, generator=generator).to(parameter.dtype))
 
 
@@ -157,7 +161,11 @@ def _norms(name: str, block: nn.Module, flows: Mapping[nn.Module, Flow]) -> Iter
     for module, flow in sorted(inner, key=lambda each: each[1].called):
         if module in gains:
             on_input = same(flow.fed, stream)
-            if on_input and any(same(norm.fed, flow.given) for norm in norms):  # a norm made for another one
+            if (
+                on_input
+                and any(same(norm.fed, flow.given) for norm in norms)
+                and is_residual(flow, flows[block], norms, others)
+            ):
                 stream, on_input = flow.given, False
             side = side_of(flow, flows[block], norms, others)
             yield ObservedNorm(names[module], gains[module], on_input, side, flow.called)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BATCH, LENGTH = 2, 16
+BATCH, LENGTH = 3, 16
 _TOKENS = (3, 100)
 """Range of the tokens drawn: above the usual special ones, below those of pictures and sound."""
 
@@ -33,6 +33,9 @@ def possible_inputs(model: Any) -> Iterator[dict[str, Any]]:
     if "input_ids" in names:
         yield text
         yield text | {"use_cache": False}
+        if "decoder_input_ids" in text:  # a channel per codebook of sound
+            channels = _number(model.config, ("num_channels", "num_codebooks"), 2)
+            yield text | {"decoder_input_ids": text["decoder_input_ids"][..., None].expand(-1, -1, channels)}
         yield {name: value for name, value in text.items() if name != "decoder_input_ids"}
         for other in others:
             yield text | other

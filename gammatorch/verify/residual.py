@@ -34,7 +34,7 @@ def same(one: Tensor, other: Tensor) -> bool:
 def side_of(norm: Flow, block: Flow, norms: Sequence[Flow], others: Sequence[Flow]) -> str | None:
     """``"before"`` a sub-layer or ``"after"`` one, None if neither shows or both do.
 
-    Before: what it is fed with, x, goes on past the sub-layer S: a later sum is x + S(…). After: it is fed with what S
+    Before: what it is fed with, x, goes on past the sub-layer S, its norm included: a later sum is x + S(…). After: it is fed with what S
     gives, alone or on the residual r, and what it gives, y, goes on: a later sum is r + y or y + S'(…), or is y itself.
 
     Args:
@@ -48,13 +48,19 @@ def side_of(norm: Flow, block: Flow, norms: Sequence[Flow], others: Sequence[Flo
     residuals = [block.fed, *(tensor for flow in earlier for tensor in (flow.fed, flow.given))]
     sums = [*(flow.fed for flow in norms if flow.called > norm.called), block.given]
     before_it = [flow.given for flow in others if flow.called < norm.called]
-    after_it = [flow.given for flow in others if flow.called > norm.called]
+    after_it = [flow.given for flow in [*others, *norms] if flow.called > norm.called]
     goes_past = _any_sum(sums, [norm.fed], after_it)
     on_output = any(same(norm.fed, given) for given in before_it)
     on_sum = _any_sum([norm.fed], residuals, before_it)
-    goes_on = any(same(norm.given, total) for total in sums) or _any_sum(sums, [norm.given], after_it)
+    goes_on = any(same(norm.given, total) for total in sums) or is_residual(norm, block, norms, others)
     after = (on_output and _any_sum(sums, residuals, [norm.given])) or (on_sum and goes_on)
     return None if goes_past == after else "before" if goes_past else "after"
+
+
+def is_residual(norm: Flow, block: Flow, norms: Sequence[Flow], others: Sequence[Flow]) -> bool:
+    """Whether what a norm gives goes on as the residual: a later sum is y + S(…)."""
+    sums = [*(flow.fed for flow in norms if flow.called > norm.called), block.given]
+    return _any_sum(sums, [norm.given], [flow.given for flow in others if flow.called > norm.called])
 
 
 def _any_sum(totals: Iterable[Tensor], ones: Sequence[Tensor], others: Sequence[Tensor]) -> bool:

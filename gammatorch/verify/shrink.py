@@ -32,6 +32,7 @@ _RULES: tuple[tuple[str, int], ...] = (
     (r"n_group|topk_group|num_expert_group", 1),
     (r"q_lora_rank|kv_lora_rank|.*_lora_rank|.*_low_rank_dim|.*lora_dim", 16),
     (r"first_k_dense_replace", 1),
+    (r"(mamba_)?chunk_size", 16),
     (r"image_size", 32),
     (r"patch_size", 8),
 )

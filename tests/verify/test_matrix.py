@@ -19,24 +19,28 @@ from gammatorch.verify.behaviour import ObservedBlock, observe
 from gammatorch.verify.oracle import build_tiny, compare, draw_norms
 
 GROUPS = {
-    "causal": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "AutoModelForCausalLM"),
-    "masked": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES", "AutoModelForMaskedLM"),
-    "seq2seq": ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES", "AutoModelForSeq2SeqLM"),
-    "multimodal": ("MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES", "AutoModelForMultimodalLM"),
-    "speech": ("MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES", "AutoModelForSpeechSeq2Seq"),
-    "backbone": ("MODEL_MAPPING_NAMES", "AutoModel"),
+    "causal": (("CAUSAL_LM",), "AutoModelForCausalLM"),
+    "masked": (("MASKED_LM",), "AutoModelForMaskedLM"),
+    "seq2seq": (("SEQ_TO_SEQ_CAUSAL_LM",), "AutoModelForSeq2SeqLM"),
+    "multimodal": (("MULTIMODAL_LM",), "AutoModelForMultimodalLM"),
+    "speech": (("SPEECH_SEQ_2_SEQ",), "AutoModelForSpeechSeq2Seq"),
+    "text": (("TEXT_ENCODING",), "AutoModel"),
+    "image": (("IMAGE",), "AutoModel"),
+    "sound": (("CTC", "AUDIO_CLASSIFICATION"), "AutoModel"),
+    "backbone": ((), "AutoModel"),
 }
-"""Each group's table in transformers and the class that builds it; ``backbone``: types that no group before it has."""
+"""Each group's tables in transformers and the class that builds it. ``backbone`` are the types that no group before it
+has: detectors, codecs, parts of other models; it runs with ``-m slow``."""
 
 
 def cases() -> list[tuple[str, str]]:
-    seen: set[str] = set()
-    found = []
-    for group, (mapping, _) in GROUPS.items():
-        types = list(getattr(modeling_auto, mapping))
-        found += [(group, model_type) for model_type in types if group != "backbone" or model_type not in seen]
-        seen.update(types)
-    return found
+    found = {}
+    for group, (tasks, _) in GROUPS.items():
+        tables = [getattr(modeling_auto, f"MODEL_FOR_{task}_MAPPING_NAMES") for task in tasks]
+        found[group] = list(dict.fromkeys(model_type for table in tables for model_type in table))
+    others = {model_type for types in found.values() for model_type in types}
+    found["backbone"] = [model_type for model_type in modeling_auto.MODEL_MAPPING_NAMES if model_type not in others]
+    return [(group, model_type) for group, types in found.items() for model_type in types]
 
 
 SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text"}
@@ -79,7 +83,10 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
 
 @pytest.mark.parametrize(
     ("group", "model_type"),
-    [pytest.param(*case, marks=[pytest.mark.slow] if case[1] in SLOW else [], id="-".join(case)) for case in cases()],
+    [
+        pytest.param(group, model_type, marks=[pytest.mark.slow] * (group == "backbone" or model_type in SLOW))
+        for group, model_type in cases()
+    ],
 )
 def test_what_is_read_is_what_acts(group, model_type, tmp_path, record_property):
     try:
