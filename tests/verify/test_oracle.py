@@ -63,7 +63,7 @@ def test_hyper_connections_are_beyond_what_it_can_tell():
     "config", [{}, {"model_type": "novel"}, {"model_type": "novel", "auto_map": {"AutoModel": "evil.Evil"}}]
 )
 def test_what_transformers_does_not_hold_it_cannot_tell(config):
-    with pytest.raises(errors.CannotTell, match="its code is in its repository, which is not executed"):
+    with pytest.raises(errors.CannotTell, match="and code in a repository is not executed"):
         verify(config)
 
 
