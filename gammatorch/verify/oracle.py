@@ -171,9 +171,9 @@ def build_tiny(config: Mapping[str, Any], auto_class: str | None = None) -> tupl
     model_type = str(config.get("model_type"))
     if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
         raise CannotTell(
-            f"transformers {transformers.__version__} does not hold model type {model_type!r}, and code in a repository "
-            "is not executed; the mean of the stored weights that `gammatorch run` prints is near 1 where γ = w, near 0 "
-            "where γ = 1 + w"
+            f"transformers {transformers.__version__} does not hold model type {model_type!r}, and code in a "
+            "repository is not executed; the mean of the stored weights that `gammatorch run` prints is near 1 where "
+            "γ = w, near 0 where γ = 1 + w"
         )
     given = {name: value for name, value in config.items() if name != "model_type"}
     failures: list[Exception] = []

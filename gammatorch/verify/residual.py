@@ -34,8 +34,9 @@ def same(one: Tensor, other: Tensor) -> bool:
 def side_of(norm: Flow, block: Flow, norms: Sequence[Flow], others: Sequence[Flow]) -> str | None:
     """``"before"`` a sub-layer or ``"after"`` one, None if neither shows or both do.
 
-    Before: what it is fed with, x, goes on past the sub-layer S, its norm included: a later sum is x + S(…). After: it is fed with what S
-    gives, alone or on the residual r, and what it gives, y, goes on: a later sum is r + y or y + S'(…), or is y itself.
+    Before: what it is fed with, x, goes on past the sub-layer S, its norm included: a later sum is x + S(…). After: it
+    is fed with what S gives, alone or on the residual r, and what it gives, y, goes on: a later sum is r + y or
+    y + S'(…), or is y itself.
 
     Args:
         norm: The norm.
