@@ -130,7 +130,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
 def _within_stages(stack: Stack, place: str) -> str | None:
     """The pattern of a norm of this place in the blocks that a block holds (Swin's stages), None if it holds none."""
     for site in stack.sites:
-        match = re.fullmatch(r"(?P<stage>.+{layer}\..+\.)\d+\.(?P<name>\D+)(?P<leaf>\.\w+)", site.pattern)
+        match = re.fullmatch(r"(?P<stage>.+{layer}\..+\.)\d+\.(?P<name>[^\d.][\w.]*)(?P<leaf>\.\w+)", site.pattern)
         if match is not None and match["name"] in VOCABULARY.get(place, ()):
             stage = match["stage"].replace(LAYER, str(site.rows[0][0]))
             return f"{stage}{LAYER}.{match['name']}{match['leaf']}"

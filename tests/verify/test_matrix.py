@@ -43,11 +43,13 @@ def cases() -> list[tuple[str, str]]:
     return [(group, model_type) for group, types in found.items() for model_type in types]
 
 
-SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text"}
+SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text", "longformer", "hiera", "swin2sr"}
 STAGES = "its stages differ in width, so no stack of it has one norm per layer"
-REFUSED = {}
+REFUSED = dict.fromkeys(("focalnet", "swin", "donut-swin", "pvt"), STAGES)
 """Types with a norm on a block's input that is rightly not returned, and why."""
 TOWERS = ("vision", "visual", "audio", "encoder")
+RESHAPED = {"norm1", "temporal_layernorm"}
+"""Norms that ViTDet and TimeSformer feed with the block's input in another order of axes, or with a part of it."""
 SECONDS = 60
 
 
@@ -73,6 +75,7 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
     return max(
         stacks.values(),
         key=lambda stack: (
+            "feature_extractor" not in stack[0].stack,
             "decoder" in stack[0].stack,
             not any(tower in stack[0].stack for tower in TOWERS),
             sum(bool(block.norms) for block in stack),
@@ -117,7 +120,7 @@ def judge(gains, acting: dict[int, torch.Tensor], main: list[ObservedBlock]) -> 
         return "wrong" if acting else "analogue"
     if not acting:  # hyper-connections: no norm is fed with the block's input itself
         called = {norm.name.rpartition(".")[2] for block in main for norm in block.norms[:2]}
-        return "before the mixer" if called & {"input_layernorm", "router_norm"} else "wrong"
+        return "before the mixer" if called & ({"input_layernorm", "router_norm"} | RESHAPED) else "wrong"
     rows = dict(zip(gains.layers, gains.gamma, strict=True))
     for layer, gain in acting.items():
         row = rows.get(layer)
