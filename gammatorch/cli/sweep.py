@@ -123,7 +123,7 @@ def sweep(
         plan = make_plan(specs, chosen, every=every, limit=limit, token=token)
         if dry_run:
             progress.stage("reading headers")
-            return _show_plan(plan, chosen, shard, out, token, format)
+            return _show_plan(plan, chosen, shard, out, token, not no_cache, format)
         progress.stage("starting torch")
         from gammatorch.cli.sweep_progress import SweepProgress
         from gammatorch.sweep.run import run_sweep
@@ -180,15 +180,16 @@ def _show(summary: dict[str, Any], form: str) -> int:
     return EXIT_ITEMS_FAILED if summary["failures"] else 0
 
 
-def _show_plan(plan: Plan, settings: Settings, shard: Shard | None, out: Path, token: str | None, form: str) -> int:
+def _show_plan(
+    plan: Plan, settings: Settings, shard: Shard | None, out: Path, token: str | None, cache: bool, form: str
+) -> int:
     from gammatorch.reports.console import make_console
     from gammatorch.reports.document import to_json
     from gammatorch.reports.sweep import print_failures, print_plan
     from gammatorch.sweep.survey import survey_document
 
-    document = survey_document(
-        replace(plan, items=tuple(shard.of(plan.items))) if shard else plan, settings, out, token
-    )
+    part = replace(plan, items=tuple(shard.of(plan.items))) if shard else plan
+    document = survey_document(part, settings, out, token, cache)
     if form == "json":
         click.echo(to_json(document), nl=False)
         return 0

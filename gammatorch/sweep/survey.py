@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.patience import PATIENT
+from gammatorch.checkpoints.ranges import MERGE_GAP
 from gammatorch.errors import GammatorchError
 from gammatorch.sweep.item import Item, Settings
 from gammatorch.sweep.plan import THREADS, Plan
@@ -38,36 +41,50 @@ class Estimate:
     problem: str | None = None
 
 
-def survey(items: Sequence[Item], settings: Settings, token: str | None = None) -> Iterator[Estimate]:
+def survey(
+    items: Sequence[Item], settings: Settings, token: str | None = None, cache: bool = True
+) -> Iterator[Estimate]:
     """Open the headers of each item, many at a time, and read no gains.
 
     Args:
         items: The items.
         settings: What would be read of each.
         token: Access token for the Hub.
+        cache: Whether to use what is kept of the Hub.
     """
     with ThreadPoolExecutor(THREADS, "gammatorch-survey") as pool:
-        yield from pool.map(lambda item: _estimate(item, settings, token), items)
+        yield from pool.map(lambda item: _estimate(item, settings, token, cache), items)
 
 
-def _estimate(item: Item, settings: Settings, token: str | None) -> Estimate:
+def _estimate(item: Item, settings: Settings, token: str | None, cache: bool) -> Estimate:
     try:
-        location = locate(item.source, item.commit, token)
+        location = locate(item.source, item.commit, token, cache=cache, patience=PATIENT)
         with open_source(location.source, model=item.name, target=location.target) as checkpoint:
             selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
-            gains_bytes = sum(entry.nbytes for entry in selection.entries)
             return Estimate(
                 item,
                 len(selection.entries),
                 selection.entries[0].width,
-                location.source.traffic.bytes_read + gains_bytes,
+                location.source.traffic.bytes_read + _bytes_of(selection.entries, local=item.commit is None),
                 checkpoint.checkpoint_bytes,
             )
     except GammatorchError as error:
         return Estimate(item, problem=str(error))
 
 
-def survey_document(plan: Plan, settings: Settings, folder: Path, token: str | None = None) -> dict[str, Any]:
+def _bytes_of(entries: Sequence[TensorEntry], *, local: bool) -> int:
+    """What reading tensors moves; from the Hub, small gaps between them come along."""
+    spans: list[tuple[str, int, int]] = []
+    for entry in sorted(entries, key=lambda entry: (entry.file, entry.start)):
+        near = spans and not local and spans[-1][0] == entry.file and entry.start - spans[-1][2] <= MERGE_GAP
+        first = spans.pop()[1] if near else entry.start
+        spans.append((entry.file, first, entry.stop))
+    return sum(stop - start for _, start, stop in spans)
+
+
+def survey_document(
+    plan: Plan, settings: Settings, folder: Path, token: str | None = None, cache: bool = True
+) -> dict[str, Any]:
     """What a sweep would do, ready for JSON: its items, which of them are done, and the bytes of those to do.
 
     Args:
@@ -75,6 +92,7 @@ def survey_document(plan: Plan, settings: Settings, folder: Path, token: str | N
         settings: What would be read of each.
         folder: Where they would be kept; it need not be there.
         token: Access token for the Hub.
+        cache: Whether to use what is kept of the Hub.
     """
     there = done_keys(folder)
     rows = [
@@ -85,7 +103,7 @@ def survey_document(plan: Plan, settings: Settings, folder: Path, token: str | N
             "done": one.item.key in there,
             **{name: value for name, value in asdict(one).items() if name != "item"},
         }
-        for one in survey(plan.items, settings, token)
+        for one in survey(plan.items, settings, token, cache)
     ]
     missing = [row for row in rows if not row["done"]]
     return {

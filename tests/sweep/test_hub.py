@@ -12,6 +12,7 @@ from gammatorch.checkpoints.patience import Pace
 from gammatorch.errors import CheckpointNotFound
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.store import read_items
+from gammatorch.sweep.survey import survey_document
 from tests.checkpoints.test_hub import point_client_at
 from tests.hub_server import COMMIT, serve
 from tests.sweep.conftest import USUAL, sweep
@@ -53,6 +54,12 @@ def test_items_carry_commit_step_and_the_hashes_that_the_hub_tells(hub, tmp_path
     assert stored["step200"].item.commit == f"{2:040x}" == stored["step200"].provenance["commit"]
     hashes = {one.files["model.safetensors"]["hash"] for one in stored.values()}
     assert len(hashes) == 3 and all(len(digest) == 64 for digest in hashes)
+
+
+def test_a_dry_run_tells_the_bytes_that_the_hub_then_sends(hub, tmp_path):
+    planned = survey_document(make_plan(["org/name@step*"], USUAL), USUAL, tmp_path / "out", cache=False)
+    summary = sweep("org/name@step*", out=tmp_path / "out", cache=False)
+    assert planned["bytes_to_read"] == summary.bytes_read > 0
 
 
 def test_a_branch_that_moved_is_a_new_item_beside_the_old(hub, tmp_path):
