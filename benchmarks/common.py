@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -26,12 +27,28 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--repeats", type=int, default=15, help="counted calls of each candidate")
     made.add_argument("--device", default="auto", help="cpu, cuda, or auto: the CPU and CUDA where there is one")
+    made.add_argument(
+        "--cpu-time",
+        action="store_const",
+        dest="clock",
+        const=time.process_time,
+        default=time.perf_counter,
+        help="count CPU seconds of one thread, for a machine that others use meanwhile; not for CUDA",
+    )
     made.add_argument("--out", type=Path, help="write the results as JSON to this file")
     return made
 
 
 def devices() -> list[str]:
     return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def settle(chosen: argparse.Namespace) -> None:
+    """One thread where CPU seconds are counted: those of a pool include what it waits for."""
+    if chosen.clock is time.process_time:
+        torch.set_num_threads(1)
+        alone = os.environ.get("OPENBLAS_NUM_THREADS") == "1"
+        assert alone, "set OPENBLAS_NUM_THREADS=1, so that NumPy too takes one thread"
 
 
 def chosen_devices(device: str) -> list[str]:
@@ -91,7 +108,11 @@ def save(out: Path | None, results: Mapping[str, Any]) -> None:
         except PackageNotFoundError:
             continue
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    document = {"machine": {**machine(), "gpu": gpu}, "versions": versions, "results": results}
+    document = {
+        "machine": {**machine(), "gpu": gpu, "threads": torch.get_num_threads()},
+        "versions": versions,
+        "results": results,
+    }
     out.write_text(json.dumps(document, indent=2, default=_as_dict) + "\n")
     print(f"\nsaved {out}")
 

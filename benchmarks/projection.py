@@ -12,7 +12,7 @@ import importlib.util
 from collections.abc import Callable
 
 import torch
-from common import chosen_devices, parser, print_times, save, synchronize
+from common import chosen_devices, parser, print_times, save, settle, synchronize
 
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import moments
@@ -68,6 +68,7 @@ def main() -> None:
     options.add_argument("--columns", type=int, default=1_000_000, help="width of the gains")
     options.add_argument("--no-peers", action="store_true", help="leave scikit-learn out: it takes a minute")
     chosen = options.parse_args()
+    settle(chosen)
     results: dict[str, object] = {}
     for device in chosen_devices(chosen.device):
         shares = {make.__name__: within(make(chosen.columns).to(device)) for make in INPUTS}
@@ -86,7 +87,7 @@ def main() -> None:
             if peer is not None:
                 candidates["scikit-learn SparseRandomProjection"] = peer
             name = f"{LAYERS} × {chosen.columns} {str(dtype).removeprefix('torch.')} {device}"
-            times = compare(candidates, repeats=chosen.repeats, synchronize=synchronize)
+            times = compare(candidates, repeats=chosen.repeats, synchronize=synchronize, clock=chosen.clock)
             floor = times["sum (the floor)"].median_seconds
             speeds = {of: f"{floor / timing.median_seconds:.1%} of sum's speed" for of, timing in times.items()}
             print_times(name, times, speeds)

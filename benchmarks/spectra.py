@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import chosen_devices, parser, peak_bytes, print_times, save, synchronize
+from common import chosen_devices, parser, peak_bytes, print_times, save, settle, synchronize
 
 import gammatorch
 from gammatorch.analysis.precision import full_float32_products
@@ -134,8 +134,9 @@ def check(name: str, found: Mapping[str, float]) -> None:
         assert all(found[what] <= BOUNDS[what] for what in BOUNDS), f"{name} misses {BOUNDS}: {found}"
 
 
-def measure(size: str, repeats: int, devices: list[str]) -> dict[str, Any]:
+def measure(size: str, chosen: Any) -> dict[str, Any]:
     gamma = drawn(tuple(map(int, size.split("x"))))
+    devices = chosen_devices(chosen.device)
     truths = [truth_of(one) for one in (gamma if gamma.ndim == 3 else gamma[None])]
     candidates = candidates_for(gamma, devices)
     memory, exactness = {}, {}
@@ -149,7 +150,11 @@ def measure(size: str, repeats: int, devices: list[str]) -> dict[str, Any]:
         placed = torch.from_numpy(gamma).to(device)
         candidates[f"the whole of analyze() {device}"] = lambda placed=placed: gammatorch.analyze(placed)
     times = compare(
-        candidates, repeats=min(repeats, 3) if wide else repeats, synchronize=synchronize, settle_seconds=SETTLE_SECONDS
+        candidates,
+        repeats=min(chosen.repeats, 3) if wide else chosen.repeats,
+        synchronize=synchronize,
+        settle_seconds=SETTLE_SECONDS,
+        clock=chosen.clock,
     )
     remarks = {
         name: " ".join(f"{what} {error:.0e}" for what, error in found.items()) for name, found in exactness.items()
@@ -163,8 +168,8 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--sizes", nargs="+", default=list(SIZES), help="[checkpoints x] layers x width")
     chosen = options.parse_args()
-    devices = chosen_devices(chosen.device)
-    save(chosen.out, {size: measure(size, chosen.repeats, devices) for size in chosen.sizes})
+    settle(chosen)
+    save(chosen.out, {size: measure(size, chosen) for size in chosen.sizes})
 
 
 if __name__ == "__main__":

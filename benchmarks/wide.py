@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import chosen_devices, parser, peak_bytes, print_times, save, synchronize
+from common import chosen_devices, parser, peak_bytes, print_times, save, settle, synchronize
 
 import gammatorch
 from gammatorch.bench.timing import Timing, compare
@@ -129,7 +129,7 @@ def measure(path: Path, chosen: Any) -> dict[str, Any]:
     results: dict[str, Any] = {"bytes": 2 * layers * columns, "peak_bytes": memory, "errors": exactness}
     for kind in ("warm", "cold"):
         calls = {name: cold(path, call) if kind == "cold" else call for name, call in candidates.items()}
-        times = compare(calls, repeats=chosen.repeats, synchronize=synchronize)
+        times = compare(calls, repeats=chosen.repeats, synchronize=synchronize, clock=chosen.clock)
         results[kind] = times
         print_times(f"{layers} × {columns} bfloat16, {kind}", times, remarks(times, results))
     return results
@@ -165,6 +165,7 @@ def main() -> None:
     options.add_argument("--methods", nargs="+", default=["gram", "project", "svd"])
     options.add_argument("--folder", type=Path, help="where the file is written, to measure that disk")
     chosen = options.parse_args()
+    settle(chosen)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         path = write(Path(folder), chosen.layers, chosen.columns)
         save(chosen.out, {f"{chosen.layers}x{chosen.columns}": measure(path, chosen)})

@@ -13,8 +13,9 @@ from gammatorch.analysis.precision import summing_device
 CHANNEL_BLOCKS = 32
 """Runs of channels whose products are kept apart, for the jackknife."""
 
-CHUNK_BYTES = 32_000_000
-"""Columns are cast and multiplied in chunks of about so many bytes of all layers together."""
+CACHED_BYTES, CHUNK_BYTES = 1_000_000, 64_000_000
+"""Columns are cast and multiplied in chunks of about so many bytes of all layers together: what a core's cache holds,
+and on other devices enough to keep them busy."""
 
 _SHORT = 8_192
 """Columns whose float32 products are added up in float32."""
@@ -106,7 +107,7 @@ class Accumulator:
         start = 0
         while start < chunk.shape[-1]:
             stop = min(chunk.shape[-1], start + self._edges[self._block + 1] - self._channel)
-            part = chunk[..., start:stop].to(self._pivot.dtype) - self._pivot[..., None]
+            part = about(chunk[..., start:stop], self._pivot[..., None])
             self._products[:, self._block] += (part @ part.mT).to(self._products)
             self._totals[:, self._block] += part.sum(dim=-1).to(self._totals)
             self._channel += stop - start
@@ -148,8 +149,15 @@ def chunks(columns: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:
         columns: Of every layer, shape (…, layer, column).
         dtype: What they will be cast to.
     """
-    width = max(1, CHUNK_BYTES // (columns[..., 0].numel() * dtype.itemsize))
+    size = CACHED_BYTES if columns.device.type == "cpu" else CHUNK_BYTES
+    width = max(1, size // (columns[..., 0].numel() * dtype.itemsize))
     return torch.split(columns, width if dtype is torch.float64 else min(width, _SHORT), dim=-1)
+
+
+def about(columns: Tensor, pivot: Tensor) -> Tensor:
+    """Columns less a pivot, in the pivot's type: in place where the cast has made a copy anyway."""
+    cast = columns.to(pivot.dtype)
+    return cast - pivot if cast is columns else cast.sub_(pivot)
 
 
 class UnitProducts:
@@ -186,7 +194,7 @@ class UnitProducts:
         """
         for chunk in chunks(columns, torch.float32):
             units = chunk.to(torch.float32) * self._scale
-            centred = units - (units * self._mean).sum(dim=-2, keepdim=True)
+            centred = units.sub_((units * self._mean).sum(dim=-2, keepdim=True))
             self._products += (centred @ centred.mT).to(self._products)
 
     def cosine(self) -> Tensor:

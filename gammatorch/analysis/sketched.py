@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, chunks
+from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, about, chunks
 from gammatorch.analysis.precision import summing_device
 from gammatorch.analysis.projection import Sketch, Sketcher
 
@@ -63,9 +63,9 @@ class SketchedMoments:
         for chunk in chunks(columns, self._exact):
             if not self._begun:
                 self._pivot, self._begun = chunk.to(self._exact).mean(dim=-1, keepdim=True), True
-            part = chunk.to(self._exact) - self._pivot
+            part = about(chunk, self._pivot)
             self._totals += part.sum(dim=-1).to(self._totals)
-            self._squares += torch.linalg.vecdot(part, part).to(self._squares)
+            self._squares += torch.linalg.vector_norm(part, dim=-1).square().to(self._squares)
 
     def finish(self) -> tuple[Moments, float, Sketch]:
         """The moments, the error stated for a correlation (twice the largest standard error), and the sketch."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.gram import chunks
+_COLUMNS = 8_192
+"""Columns of a chunk: many times the layers, so that little is done twice."""
 
 
 class Triangle:
@@ -37,7 +38,7 @@ class Triangle:
         Args:
             columns: Of every layer, shape (layer, column), any floating type.
         """
-        for chunk in chunks(columns, torch.float64):
+        for chunk in torch.split(columns, max(4 * len(columns), _COLUMNS), dim=-1):
             rows = torch.cat([self._factor, chunk.mT.to(self._factor.dtype)])
             self._factor = torch.linalg.qr(rows, mode="r").R
 

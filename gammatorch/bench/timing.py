@@ -31,6 +31,7 @@ def compare(
     repeats: int = 15,
     synchronize: Callable[[], None] = lambda: None,
     settle_seconds: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time the candidates in turn, A B C A B C …, so that a machine that drifts drifts for all.
 
@@ -38,6 +39,7 @@ def compare(
         candidates: What to time, by name; each is called once before anything is counted.
         repeats: Counted calls of each.
         synchronize: Waits for the device; called before and after each call.
+        clock: Gives seconds; ``time.process_time`` where other programs take the processor in between.
         settle_seconds: Pause before each call, for thread pools of one candidate that spin on into the next.
 
     Returns:
@@ -54,10 +56,10 @@ def compare(
         for name, candidate in candidates.items():
             time.sleep(settle_seconds)
             synchronize()
-            started = time.perf_counter()
+            started = clock()
             candidate()
             synchronize()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return {name: Timing(statistics.median(taken), min(taken), repeats) for name, taken in seconds.items()}
 
 

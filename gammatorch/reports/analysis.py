@@ -199,7 +199,8 @@ def _print_head(analysis: Analysis, gains: Origin, console: Console) -> None:
     formula = f"γ = {gains.offset:g} + w" if gains.offset else "γ = w"
     console.print(
         f"{printable(gains.pattern)} · {plural(analysis.num_layers, 'layer')} × {analysis.hidden} · "
-        f"{gains.stored_dtype} · {formula} · {analysis.method} in {analysis.dtype}"
+        f"{gains.stored_dtype} · {formula} · {analysis.method} in {analysis.dtype}, "
+        f"± {analysis.error_estimate:.0e}"
     )
 
 
