@@ -14,18 +14,19 @@ Every number that a sweep stores is held against NumPy float64 before a time cou
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -175,7 +176,7 @@ def serve(pipe: Connection, folders: Mapping[str, Path]) -> None:
             hub.forget()
 
 
-@contextmanager
+@contextlib.contextmanager
 def served(folders: Mapping[str, Path]) -> Iterator[Callable[[], dict[str, int]]]:
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, folders), daemon=True)
@@ -249,10 +250,21 @@ def memory(counts: Sequence[int]) -> dict[str, Any]:
             command = [sys.executable, "-m", "gammatorch", "sweep", f"{root}/runs/*/*", "--limit", str(count)]
             command += ["--out", f"{root}/out{count}", "--device", "cpu", "--format", "json"]
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            assert status == 0, status
-            found[str(count)] = usage.ru_maxrss / 1024
+            found[str(count)] = _peak_mb(process)
+            assert process.returncode == 0, process.returncode
     return {"resident_mb_by_items": found}
+
+
+def _peak_mb(process: subprocess.Popen[bytes]) -> float:
+    """Highest resident memory of a process until it ends: ``ru_maxrss`` would begin with its parent's peak."""
+    peak = 0.0
+    while process.poll() is None:
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
+            if found := re.search(r"VmHWM:\s+(\d+) kB", status):
+                peak = int(found[1]) / 1024
+        time.sleep(0.02)
+    return peak
 
 
 def show(results: Mapping[str, Any]) -> None:
