@@ -164,15 +164,23 @@ def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
 
 
 def lost_layers(stack: Stack, site: NormSite) -> list[int]:
-    """Layers that should have the norm and do not: blocks with no tensor that the blocks with the norm do not have.
+    """Layers that should have the norm and do not: blocks of the kind that have it.
 
-    A block of another kind (attention among Mamba blocks) has tensors of its own, and may lack the norm rightly.
+    A block is of that kind if it has no tensor that those do not have, or all that those have in common but the norm:
+    then the norm is there under another name. A block of another kind (attention among Mamba blocks) lacks some of
+    these, has tensors of its own, and may lack the norm rightly.
     """
     if site.place == "final":
         return []
-    with_norm = {layer for layer, _ in site.rows if layer is not None}
-    usual = frozenset().union(*(stack.kinds[layer] for layer in with_norm))
-    return [layer for layer in stack.layers if layer not in with_norm and stack.kinds[layer] <= usual]
+    with_norm = [stack.kinds[layer] for layer, _ in site.rows if layer is not None]
+    usual, common = frozenset().union(*with_norm), frozenset.intersection(*with_norm)
+    norm = site.pattern.partition(f"{LAYER}.")[2]
+    shared = {name for name in common if not name.startswith(norm.rpartition(".")[0])}
+    return [
+        layer
+        for layer in sorted(set(stack.layers) - {layer for layer, _ in site.rows})
+        if stack.kinds[layer] <= usual or (shared and shared <= stack.kinds[layer])
+    ]
 
 
 def _check_widths(site: NormSite, checkpoint: Checkpoint, *, residual: bool) -> None:

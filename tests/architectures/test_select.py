@@ -208,6 +208,13 @@ def hybrid() -> dict[str, tuple[int, ...]]:
     return shapes | {"model.layers.1.post_feedforward_layernorm.weight": (4,), "model.layers.1.attn.weight": (4, 4)}
 
 
+def test_a_norm_that_one_layer_has_under_another_name_is_missed_there():
+    shapes = llama()
+    shapes["model.layers.1.input_layermorn.weight"] = shapes.pop("model.layers.1.input_layernorm.weight")
+    with pytest.raises(errors.IncompleteCheckpoint, match="layer 1 has no tensor for site 'input'"):
+        select(checkpoint_of(shapes, LLAMA))
+
+
 def test_blocks_of_another_kind_may_lack_the_norm_and_are_named():
     checkpoint = checkpoint_of(hybrid(), LLAMA)
     selection = select(checkpoint)
