@@ -113,17 +113,16 @@ def _is_texts(metadata: object) -> bool:
 def _load_object(raw: bytes) -> dict[str, Any]:
     """A JSON object without repeated names.
 
-    The hook that sees repetitions costs a call per object. Without escapes every name stands in the bytes as
-    it is, so as many ``"dtype"`` as tensors proves that nothing was said twice inside a tensor, and the count
-    of ``"data_offsets"`` that no tensor was.
+    The hook that sees repetitions costs a call per object. Every name is followed by a colon, so no more colons in
+    the bytes than names in what was loaded, three to a tensor, prove that nothing was said twice.
     """
     text = raw.decode("utf-8")  # strict: json would also take UTF-16 and a byte order mark
     if not text.startswith("{"):
         raise ValueError("it does not start with {")
     loaded = json.loads(text, parse_constant=_refuse_constant)
-    names = len(loaded) - ("__metadata__" in loaded)
-    counts = {raw.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
-    if b"\\" in raw or counts != {names} or raw.count(b'"__metadata__"') > 1:
+    metadata = loaded.get("__metadata__")
+    names = len(loaded) + 3 * (len(loaded) - ("__metadata__" in loaded))
+    if raw.count(b":") != names + (len(metadata) if isinstance(metadata, dict) else 0):
         loaded = json.loads(text, object_pairs_hook=unique_object, parse_constant=_refuse_constant)
     return loaded  # type: ignore[no-any-return]
 

@@ -41,12 +41,13 @@ def read_legacy(pieces: Pieces, file: str) -> tuple[Any, dict[str, int]]:
     where, size = f"{pieces.source.name}/{file}", pieces.source.files[file]
     (_, version, system, described, order), storages, end = _read_head(pieces, file, size, where)
     if version != _VERSION:
-        raise UnsupportedFormat(f"is of version {version!r} of PyTorch's old format, not {_VERSION}", file=where)
+        found = version if type(version) is int else "?"
+        raise UnsupportedFormat(f"is of version {found} of PyTorch's old format, not {_VERSION}", file=where)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise UnsupportedFormat(
             "was saved on a big-endian machine: load it there and save it as safetensors", file=where
         )
-    if not isinstance(order, list) or sorted(map(repr, order)) != sorted(map(repr, storages)):
+    if not _is_texts(order) or sorted(order) != sorted(storages):
         raise MalformedCheckpoint("does not hold the storages of its tensors: download it again", file=where)
     starts = {}
     for key in order:
@@ -71,3 +72,7 @@ def _read_head(pieces: Pieces, file: str, size: int, where: str) -> tuple[list[A
             if length == min(size, PICKLE_CAP):
                 raise
             length = min(length * _GROWTH, size, PICKLE_CAP)
+
+
+def _is_texts(order: Any) -> bool:
+    return isinstance(order, list) and all(isinstance(key, str) for key in order)

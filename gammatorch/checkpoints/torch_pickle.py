@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.safetensors import DTYPE_BITS
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
@@ -21,6 +21,7 @@ PICKLE_CAP = 32_000_000
 OPERATIONS_CAP = 10_000_000
 """Most operations of a pickle, which bounds its memory."""
 
+_LONG = struct.Struct("<I")
 _LONGEST_INT = 16
 _MOST_DIMENSIONS = 64
 _MOST = 1 << 62
@@ -67,8 +68,7 @@ _STORAGES = {
 }
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(NamedTuple):
     """A run of bytes in the archive.
 
     Attributes:
@@ -82,8 +82,7 @@ class Storage:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """A view of a storage.
 
     Attributes:
@@ -196,26 +195,36 @@ class _Machine:
         """What the pickle describes that begins where the last one ended."""
         raw = self._raw
         self._stack, self._below, self._memo = [], [], {}
+        operations = _OPERATIONS
         for _ in range(OPERATIONS_CAP):
             code = raw[self.at]
             self.at += 1
-            if code == _STOP:
+            if code in operations:
+                operations[code](self)
+            elif code == _STOP:
                 return self._stack.pop()
-            operation = _OPERATIONS.get(code)
-            if operation is None:
+            else:
                 raise _Broken(f"opcode {code:#04x}, which no file of tensors has")
-            operation(self)
         raise _Broken(f"more than {OPERATIONS_CAP} operations")
 
     def _take(self, count: int) -> bytes:
-        taken = self._raw[self.at : self.at + count]
-        if len(taken) < count:
+        start = self.at
+        self.at = stop = start + count
+        if stop > len(self._raw):
             raise _Broken("it ends too early")
-        self.at += count
-        return taken
+        return self._raw[start:stop]
 
-    def _number(self, count: int) -> int:
-        return int.from_bytes(self._take(count), "little")
+    def _byte(self) -> int:
+        """The next byte: half of all opcodes take one, so it is no slice. Behind the end it is an IndexError."""
+        value = self._raw[self.at]
+        self.at += 1
+        return value
+
+    def _long(self) -> int:
+        """The next four bytes, as of :meth:`_byte`: behind the end they are a struct.error."""
+        (value,) = _LONG.unpack_from(self._raw, self.at)
+        self.at += 4
+        return value  # type: ignore[no-any-return]
 
     def _line(self) -> str:
         stop = self._raw.index(b"\n", self.at)
@@ -241,21 +250,24 @@ class _Machine:
     def signed(self) -> None:
         self.push(int.from_bytes(self._take(4), "little", signed=True))
 
-    def unsigned(self, count: int) -> None:
-        self.push(self._number(count))
+    def unsigned_byte(self) -> None:
+        self._stack.append(self._byte())
+
+    def unsigned_short(self) -> None:
+        self._stack.append(self._byte() | self._byte() << 8)
 
     def long(self) -> None:
-        count = self._number(1)
+        count = self._byte()
         self.push(int.from_bytes(self._take(count), "little", signed=True) if count <= _LONGEST_INT else _OPAQUE)
 
     def float(self) -> None:
         self.push(struct.unpack(">d", self._take(8))[0])
 
     def text(self) -> None:
-        self.push(self._take(self._number(4)).decode())
+        self.push(self._take(self._long()).decode())
 
     def short_text(self) -> None:
-        self.push(self._take(self._number(1)).decode())
+        self.push(self._take(self._byte()).decode())
 
     def tuple_of(self, count: int) -> None:
         if len(self._stack) < count:
@@ -284,11 +296,17 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             _put(target, key, value)
 
-    def put(self, count: int) -> None:
-        self._memo[self._number(count)] = self._stack[-1]
+    def put(self) -> None:
+        self._memo[self._byte()] = self._stack[-1]
 
-    def get(self, count: int) -> None:
-        self.push(self._memo[self._number(count)])
+    def put_long(self) -> None:
+        self._memo[self._long()] = self._stack[-1]
+
+    def get(self) -> None:
+        self._stack.append(self._memo[self._byte()])
+
+    def get_long(self) -> None:
+        self._stack.append(self._memo[self._long()])
 
     def name(self) -> None:
         module, name = self._line(), self._line()
@@ -369,8 +387,8 @@ def _typed_tensor(
     """The view that ``torch._utils._rebuild_tensor_v3`` makes; metadata is a negation or conjugation yet to be done."""
     if _as(_Name, dtype).kind != "dtype":
         raise _Broken("a tensor of no type")
-    extents = tuple(_size(extent) for extent in _as(tuple, shape))
-    steps = tuple(_size(step) for step in _as(tuple, stride))
+    extents = tuple(map(_size, _as(tuple, shape)))
+    steps = tuple(map(_size, _as(tuple, stride)))
     if len(extents) > _MOST_DIMENSIONS:
         raise _Broken(f"a tensor of {len(extents)} dimensions")
     item = ITEM_BYTES[dtype.value]
@@ -421,8 +439,8 @@ _OPERATIONS: Mapping[int, Callable[[_Machine], None]] = {
         "\x88": lambda machine: machine.push(True),
         "\x89": lambda machine: machine.push(False),
         "J": _Machine.signed,
-        "K": lambda machine: machine.unsigned(1),
-        "M": lambda machine: machine.unsigned(2),
+        "K": _Machine.unsigned_byte,
+        "M": _Machine.unsigned_short,
         "\x8a": _Machine.long,
         "G": _Machine.float,
         "X": _Machine.text,
@@ -438,9 +456,9 @@ _OPERATIONS: Mapping[int, Callable[[_Machine], None]] = {
         "}": lambda machine: machine.push({}),
         "s": _Machine.set_item,
         "u": _Machine.set_items,
-        "q": lambda machine: machine.put(1),
-        "r": lambda machine: machine.put(4),
-        "h": lambda machine: machine.get(1),
-        "j": lambda machine: machine.get(4),
+        "q": _Machine.put,
+        "r": _Machine.put_long,
+        "h": _Machine.get,
+        "j": _Machine.get_long,
     }.items()
 }

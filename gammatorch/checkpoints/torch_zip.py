@@ -256,7 +256,7 @@ def _state_dict(described: Any, where: str) -> tuple[dict[Any, Any], tuple[str, 
     Trainers put the state dict under a name of its own, beside the optimizer's; those names go before tensors at the
     top, which then are counters.
     """
-    candidates = list(_dicts_of_tensors(described, ()))
+    candidates = list(_dicts_of_tensors(described, (), set()))
     if not candidates:
         raise UnsupportedFormat(
             "holds no dict of tensors: save the model's state_dict() with torch.save, or as safetensors", file=where
@@ -268,14 +268,17 @@ def _state_dict(described: Any, where: str) -> tuple[dict[Any, Any], tuple[str, 
     return nested[0] if nested else candidates[0]
 
 
-def _dicts_of_tensors(described: Any, path: tuple[str, ...]) -> Iterator[tuple[dict[Any, Any], tuple[str, ...]]]:
-    """The dict itself if it holds tensors, and those under the names that trainers use."""
-    if not isinstance(described, dict) or len(path) > _MOST_NESTED:
+def _dicts_of_tensors(
+    described: Any, path: tuple[str, ...], seen: set[int]
+) -> Iterator[tuple[dict[Any, Any], tuple[str, ...]]]:
+    """The dict itself if it holds tensors, and those under the names that trainers use; none twice, as in a circle."""
+    if not isinstance(described, dict) or len(path) > _MOST_NESTED or id(described) in seen:
         return
+    seen.add(id(described))
     if any(isinstance(value, StoredTensor) for value in described.values()):
         yield described, path
     for name in _STATE_DICTS:
-        yield from _dicts_of_tensors(described.get(name), (*path, name))
+        yield from _dicts_of_tensors(described.get(name), (*path, name), seen)
 
 
 def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file: str, where: str) -> TensorEntry:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from operator import attrgetter
+from typing import NamedTuple
 
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.pieces import Pieces
@@ -36,8 +36,7 @@ _ENCRYPTED, _DESCRIPTOR = 1, 8
 _FULL = 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file within an archive.
 
     Attributes:
@@ -61,8 +60,7 @@ class Member:
         return self.start + self.size
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A member as the directory describes it."""
 
     name: str
@@ -206,9 +204,10 @@ def _parse_entry(raw: bytes, position: int) -> tuple[_Entry, int]:
     if magic != b"PK\1\2" or disk or stop > len(raw):
         raise ValueError
     stored = not method and not flags & _ENCRYPTED
-    wide = _zip64(raw[extra_at : extra_at + extra_bytes])
     zip64 = _FULL in (size, packed, header)
-    size, packed, header = [next(wide, _FULL) if value == _FULL else value for value in (size, packed, header)]
+    if zip64:
+        wide = _zip64(raw[extra_at : extra_at + extra_bytes])
+        size, packed, header = [next(wide, _FULL) if value == _FULL else value for value in (size, packed, header)]
     if stored and size != packed:
         raise ValueError
     descriptor = (24 if zip64 else 16) if flags & _DESCRIPTOR else 0

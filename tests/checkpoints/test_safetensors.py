@@ -139,6 +139,9 @@ GOOD = {"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}
         (as_file(b"\xff\xfe{"), "header is not valid JSON"),
         (as_file(json.dumps(GOOD).encode() + json.dumps(GOOD).encode(), b"ab"), "header is not valid JSON"),
         (as_file(b'{"a": {"dtype":"U8","shape":[1],"data_offsets":[0,1]}, "a": {"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"x"), "'a' is there twice"),
+        # found by fuzzing: what was said first has none of the names that were counted
+        (as_file(b'{"a":{"x":0},"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"x"), "'a' is there twice"),
+        (as_file(b'{"a":0,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}', b"x"), "'a' is there twice"),
         (as_file(b'{"a": {"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}', b"x"), "'dtype' is there twice"),
         (as_file(GOOD, b"a"), "is cut short (header describes"),
         (as_file(GOOD, b"abc"), "has bytes that no tensor owns"),

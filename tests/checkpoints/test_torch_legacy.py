@@ -100,6 +100,15 @@ def test_other_versions_and_broken_files_are_refused(tmp_path):
             open_bytes(changed)
 
 
+@pytest.mark.parametrize("folds", [b"]" * 5000 + b"a" * 4999, b"]q\0" + b"h\0h\0\x86q\0" * 40], ids=["deep", "folded"])
+def test_an_order_of_storages_that_no_list_of_names_is_is_refused_at_once(folds):
+    """To write it out would take more than the stack, or 2⁴⁰ brackets."""
+    head = [b"M\xe9\x03", b"}X\r\0\0\0little_endian\x88s", b"}", b"](" + folds + b"e"]
+    raw = torch_legacy.LEGACY_MAGIC + b"".join(b"\x80\x02" + one + b"." for one in head)
+    with pytest.raises(errors.MalformedCheckpoint, match="does not hold the storages"):
+        open_bytes(raw)
+
+
 @settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_damaged_file_gives_an_error_or_what_torch_load_gives(data, tmp_path):

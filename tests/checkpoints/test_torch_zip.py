@@ -286,3 +286,11 @@ def test_a_damaged_file_gives_an_error_or_what_torch_load_gives(data, good, tmp_
     for key, (entry, content) in found.items():
         if "strided" not in entry.dtype:
             assert content == stored_bytes(loaded[key])
+
+
+def test_a_dict_that_holds_itself_is_looked_through_once(tmp_path):
+    tensors = {"norm.weight": torch.ones(4)}
+    for name in ("state_dict", "model_state_dict", "model", "module", "params", "weights"):
+        tensors[name] = tensors
+    save(tensors, tmp_path)
+    assert list(read_all(LocalSource(tmp_path), "pytorch_model.bin")) == ["norm.weight"]
