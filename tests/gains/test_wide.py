@@ -17,6 +17,7 @@ from gammatorch import errors
 from gammatorch.bench import reference
 from gammatorch.gains import wide
 from gammatorch.gains.memory import parse_bytes
+from tests.checkpoints.test_hub import point_client_at
 from tests.hub_server import serve
 
 PATTERN = "model.layers.{layer}.self_attn.q_proj.weight"
@@ -138,8 +139,7 @@ def test_the_offset_is_added_to_every_block(tmp_path, narrow, device):
 def test_blocks_come_over_the_hub_by_ranges(tmp_path, narrow, monkeypatch):
     stored = saved(tmp_path)
     with serve("org/wide", tmp_path) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        point_client_at(hub, tmp_path / "cache", monkeypatch)
         analysis = gammatorch.analyze(gammatorch.scan_gains("org/wide", pattern=PATTERN, device="cpu"))
     np.testing.assert_allclose(analysis.cosine, reference.analyze(stored)["cosine"], atol=1e-12)
     assert analysis.gains.rounds >= 2 + 4
