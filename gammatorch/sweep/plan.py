@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
-from gammatorch.checkpoints.listing import is_commit
-from gammatorch.checkpoints.patience import PATIENT
+from gammatorch.checkpoints.hub.listing import is_commit
+from gammatorch.checkpoints.hub.patience import PATIENT
 from gammatorch.checkpoints.weights import CONFIG, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, GammatorchError
 from gammatorch.sweep.item import Item, Settings, item_key, natural, step_of
@@ -113,7 +113,7 @@ def _is_commit(spec: HubSpec) -> bool:
 
 
 def _refs(repo: str, token: str | None) -> Mapping[str, str] | GammatorchError:
-    from gammatorch.checkpoints.refs import list_refs  # huggingface_hub: 0.1 s that a local sweep need not spend
+    from gammatorch.checkpoints.hub.refs import list_refs  # huggingface_hub: 0.1 s that a local sweep need not spend
 
     try:
         return list_refs(repo, token, PATIENT)

@@ -12,9 +12,9 @@ import torch
 from gammatorch.analysis.pca import SVD_MAX_WIDTH
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import ByteSource, Checkpoint
+from gammatorch.checkpoints.hub.patience import PATIENT
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
-from gammatorch.checkpoints.patience import PATIENT
 from gammatorch.errors import UnreadableCheckpoint
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stream import STORED_DTYPES, offset_notes, stream_gains

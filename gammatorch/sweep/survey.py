@@ -10,10 +10,10 @@ from typing import Any
 
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
+from gammatorch.checkpoints.hub.patience import PATIENT
+from gammatorch.checkpoints.hub.ranges import MERGE_GAP
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
-from gammatorch.checkpoints.patience import PATIENT
-from gammatorch.checkpoints.ranges import MERGE_GAP
 from gammatorch.errors import GammatorchError
 from gammatorch.sweep.item import Item, Settings
 from gammatorch.sweep.plan import THREADS, Plan

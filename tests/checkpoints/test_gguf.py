@@ -18,7 +18,7 @@ from gammatorch import errors
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.gguf import TYPES, read_gguf
 from gammatorch.checkpoints.opening import open_source
-from tests.checkpoints.test_hub import point_client_at
+from tests.hub_client import point_client_at
 from tests.hub_server import serve
 from tests.sources import MemorySource, RecordingSource
 from tests.zoo import TABLE

@@ -210,7 +210,7 @@ def test_what_cannot_be_read_is_told_apart(names, error, message):
     ],
 )
 def test_what_looks_like_a_path_is_never_sent_to_the_hub(model, message, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "gammatorch.checkpoints.repository", None)
+    monkeypatch.setitem(__import__("sys").modules, "gammatorch.checkpoints.hub.repository", None)
     with pytest.raises(errors.CheckpointNotFound, match=message):
         gammatorch.open_checkpoint(model)
 

@@ -17,7 +17,7 @@ from gammatorch import errors
 from gammatorch.bench import reference
 from gammatorch.gains import wide
 from gammatorch.gains.memory import parse_bytes
-from tests.checkpoints.test_hub import point_client_at
+from tests.hub_client import point_client_at
 from tests.hub_server import serve
 
 PATTERN = "model.layers.{layer}.self_attn.q_proj.weight"

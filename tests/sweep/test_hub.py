@@ -7,13 +7,13 @@ import time
 import pytest
 
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.checkpoints import hub_client
-from gammatorch.checkpoints.patience import Pace
+from gammatorch.checkpoints.hub import client as hub_client
+from gammatorch.checkpoints.hub.patience import Pace
 from gammatorch.errors import CheckpointNotFound
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.store import read_items
 from gammatorch.sweep.survey import survey_document
-from tests.checkpoints.test_hub import point_client_at
+from tests.hub_client import point_client_at
 from tests.hub_server import COMMIT, serve
 from tests.sweep.conftest import USUAL, sweep
 

@@ -14,10 +14,10 @@ import pytest
 import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.checkpoints import cache as ours
-from gammatorch.checkpoints.cache import Cache, find_cache
-from gammatorch.checkpoints.refs import list_refs
-from tests.checkpoints.test_hub import be_patient, point_client_at, run_command
+from gammatorch.checkpoints.hub import cache as ours
+from gammatorch.checkpoints.hub.cache import Cache, find_cache
+from gammatorch.checkpoints.hub.refs import list_refs
+from tests.hub_client import be_patient, point_client_at, run_command
 from tests.hub_server import COMMIT, serve
 
 REPO = "org/small"
@@ -76,7 +76,7 @@ def test_a_commit_that_was_read_before_asks_nothing(hub):
 @pytest.mark.parametrize(("largest", "kept"), [(3072, True), (3071, False)])
 def test_heads_are_kept_however_large_and_tensors_up_to_a_bound(hub, monkeypatch, largest, kept):
     """The heads of a mixture of experts are 27 MB; the gains here are 12 × 128 of 2 bytes."""
-    monkeypatch.setattr("gammatorch.checkpoints.cached.LARGEST_ROUND", largest)
+    monkeypatch.setattr("gammatorch.checkpoints.hub.cached.LARGEST_ROUND", largest)
     read(hub)
     gains = read(hub)
     assert gains.rounds == (1 if kept else 3)
@@ -228,7 +228,7 @@ def test_an_entry_that_is_no_file_is_none(hub, tmp_path):
 
 HAMMER = """
 import sys
-from gammatorch.checkpoints.cache import Cache
+from gammatorch.checkpoints.hub.cache import Cache
 cache = Cache(sys.argv[1], 10**9)
 for turn in range(200):
     cache.put("shared", sys.argv[2].encode() * 50_000)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +11,8 @@ import torch
 import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.checkpoints import hub_client
-from gammatorch.checkpoints.hub import CONNECTIONS
-from gammatorch.checkpoints.patience import Patience
+from gammatorch.checkpoints.hub.source import CONNECTIONS
+from tests.hub_client import point_client_at, run_command
 from tests.hub_server import COMMIT, FakeHub, serve
 
 REPO = "Qwen/Qwen3-32B"
@@ -31,23 +27,6 @@ def hub(tmp_path, monkeypatch):
     with serve(REPO, folder) as server:
         point_client_at(server, tmp_path / "cache", monkeypatch)
         yield server
-
-
-def point_client_at(server: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    be_patient(monkeypatch)
-
-
-def be_patient(monkeypatch: pytest.MonkeyPatch, deadline_seconds: float = 20.0, silence_seconds: float = 5.0) -> None:
-    """Try again soon, and give up after so long."""
-    patience = Patience(deadline_seconds, silence_seconds, first_pause_seconds=0.01, longest_pause_seconds=0.05)
-    monkeypatch.setattr(hub_client, "PATIENCE", patience)
 
 
 def test_a_65_gb_model_costs_under_2_mb_in_four_rounds(hub):
@@ -137,16 +116,6 @@ def cache_snapshot(hub: FakeHub, cache: Path) -> Path:
     for file in hub.folder.iterdir():
         (snapshot / file.name).symlink_to(file)
     return snapshot
-
-
-def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "gammatorch", *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_the_command_honours_the_environment(hub, tmp_path):

@@ -8,13 +8,13 @@ from pathlib import Path
 from huggingface_hub import constants, try_to_load_from_cache
 
 from gammatorch.checkpoints.base import ByteSource, Traffic
-from gammatorch.checkpoints.cache import find_cache
-from gammatorch.checkpoints.cached import CachedSource, recall_listing, remember_listing
-from gammatorch.checkpoints.hub import HubSource, fetch_listing
-from gammatorch.checkpoints.hub_client import HubClient
-from gammatorch.checkpoints.listing import is_commit
+from gammatorch.checkpoints.hub.cache import find_cache
+from gammatorch.checkpoints.hub.cached import CachedSource, recall_listing, remember_listing
+from gammatorch.checkpoints.hub.client import HubClient
+from gammatorch.checkpoints.hub.listing import is_commit
+from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.source import HubSource, fetch_listing
 from gammatorch.checkpoints.local import LocalSource
-from gammatorch.checkpoints.patience import Patience
 from gammatorch.checkpoints.weights import (
     CONFIG,
     INDEX,

@@ -10,12 +10,12 @@ from huggingface_hub import constants
 from huggingface_hub.file_download import repo_folder_name
 
 from gammatorch.checkpoints.base import Traffic
-from gammatorch.checkpoints.cache import find_cache
-from gammatorch.checkpoints.cached import recall_refs, remember_refs
-from gammatorch.checkpoints.hub import fetch_description
-from gammatorch.checkpoints.hub_client import HubClient
-from gammatorch.checkpoints.listing import is_commit
-from gammatorch.checkpoints.patience import Patience
+from gammatorch.checkpoints.hub.cache import find_cache
+from gammatorch.checkpoints.hub.cached import recall_refs, remember_refs
+from gammatorch.checkpoints.hub.client import HubClient
+from gammatorch.checkpoints.hub.listing import is_commit
+from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.source import fetch_description
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
 

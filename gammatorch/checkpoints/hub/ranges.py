@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from gammatorch.checkpoints.base import Advance, Read
-from gammatorch.checkpoints.hub_client import Retry
+from gammatorch.checkpoints.hub.client import Retry
 from gammatorch.errors import UnreadableCheckpoint
 
 MERGE_GAP = 32_768

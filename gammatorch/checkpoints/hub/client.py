@@ -14,7 +14,7 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.patience import Clock, Pace, Patience, asked_wait
+from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, asked_wait
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
@@ -160,6 +160,7 @@ class HubClient:
         Raises:
             UnreadableCheckpoint: The Hub failed for longer than it may.
             CheckpointNotFound: It refuses.
+            GivenUp: Nobody waits for it any more.
         """
         silent, received = 0, 0
         for pause in self.patience.pauses():
@@ -171,6 +172,7 @@ class HubClient:
                 raise UnreadableCheckpoint("is not in the local cache, and HF_HUB_OFFLINE is set", file=where) from None
             except (Retry, _TRANSPORT_ERROR, OSError) as error:
                 failure = error
+            clock.go_on()  # where another request's error ends the program, its connections close under this one
             if clock.received_bytes > received:
                 silent, received = 0, clock.received_bytes
             answered = isinstance(failure, Retry) and failure.answered

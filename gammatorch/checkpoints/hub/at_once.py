@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from gammatorch.checkpoints.patience import Clock, Patience
+from gammatorch.checkpoints.hub.patience import Clock, Patience
 
 _Item = TypeVar("_Item")
 _LOOK_SECONDS = 0.25

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
-from gammatorch.checkpoints.cache import Cache
-from gammatorch.checkpoints.listing import Listing, dump_listing, is_commit, parse_listing
+from gammatorch.checkpoints.hub.cache import Cache
+from gammatorch.checkpoints.hub.listing import Listing, dump_listing, is_commit, parse_listing
 from gammatorch.errors import UnreadableCheckpoint
 
 _DEFAULT_BRANCH = "main"

@@ -98,6 +98,14 @@ class Clock:
             GivenUp: Nobody wants them any more.
         """
         self.received_bytes = max(self.received_bytes, count)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Nothing, while somebody waits for the work.
+
+        Raises:
+            GivenUp: Nobody does any more.
+        """
         if self._stopped.is_set():
             raise GivenUp
 

@@ -15,13 +15,13 @@ from huggingface_hub import hf_hub_url
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.at_once import at_once
 from gammatorch.checkpoints.base import Advance, Read, Traffic
-from gammatorch.checkpoints.hub_client import CONNECTIONS, HubClient, check_status, unreadable
-from gammatorch.checkpoints.listing import Listing, parse_listing
-from gammatorch.checkpoints.patience import Clock
-from gammatorch.checkpoints.ranges import FileRange, merge_reads
-from gammatorch.checkpoints.refusals import refusal
+from gammatorch.checkpoints.hub.at_once import at_once
+from gammatorch.checkpoints.hub.client import CONNECTIONS, HubClient, check_status, unreadable
+from gammatorch.checkpoints.hub.listing import Listing, parse_listing
+from gammatorch.checkpoints.hub.patience import Clock
+from gammatorch.checkpoints.hub.ranges import FileRange, merge_reads
+from gammatorch.checkpoints.hub.refusals import refusal
 from gammatorch.checkpoints.weights import INDEX
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
