@@ -55,15 +55,40 @@ def _set(name: str, flipped: bool = False) -> Callable[[click.Context, click.Par
     return callback
 
 
-_MODEL = (
-    click.argument("model", required=False),
-    click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
+def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _amount(context: click.Context, parameter: click.Parameter, value: str) -> int:
+    try:
+        return parse_bytes(value)
+    except InvalidArgument as error:
+        raise click.BadParameter(error.message, context, parameter) from None
+
+
+def check_selection(site: str, stack: str | None, pattern: str | None) -> None:
+    """Refuse options that contradict each other."""
+    if pattern is not None and (stack is not None or site != "auto"):
+        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+
+
+hub_options = _all(
     click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps."),
     click.option(
         "--no-cache", is_flag=True, help="Read from the Hub what earlier runs have read already, and keep nothing."
     ),
 )
-_SELECTION = (
+model_options = _all(
+    click.argument("model", required=False),
+    click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
+    hub_options,
+)
+selection_options = _all(
     click.option(
         "--site",
         type=click.Choice(["auto", *PLACES]),
@@ -79,26 +104,62 @@ _SELECTION = (
     ),
     click.option("--raw", is_flag=True, help="The stored weights, without the offset of zero-centred norms."),
 )
-
-
-def _amount(context: click.Context, parameter: click.Parameter, value: str) -> int:
-    try:
-        return parse_bytes(value)
-    except InvalidArgument as error:
-        raise click.BadParameter(error.message, context, parameter) from None
-
-
-_MEMORY = (
+device_options = _all(
     click.option(
-        "--memory",
-        callback=_amount,
-        default="2GB",
+        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
+    ),
+    click.option(
+        "--dtype",
+        type=click.Choice(["float64", "float32"]),
+        default="float64",
         show_default=True,
-        metavar="BYTES",
-        help="Wider gains than fit in so much are read and analysed in column blocks.",
+        help="In which precision.",
     ),
 )
-_LOUDNESS = (
+memory_option = click.option(
+    "--memory",
+    callback=_amount,
+    default="2GB",
+    show_default=True,
+    metavar="BYTES",
+    help="Wider gains than fit in so much are read and analysed in column blocks.",
+)
+analysis_options = _all(
+    click.option(
+        "--method",
+        type=click.Choice(["auto", "svd", "gram", "project"]),
+        default="auto",
+        show_default=True,
+        help="How the principal axes are found; auto: svd up to a width of 65,536 (sweeps: gram), then gram, "
+        "project from 512 layers.",
+    ),
+    click.option(
+        "--dims",
+        type=int,
+        default=4096,
+        show_default=True,
+        metavar="K",
+        help="Numbers kept of each layer by project, and in a sweep of layers too wide to be kept.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the projection."),
+    memory_option,
+    click.option(
+        "--phases",
+        default="auto",
+        show_default=True,
+        metavar="auto|qwen3-32b|BOUNDS",
+        help="Runs of layers to compare; bounds like 'early=0-9,late=10-'.",
+    ),
+)
+out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
+format_option = click.option(
+    "--format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="What goes to stdout.",
+)
+loudness_options = _all(
     click.option(
         "--no-progress", is_flag=True, expose_value=False, callback=_set("progress", True), help="No progress bar."
     ),
@@ -112,57 +173,11 @@ _LOUDNESS = (
         help="Tracebacks on errors; what is tried again, and why nothing is cached.",
     ),
 )
-_DEVICE = (
-    click.option(
-        "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
-    ),
-    click.option(
-        "--dtype",
-        type=click.Choice(["float64", "float32"]),
-        default="float64",
-        show_default=True,
-        help="In which precision.",
-    ),
-)
-_OUT = (click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file."),)
-_FORMAT = (
-    click.option(
-        "--format",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        help="What goes to stdout.",
-    ),
-)
-
-
-def _all(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-def check_selection(site: str, stack: str | None, pattern: str | None) -> None:
-    """Refuse options that contradict each other."""
-    if pattern is not None and (stack is not None or site != "auto"):
-        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
-
-
-device_options = _all(*_DEVICE)
-model_options = _all(*_MODEL)
-out_option = _all(*_OUT)
-hub_options = _all(*_MODEL[2:])
-selection_options = _all(*_SELECTION)
-format_option = _all(*_FORMAT)
-loudness_options = _all(*_LOUDNESS)
-memory_option = _all(*_MEMORY)
 
 __all__ = [
     "DEFAULT_MODEL",
     "Session",
+    "analysis_options",
     "check_selection",
     "device_options",
     "format_option",

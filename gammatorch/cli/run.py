@@ -14,11 +14,11 @@ import click
 from gammatorch.cli.options import (
     DEFAULT_MODEL,
     Session,
+    analysis_options,
     check_selection,
     device_options,
     format_option,
     loudness_options,
-    memory_option,
     model_options,
     out_option,
     selection_options,
@@ -35,25 +35,7 @@ if TYPE_CHECKING:
 @click.option("--demo", is_flag=True, help="Run on Qwen3-32B's layout with synthetic gains, made on the spot.")
 @selection_options
 @device_options
-@click.option(
-    "--method",
-    type=click.Choice(["auto", "svd", "gram", "project"]),
-    default="auto",
-    show_default=True,
-    help="How the principal axes are found; auto: svd up to a width of 65,536, then gram, project from 512 layers.",
-)
-@click.option(
-    "--dims", type=int, default=4096, show_default=True, metavar="K", help="Numbers kept of each layer by project."
-)
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of project.")
-@memory_option
-@click.option(
-    "--phases",
-    default="auto",
-    show_default=True,
-    metavar="auto|qwen3-32b|BOUNDS",
-    help="Runs of layers to compare; bounds like 'early=0-9,late=10-'.",
-)
+@analysis_options
 @out_option
 @format_option
 @loudness_options

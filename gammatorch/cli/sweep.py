@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gammatorch.cli.options import Session, format_option, loudness_options, memory_option, selection_options
+from gammatorch.cli.options import (
+    Session,
+    analysis_options,
+    check_selection,
+    device_options,
+    format_option,
+    hub_options,
+    loudness_options,
+    selection_options,
+)
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -48,31 +57,10 @@ EXIT_ITEMS_FAILED = 4
     metavar="N",
     help="GPUs, or the part of one, that a worker on Ray gets; one where there are any, if left out.",
 )
-@click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps.")
-@click.option("--no-cache", is_flag=True, help="Read from the Hub what was read before, and keep nothing of it.")
+@hub_options
 @selection_options
-@memory_option
-@click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
-)
-@click.option("--dtype", type=click.Choice(["float64", "float32"]), default="float64", show_default=True)
-@click.option(
-    "--method",
-    type=click.Choice(["auto", "svd", "gram", "project"]),
-    default="auto",
-    show_default=True,
-    help="How the principal axes are found; auto: gram.",
-)
-@click.option(
-    "--dims",
-    type=int,
-    default=4096,
-    show_default=True,
-    metavar="K",
-    help="Numbers a layer in sketches of wide tensors.",
-)
-@click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of sketches.")
-@click.option("--phases", default="auto", show_default=True, metavar="auto|qwen3-32b|BOUNDS", help="As in run.")
+@device_options
+@analysis_options
 @format_option
 @loudness_options
 @click.pass_obj
@@ -108,8 +96,7 @@ def sweep(
     """
     from gammatorch.sweep.item import Settings
 
-    if settings["pattern"] is not None and (settings["stack"] is not None or settings["site"] != "auto"):
-        raise click.UsageError("--pattern says which tensors to read: leave --site and --stack out")
+    check_selection(settings["site"], settings["stack"], settings["pattern"])
     if engine != "ray" and (address is not None or gpus_per_task is not None):
         raise click.UsageError("--address and --gpus-per-task are for --engine ray")
     chosen = Settings(**settings)
