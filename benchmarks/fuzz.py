@@ -75,11 +75,18 @@ def try_safetensors(data: bytes) -> None:
     from safetensors import deserialize
 
     from gammatorch.checkpoints.headers import read_headers
+    from gammatorch.checkpoints.plain import parse_plain
     from gammatorch.checkpoints.safetensors import DTYPE_BITS
     from gammatorch.checkpoints.search import is_plain, search
 
     (header,) = read_headers(InMemory({SHARD: data}), [SHARD])
-    parsed = header.parse()
+    swept = parse_plain([header])
+    try:
+        parsed = header.parse()
+    except GammatorchError:
+        assert swept is None, f"{dict(swept)} is of a broken header"
+        raise
+    assert swept is None or dict(swept) == parsed, f"{dict(swept)} is not {parsed}"
     if all(entry.dtype in DTYPE_BITS for entry in parsed.values()):
         theirs = {key: (tuple(tensor["shape"]), len(tensor["data"])) for key, tensor in deserialize(data)}
         assert theirs == {key: (entry.shape, entry.nbytes) for key, entry in parsed.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
@@ -24,7 +24,7 @@ from gammatorch.architectures.families import (
 )
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
-_INDEX = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")
+_INDEX = re.compile(r"(?:^|(?<=\.))\d{1,9}(?=\.)")
 _NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
 _LEAVES = (".weight", ".gamma", ".scale")
 _BARE_LEAVES = frozenset(leaf[1:] for leaf in _LEAVES)
@@ -62,6 +62,7 @@ _HYPER = re.compile(r"(^|\.)hc_|hyper_connection")
 """Names of hyper-connections, which keep several residual streams and mix them before each norm."""
 
 _WRAPPER = "_orig_mod."
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 _Rows = dict[int, TensorEntry]
 
@@ -155,23 +156,38 @@ def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, set[
     """Blocks of each stack with the names in them, and its norms by name, leaf and layer."""
     blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     norms: dict[str, dict[str, _Rows]] = defaultdict(lambda: defaultdict(dict))
-    seen: dict[str, tuple[str, int]] = {}
-    for key, entry in entries.items():
-        plain = key.replace(_WRAPPER, "") if _WRAPPER in key else key
-        index = _INDEX.search(plain)
+    for keys in _alike(list(entries)):
+        plain = [key.replace(_WRAPPER, "") for key in keys] if _WRAPPER in keys[0] else keys
+        index = _INDEX.search(plain[0])
         if index is None:
             continue
-        block, rest = plain[: index.end()], plain[index.end() + 1 :]
-        if block not in seen:
-            seen[block] = plain[: index.start()].rstrip("."), int(index[0])
-        stack, layer = seen[block]
-        if rest in _BARE_LEAVES:  # XLM: a list of norms beside the list of attentions
-            stack, _, name = stack.rpartition(".")
-            rest = f"{name}.{rest}"
-        blocks[stack][layer].add(rest)
-        if _is_norm(rest, len(entry.shape)):
-            norms[stack][rest][layer] = entry
+        start, stop = index.span()
+        rest = plain[0][stop + 1 :]
+        may_be_norms = rest in _BARE_LEAVES or any(_is_norm(rest, dimensions) for dimensions in (1, 2))
+        by_block: dict[str, dict[str, str]] = defaultdict(dict)
+        for key, name in zip(keys, plain, strict=True):
+            by_block[name[:stop]][name[stop + 1 :]] = key
+        for block, names in by_block.items():
+            stack, layer = block[:start].rstrip("."), int(block[start:])
+            if rest in _BARE_LEAVES:  # XLM: a list of norms beside the list of attentions
+                stack, _, name = stack.rpartition(".")
+                names = {f"{name}.{rest}": names[rest]}
+            blocks[stack][layer].update(names)
+            for name, key in names.items() if may_be_norms else ():
+                if _is_norm(name, len(entries[key].shape)):
+                    norms[stack][name][layer] = entries[key]
     return blocks, norms
+
+
+def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
+    """The keys that differ in nothing but digits, together: their parts stand at the same places."""
+    forms = "\n".join(keys).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
+    if len(forms) != len(keys):  # a key holds a line break
+        forms = [key.encode("utf-8", "surrogatepass").translate(_DIGITS) for key in keys]
+    alike: dict[bytes, list[str]] = defaultdict(list)
+    for form, key in zip(forms, keys, strict=True):
+        alike[form].append(key)
+    return alike.values()
 
 
 @lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names

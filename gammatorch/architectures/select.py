@@ -212,9 +212,9 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
 def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
     if pattern.count(LAYER) != 1:
         raise InvalidArgument(f"a pattern holds {LAYER} once, for the layer's index: {pattern!r}")
-    matcher = re.compile(re.escape(pattern).replace(re.escape(LAYER), r"(\d+)"))
-    matches = ((matcher.fullmatch(key), entry) for key, entry in checkpoint.entries.items())
-    rows = sorted((int(match[1]), entry) for match, entry in matches if match is not None)
+    matcher = re.compile(re.escape(pattern).replace(re.escape(LAYER), r"(\d{1,9})"))
+    matches = filter(None, map(matcher.fullmatch, checkpoint.entries))
+    rows = sorted((int(match[1]), checkpoint.entries[match[0]]) for match in matches)
     if not rows:
         skeletons = {re.sub(r"(^|(?<=\.))\d+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
         close = difflib.get_close_matches(pattern, sorted(skeletons), n=3, cutoff=0.5)

@@ -15,24 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from gammatorch.checkpoints.base import ByteSource, TensorEntry, merge_entries
 from gammatorch.checkpoints.finder import make_finder
 from gammatorch.checkpoints.headers import SMALL_HEADER, RawHeader, look_through
+from gammatorch.checkpoints.plain import FIRST, KEY, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
 from gammatorch.checkpoints.safetensors import check_extent
 
-_TEXT = r'"[ !#-\[\]-\xff]*+"'  # no quote, no escape, no control character
-_NUMBERS = r"(?:\d++(?:,\d++)*+)?+"
-_TENSOR = rf'{_TEXT}:\{{"dtype":{_TEXT},"shape":\[{_NUMBERS}\],"data_offsets":\[\d++,\d++\]\}}'
-_METADATA = rf'"__metadata__":\{{(?:{_TEXT}:{_TEXT}(?:,{_TEXT}:{_TEXT})*+)?+\}}'
-_WHOLE = re.compile(rf"\{{(?:{_METADATA},)?+{_TENSOR}(?:,{_TENSOR})*+\}} *".encode())
+_TENSOR = rf'{TEXT}:\{{"dtype":{TEXT},"shape":\[(?:\d++(?:,\d++)*+)?+\],"data_offsets":\[\d++,\d++\]\}}'
+_WHOLE = re.compile(rf"\{{(?:{METADATA},)?+{_TENSOR}(?:,{_TENSOR})*+\}} *".encode())
 
-_KEY = r'"([ !#-\[\]-\xff]*+)"'
-_NUMBER = r"(?:0|[1-9]\d{0,18}+)"  # of any more digits Python would make no number
-_BEFORE = rf"\[{_NUMBER},({_NUMBER})\]\}},"  # the end of the tensor before it
+_BEFORE = rf"\[{NUMBER},({NUMBER})\]\}},"  # the end of the tensor before it
 _ENTRY = (
-    rf'{_KEY}:\{{"dtype":"(\w++)","shape":\[((?:{_NUMBER}(?:,{_NUMBER})*+)?+)\],'
-    rf'"data_offsets":\[({_NUMBER}),({_NUMBER})\]\}}(?=,|\}} *+\Z)'
+    rf'{KEY}:\{{"dtype":"(\w++)","shape":\[({NUMBERS})\],'
+    rf'"data_offsets":\[({NUMBER}),({NUMBER})\]\}}(?=,|\}} *+\Z)'
 )
 _LATER_ENTRY = re.compile((_BEFORE + _ENTRY).encode())
 _FIRST_ENTRY = re.compile(("()" + _ENTRY).encode())
-_FIRST = re.compile(rf"\{{(?:{_METADATA},)?+".encode())
 _OFFSETS = b'"data_offsets":['
 _LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(?P<stop>\d{1,19}+)\]\}\} *')
 
@@ -111,7 +106,7 @@ def _match(block: bytearray, start: int, position: int, stop: int) -> re.Match[b
     before = block.rfind(b"[", start, opening)
     if before >= 0:
         return _LATER_ENTRY.match(block, before, stop)
-    return _FIRST_ENTRY.match(block, opening, stop) if _FIRST.fullmatch(block, start, opening) else None
+    return _FIRST_ENTRY.match(block, opening, stop) if FIRST.fullmatch(block, start, opening) else None
 
 
 def _entry(
@@ -142,7 +137,7 @@ class SearchedEntries(Mapping[str, TensorEntry]):
     def __init__(self, headers: Sequence[RawHeader], source: ByteSource) -> None:
         self._headers = headers
         self._source = source
-        self._parsed: dict[str, TensorEntry] | None = None
+        self._parsed: Mapping[str, TensorEntry] | None = None
         self._plain = all(is_plain(header) for header in headers if header.is_kept)
         if not self._plain:
             self._parsed = self._parse()
@@ -177,12 +172,15 @@ class SearchedEntries(Mapping[str, TensorEntry]):
     def __len__(self) -> int:
         return len(self._all())
 
-    def _all(self) -> dict[str, TensorEntry]:
+    def _all(self) -> Mapping[str, TensorEntry]:
         if self._parsed is None:
             self._parsed = self._parse()
         return self._parsed
 
-    def _parse(self) -> dict[str, TensorEntry]:
+    def _parse(self) -> Mapping[str, TensorEntry]:
+        plain = parse_plain(look_through(self._source, self._headers)) if self._plain else None
+        if plain is not None:
+            return plain
         return merge_entries(
             [header.parse() for header in look_through(self._source, self._headers)], self._source.name
         )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import save
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.match import _group, find_stacks
 from gammatorch.architectures.select import select
-from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.opening import open_source
 from tests.sources import MemorySource
 
@@ -44,6 +46,75 @@ def test_the_prefix_of_the_keys_does_not_matter(prefix):
         f"{prefix}layers.{n}.input_layernorm.weight" for n in range(12)
     ]
     assert select(checkpoint, "final").entries[0].key == f"{prefix}norm.weight"
+
+
+NAMES = [
+    "layers",
+    "h",
+    "0",
+    "1",
+    "12",
+    "007",
+    "norm",
+    "norm_1",
+    "norm_2",
+    "ln.1",
+    "a\nb",
+    "é",
+    "٣",
+    "_orig_mod",
+    "",
+    "9" * 5000,
+]
+LEAVES = ["weight", "gamma", "bias", "norm.weight", "scale"]
+
+
+@settings(deadline=None, max_examples=1000)
+@given(
+    st.lists(st.tuples(st.lists(st.sampled_from(NAMES), max_size=5), st.sampled_from(LEAVES), st.integers(0, 3))),
+)
+def test_keys_taken_together_are_grouped_as_one_by_one(made):
+    entries = {}
+    for parts, leaf, dimensions in made:
+        key = ".".join([*parts, leaf])
+        entries[key] = TensorEntry(key, "F32", (2,) * dimensions, "f", 0, 4 * 2**dimensions)
+    blocks, norms = _group(entries)
+    found = [_group({key: entry}) for key, entry in entries.items()]
+    expected = {
+        (stack, layer, name)
+        for each, _ in found
+        for stack in each
+        for layer in each[stack]
+        for name in each[stack][layer]
+    }
+    assert {
+        (stack, layer, name) for stack in blocks for layer in blocks[stack] for name in blocks[stack][layer]
+    } == expected
+    for stack, layer, name in expected:
+        rows = {entry for _, each in found for entry in [each.get(stack, {}).get(name, {}).get(layer)] if entry}
+        row = norms.get(stack, {}).get(name, {}).get(layer)
+        assert row in rows if rows else row is None
+    for _, each in found:
+        assert all(name in norms[stack] for stack in each for name in each[stack])
+
+
+@pytest.mark.parametrize(
+    ("key", "stack", "layer", "name"),
+    [
+        ("model.layers.12.norm.weight", "model.layers", 12, "norm.weight"),
+        ("layer1.3.layer.0.ln_1.weight", "layer1", 3, "layer.0.ln_1.weight"),
+        ("0.norm.weight", "", 0, "norm.weight"),
+        ("m._orig_mod.h.7._orig_mod.norm.weight", "m.h", 7, "norm.weight"),
+        ("transformer.layer_norm1.3.weight", "transformer", 3, "layer_norm1.weight"),
+    ],
+)
+def test_the_layer_is_the_first_number_of_a_key(key, stack, layer, name):
+    blocks, norms = _group({key: (entry := TensorEntry(key, "F32", (2,), "f", 0, 8))})
+    assert blocks == {stack: {layer: {name}}} and norms == {stack: {name: {layer: entry}}}
+
+
+def test_a_number_too_long_for_a_layer_is_none():
+    assert _group({f"h.{'9' * 5000}.norm.weight": TensorEntry("x", "F32", (2,), "f", 0, 8)}) == ({}, {})
 
 
 def test_a_missing_layer_is_named():

@@ -14,6 +14,7 @@ from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints import headers as headers_module
 from gammatorch.checkpoints import search as search_module
 from gammatorch.checkpoints.headers import RawHeader
+from gammatorch.checkpoints.plain import parse_plain
 from gammatorch.checkpoints.search import SearchedEntries, is_plain, search
 from gammatorch.errors import MalformedCheckpoint, UnreadableCheckpoint
 from tests.sources import MemorySource
@@ -95,6 +96,31 @@ def test_damage_to_a_header_never_gives_a_tensor_the_full_parse_gives_otherwise(
     assert found is None or found == {key: entry for key, entry in everything.items() if TEXT in key}
 
 
+def check_sweep(header: RawHeader) -> None:
+    swept = parse_plain([header])
+    try:
+        everything = header.parse()
+    except MalformedCheckpoint:
+        assert swept is None
+        return
+    assert swept is None or dict(swept) == everything
+
+
+@settings(deadline=None, max_examples=2000)
+@given(headers(), st.sampled_from([b"", b'"h.9.input_norm.weight":{', b"}"]))
+def test_one_sweep_gives_what_the_full_parse_gives_or_is_in_doubt(made, before):
+    check_sweep(header_of(*made, before))
+
+
+@settings(deadline=None, max_examples=2000)
+@given(headers(), st.integers(0, 2**31), st.integers(1, 3))
+def test_one_sweep_over_a_damaged_header_gives_what_the_full_parse_gives_or_is_in_doubt(made, place, times):
+    raw = bytearray(made[0])
+    for number in range(times):
+        raw[(place >> number) % len(raw)] = b'0123456789,:{}[]" aU\xff\\'[(place >> 3 * number) % 22]
+    check_sweep(header_of(bytes(raw), made[1]))
+
+
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from(KEYS), unique=True, max_size=6), st.integers(0, 9), st.booleans())
 def test_what_writers_write_is_searched_without_a_doubt(keys, padding, metadata):
@@ -104,7 +130,10 @@ def test_what_writers_write_is_searched_without_a_doubt(keys, padding, metadata)
     header = header_of(raw, 2 * len(keys))
     assert is_plain(header) == bool(keys)  # without a tensor there is nothing to search
     if keys:
-        assert search(header, TEXT.encode()) == {key: entry for key, entry in header.parse().items() if TEXT in key}
+        everything = header.parse()
+        assert search(header, TEXT.encode()) == {key: entry for key, entry in everything.items() if TEXT in key}
+        swept = parse_plain([header])
+        assert list(swept.items()) == list(everything.items()) and len(swept) == len(keys) and "y" not in swept
 
 
 GOOD = '"h.0.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}'
@@ -135,6 +164,7 @@ GOOD = '"h.0.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}'
 def test_what_is_not_certainly_a_tensor_of_the_file_is_a_doubt(raw):
     header = header_of(raw.encode(), 2)
     assert not is_plain(header) or search(header, TEXT.encode()) is None
+    check_sweep(header)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +178,30 @@ def test_a_header_that_does_not_look_whole_is_parsed_at_once(raw, data_bytes):
 
 def shards(*raws: str) -> SearchedEntries:
     return SearchedEntries([header_of(raw.encode(), 2, file=f"f{n}") for n, raw in enumerate(raws)], MemorySource({}))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "{" + GOOD + "}" + GOOD.replace("h.0", "h.1").replace("[2]", "[0]").replace("[0,2]", "[2,2]") + "}",
+        "{" + GOOD + ",}",
+        "{" + GOOD + "},",
+        '{"__metadata__":{"a":"b","a":"c"},' + GOOD + "}",
+        '{"__metadata__":{"a":"\xff"},' + GOOD + "}",
+        '{"__metadata__":{},"__metadata__":{},' + GOOD + "}",
+        "{" + GOOD.replace("h.0.input_norm.w", "__metadata__") + "}",
+        "{" + GOOD.replace("norm", "n\xfform") + "}",
+        '{x"__metadata__":{},' + GOOD + "}",
+        '{"__metadata__":{},x' + GOOD + "}",
+        "{" + GOOD + ",x" + GOOD.replace("h.0", "h.1").replace("[2]", "[0]").replace("[0,2]", "[2,2]") + "}",
+        "{" + GOOD.replace("[0,2]", "[-1,2]") + "}",
+    ],
+)
+def test_a_broken_header_is_never_swept(raw):
+    header = header_of(raw.encode("latin-1"), 2)
+    with pytest.raises(MalformedCheckpoint):
+        header.parse()
+    assert parse_plain([header]) is None
 
 
 def test_a_key_in_two_shards_is_a_doubt_and_then_an_error():
