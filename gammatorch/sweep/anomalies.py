@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from gammatorch.sweep.conventions import find_conventions
 from gammatorch.sweep.copies import find_copies
 from gammatorch.sweep.finding import Finding, listed, ranges
-from gammatorch.sweep.places import find_misplaced
+from gammatorch.sweep.mixed import find_mixed
+from gammatorch.sweep.places import find_jumps, find_misplaced
 from gammatorch.sweep.trajectory import Trajectory
 
 
@@ -43,7 +44,10 @@ def find_anomalies(run: Trajectory) -> list[Finding]:
     """
     copies = find_copies(run)
     conventions, points = find_conventions(run)
-    return [*copies.findings, *conventions, *find_misplaced(run, points, copies.strays), *_dead(run)]
+    exchanged, moved = find_misplaced(run, points, copies.strays)
+    mixed = find_mixed(run, copies.strays | moved)
+    jumps = find_jumps(run, points, copies.strays | moved | mixed.strays)
+    return [*copies.findings, *mixed.findings, *conventions, *exchanged, *jumps, *_dead(run)]
 
 
 def _dead(run: Trajectory) -> list[Finding]:

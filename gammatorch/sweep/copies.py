@@ -1,4 +1,4 @@
-"""Gains that stand where they cannot have been trained to: of another step, in all layers or in some.
+"""Gains that stand where they cannot have been trained to: those of another step.
 
 Two facts tell a copy from a norm that stands still, as frozen and bfloat16 ones do:
 
@@ -11,12 +11,12 @@ Two facts tell a copy from a norm that stands still, as frozen and bfloat16 ones
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.finding import Finding, listed
 from gammatorch.sweep.trajectory import Trajectory
 
 RETURNED = 32
@@ -24,9 +24,6 @@ RETURNED = 32
 
 EXPECTED_SHARE = 0.05
 """Share of the entries that would have changed if a standstill had moved as the intervals beside it did."""
-
-_COMMON = 0.1
-"""Share of the intervals from which layers that stand still are a habit of the training (frozen in turn, say)."""
 
 _CLEARLY = 0.8
 """A place is home if the gains lie nearer to its neighbours than at any other place, by this ratio."""
@@ -49,34 +46,26 @@ class Copies:
 
 
 def find_copies(run: Trajectory) -> Copies:
-    """Checkpoints of a training run that hold the gains of others.
+    """Checkpoints with all gains equal to another's, and which of them do not belong where they are.
 
     Args:
         run: The training run.
     """
-    whole, strays = _whole(run)
-    partial, mixed = _returned_layers(run, strays)
-    still = _still_layers(run, strays | mixed)
-    return Copies((*whole, *partial, *still), frozenset(strays | mixed))
-
-
-def _whole(run: Trajectory) -> tuple[list[Finding], set[int]]:
-    """Checkpoints with all gains equal to another's, and which of them do not belong where they are."""
     findings, strays = [], set[int]()
     groups: dict[str, list[int]] = defaultdict(list)
     for position, digest in enumerate(run.digests):
         groups[digest].append(position)
     everything = list(range(len(run.layers)))
     shared = [positions for positions in groups.values() if len(positions) > 1]
-    away = {position for positions in shared if len(_runs(positions)) > 1 for position in positions}
+    away = {position for positions in shared if len(runs_of(positions)) > 1 for position in positions}
     for positions in shared:
-        runs = _runs(positions, away - set(positions))
-        back = len(runs) > 1 and _comes_back(run, runs, everything)
-        home = _home(run, runs, everything) if back else None
+        runs = runs_of(positions, away - set(positions))
+        back = len(runs) > 1 and comes_back(run, runs, everything)
+        home = home_of(run, runs, everything) if back else None
         if back:
             strays |= set(positions) - set(range(home[0], home[1] + 1) if home else ())
         findings.append(_tell_whole(run, runs, positions, home, back, away))
-    return findings, strays
+    return Copies(tuple(findings), frozenset(strays))
 
 
 def _tell_whole(
@@ -103,87 +92,24 @@ def _tell_whole(
     return Finding("same gains", "note", names, f"{listed(names)} {hold}")
 
 
-def _returned_layers(run: Trajectory, away: set[int]) -> tuple[list[Finding], set[int]]:
-    """Single layers that come back to what they were at another step, by the places they come from and stand at."""
-    places: dict[tuple[Run, ...], list[int]] = defaultdict(list)
-    for row in range(len(run.layers)):
-        for runs in _equal_runs(run, row, away):
-            if _comes_back(run, runs, [row], away) and not _all_equal(run, runs):
-                places[tuple(runs)].append(row)
-    found: dict[tuple[int, int], list[int]] = defaultdict(list)
-    unclear: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for where, rows in places.items():
-        runs = list(where)
-        home = _home(run, runs, rows)
-        if home is None:
-            unclear[tuple(first for first, _ in runs)] += rows
-            continue
-        for first, last in runs:
-            for position in range(first, last + 1):
-                if (first, last) != home and run.digests[position] != run.digests[home[0]]:
-                    found[position, home[0]] += rows
-    findings = [_tell_mixed(run, position, home, sorted(rows)) for (position, home), rows in sorted(found.items())]
-    for positions, rows in unclear.items():
-        names, layers = [run.labels[p] for p in positions], _layers(run, sorted(rows))
-        text = f"{listed(names)} share layers {ranges(layers)}, bit for bit, though they moved in between"
-        findings.append(Finding("mixed", "anomaly", tuple(names), text, layers))
-    return findings, {position for position, _ in found} | {p for positions in unclear for p in positions}
-
-
-def _tell_mixed(run: Trajectory, position: int, home: int, rows: list[int]) -> Finding:
-    name, owner, layers = run.labels[position], run.labels[home], _layers(run, rows)
-    text = f"{name} holds layers {ranges(layers)} of {owner}, and others of its own"
-    return Finding("mixed", "anomaly", (name,), text, layers)
-
-
-def _still_layers(run: Trajectory, strays: set[int]) -> list[Finding]:
-    """Layers equal to the next step's, though the others move there, and they themselves before and after."""
-    found: dict[int, list[int]] = {}
-    for pair in range(1, len(run) - 1):
-        if {pair - 1, pair, pair + 1, pair + 2} & strays or run.digests[pair] == run.digests[pair + 1]:
-            continue
-        rows = _still(run, pair)
-        if rows:
-            found[pair] = rows
-    if len(found) > max(2, _COMMON * (len(run) - 1)):
-        names = tuple(run.labels[pair + 1] for pair in found)
-        text = f"single layers stand still now and then: at {listed(names)}"
-        return [Finding("still layers", "note", names, text)]
-    findings = []
-    for pair, rows in found.items():
-        names, layers = (run.labels[pair], run.labels[pair + 1]), _layers(run, rows)
-        text = f"{names[0]} and {names[1]} share layers {ranges(layers)}, bit for bit, while all else moves"
-        findings.append(Finding("mixed", "anomaly", names, text, layers))
-    return findings
-
-
-def _still(run: Trajectory, pair: int) -> list[int]:
-    """Rows that do not change from a position to the next though they were expected to."""
-    expected = _expected(run, (pair, pair + 1), set())
-    if expected is None:
-        return []
-    changed = run.changed[pair].to(torch.float64)
-    moved = (changed > 0) & (expected > 0)
-    if not bool(moved.any()):
-        return []
-    pace = float((changed[moved] / expected[moved]).clamp(max=1).median())
-    floor = max(RETURNED, EXPECTED_SHARE * run.hidden) if run.hidden > RETURNED else run.hidden
-    still = (changed == 0) & ~run.constant[pair] & (expected * pace >= floor)
-    return [int(row) for row in still.nonzero()[:, 0]]
+def coarse(run: Trajectory) -> bool:
+    """Whether gains are stored in 16 bits or so, which round small steps away."""
+    return bool((run.grain > 1e-4 * run.norms).any())
 
 
 def _expected_to_move(run: Trajectory, still: Run, away: set[int]) -> bool:
     """Whether a standstill of all layers would have moved, had it gone on as the intervals beside it did."""
     first, last = still
-    coarse = bool((run.grain[last] > 1e-4 * run.norms[last]).any())
-    if bool(run.constant[first].all()) or (first == 0 and (run.steps[last] <= 1 or coarse)):
+    if bool(run.constant[first].all()) or (first == 0 and (run.steps[last] <= 1 or coarse(run))):
         return False  # as training begins: without a learning rate yet, or with steps that the type rounds away
-    expected = _expected(run, still, away)
+    if last == len(run) - 1 and coarse(run):
+        return False  # as it ends
+    expected = expected_changes(run, still, away)
     least = max(RETURNED, EXPECTED_SHARE * run.hidden * len(run.layers))
     return expected is not None and float(expected.sum()) >= min(least, run.hidden * len(run.layers))
 
 
-def _expected(run: Trajectory, still: Run, away: set[int]) -> torch.Tensor | None:
+def expected_changes(run: Trajectory, still: Run, away: set[int]) -> torch.Tensor | None:
     """Entries that would change in each row at the lesser pace of the intervals before and after; None without any."""
     first, last = still
     length = run.steps[last] - run.steps[first]
@@ -195,23 +121,7 @@ def _expected(run: Trajectory, still: Run, away: set[int]) -> torch.Tensor | Non
     return torch.stack(paces).amin(dim=0) if paces else None
 
 
-def _equal_runs(run: Trajectory, row: int, away: set[int]) -> Iterator[list[Run]]:
-    """For every content that a layer has more than once: where, strays apart."""
-    where: dict[int, list[int]] = defaultdict(list)
-    for position, value in enumerate(run.rows[:, row].tolist()):
-        if position not in away:
-            where[value].append(position)
-    for positions in where.values():
-        runs = _runs(positions, away)
-        if len(runs) > 1:
-            yield runs
-
-
-def _all_equal(run: Trajectory, runs: Sequence[Run]) -> bool:
-    return len({run.digests[first] for first, _ in runs}) == 1
-
-
-def _comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> bool:
+def comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> bool:
     """Whether more entries left and came back than chance would bring back; what strays differ by tells nothing."""
     left = [last for _, last in runs[:-1] if last + 1 not in away]
     back = [first - 1 for first, _ in runs[1:] if first - 1 not in away]
@@ -219,7 +129,7 @@ def _comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Col
     return max(changed, default=0) >= min(RETURNED, run.hidden)
 
 
-def _home(run: Trajectory, runs: Sequence[Run], rows: list[int]) -> Run | None:
+def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int]) -> Run | None:
     """The place where the gains lie nearest to what stands beside them; None where two are about as near."""
     apart = []
     for first, last in runs:
@@ -230,7 +140,7 @@ def _home(run: Trajectory, runs: Sequence[Run], rows: list[int]) -> Run | None:
     return runs[apart.index(nearest)] if nearest <= _CLEARLY**2 * second else None
 
 
-def _runs(positions: Sequence[int], between: Collection[int] = ()) -> list[Run]:
+def runs_of(positions: Sequence[int], between: Collection[int] = ()) -> list[Run]:
     """Positions as runs; those that may stand between break none."""
     runs: list[Run] = []
     for position in positions:
@@ -239,7 +149,3 @@ def _runs(positions: Sequence[int], between: Collection[int] = ()) -> list[Run]:
         else:
             runs.append((position, position))
     return runs
-
-
-def _layers(run: Trajectory, rows: list[int]) -> tuple[int, ...]:
-    return tuple(run.layers[row] for row in rows)

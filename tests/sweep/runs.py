@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,9 +19,13 @@ class Kind:
         drift: Movement a step along a direction that turns slowly.
         wander: Independent movement, by the square root of the number of steps.
         shiver: Noise about the path, of each checkpoint's own.
-        schedule: Learning rate over training: ``"decay"``, ``"restarts"``, ``"constant"``, ``"burst"``.
+        schedule: Learning rate over training, of :func:`rates_of`.
         spacing: Of steps: ``"even"``, or ``"log"`` up to 512 and even from there.
         dtype: As stored.
+        initial: What training begins with: ``"ones"``, or ``"drawn"`` as a trained model's.
+        settle: How far the gains stand off, in a direction of their own, in proportion to the learning rate.
+        returning: Noise about the path that is forgotten by a half from each checkpoint to the next.
+        directions: Directions in which the wandering goes; 0: in all.
     """
 
     drift: float = 1.0
@@ -31,28 +35,91 @@ class Kind:
     spacing: str = "even"
     dtype: torch.dtype = torch.float32
     initial: str = "ones"
+    settle: float = 0.0
+    returning: float = 0.0
+    directions: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A run that has been begun: all that is drawn once."""
+
+    rng: np.random.Generator
+    steps: list[int]
+    rates: np.ndarray
+    gamma: np.ndarray
+    pace: np.ndarray
+    direction: np.ndarray
+
+
+def begin(kind: Kind, seed: int, count: int, layers: int, hidden: int) -> Begun:
+    rng = np.random.default_rng(seed)
+    steps, shape = steps_of(kind.spacing, count), (layers, hidden)
+    gamma = np.ones(shape) if kind.initial == "ones" else np.exp(0.3 * rng.standard_normal(shape))
+    pace = np.exp(0.5 * rng.standard_normal((layers, 1)))
+    direction = rng.standard_normal(shape)
+    return Begun(rng, steps, rates_of(kind.schedule, steps, rng), gamma, pace, direction)
 
 
 def draw(
     kind: Kind, seed: int, count: int = 60, layers: int = 6, hidden: int = 128
 ) -> tuple[list[int], list[torch.Tensor]]:
     """Steps and stored gains of an honest run."""
-    rng = np.random.default_rng(seed)
-    steps = steps_of(kind.spacing, count)
-    gamma = np.ones((layers, hidden)) if kind.initial == "ones" else np.exp(0.3 * rng.standard_normal((layers, hidden)))
-    pace = np.exp(0.5 * rng.standard_normal((layers, 1)))
-    direction = rng.standard_normal((layers, hidden))
-    rates = rates_of(kind.schedule, steps, rng)
-    stored, before = [], steps[0]
-    for step, rate in zip(steps, rates, strict=True):
-        length = (step - before) / steps[-1] * rate
-        direction = 0.98 * direction + 0.2 * rng.standard_normal(direction.shape)
-        gamma = gamma + pace * kind.drift * length * direction
-        gamma = gamma + pace * kind.wander * np.sqrt(length / 60) * rng.standard_normal(gamma.shape)
-        shiver = kind.shiver * np.sqrt(rate) * rng.standard_normal(gamma.shape) if step else 0.0
-        stored.append(torch.from_numpy(gamma + pace * shiver).to(kind.dtype))
+    run = begin(kind, seed, count, layers, hidden)
+    rng, gamma, direction, shape = run.rng, run.gamma, run.direction, run.gamma.shape
+    axes = rng.standard_normal((kind.directions, *shape)) / np.sqrt(max(kind.directions, 1))
+    off, noise = rng.standard_normal(shape), np.zeros(shape)
+    stored, before = [], run.steps[0]
+    for step, rate in zip(run.steps, run.rates, strict=True):
+        length = (step - before) / run.steps[-1] * rate
+        direction = 0.98 * direction + 0.2 * rng.standard_normal(shape)
+        gamma = gamma + run.pace * kind.drift * length * direction
+        if kind.directions:
+            moved = np.tensordot(rng.standard_normal(kind.directions), axes, 1)
+        else:
+            moved = rng.standard_normal(shape)
+        gamma = gamma + run.pace * kind.wander * np.sqrt(length / 60) * moved
+        shown = gamma + (run.pace * kind.shiver * np.sqrt(rate) * rng.standard_normal(shape) if step else 0.0)
+        if kind.settle:
+            shown = shown + run.pace * kind.settle * rate * off
+        if kind.returning and step:
+            noise = 0.5 * noise + kind.returning * np.sqrt(rate) * rng.standard_normal(shape)
+            shown = shown + run.pace * noise
+        stored.append(torch.from_numpy(shown).to(kind.dtype))
         before = step
-    return steps, stored
+    return run.steps, stored
+
+
+def order_log_odds(kind: Kind, seed: int, stored: list[torch.Tensor], one: int, other: int) -> float:
+    """By how much the true order of two exchanged checkpoints is likelier than the one they stand in, as a logarithm.
+
+    With everything known that the run was drawn with; rounding counts as noise of its variance, spacing²/12. No test
+    of the order can do better: one that accuses an honest run with odds of α finds an exchange only where this exceeds
+    log(1/α), or by luck.
+    """
+    assert not (kind.settle or kind.returning or kind.directions), "no Gaussian of independent channels"
+    run = begin(kind, seed, len(stored), *stored[0].shape)
+    n = len(stored)
+    length = np.diff(run.steps, prepend=run.steps[0]) / run.steps[-1] * run.rates
+    variance = [0.98**2 + 0.2**2]
+    for _ in range(n - 1):
+        variance.append(0.98**2 * variance[-1] + 0.2**2)
+    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    turning = 0.98**lag * np.minimum.outer(np.array(variance), np.array(variance))
+    summed = np.tril(np.ones((n, n)))
+    path = kind.drift**2 * summed @ (length[:, None] * turning * length) @ summed.T
+    path += kind.wander**2 / 60 * summed @ np.diag(length) @ summed.T
+    path += np.diag(kind.shiver**2 * run.rates * (np.array(run.steps) > 0))
+    gains = np.stack([gains.double().numpy() for gains in stored]) - run.gamma
+    swapped = gains.copy()
+    swapped[[one, other]] = gains[[other, one]]
+    odds = 0.0
+    for layer, pace in enumerate(run.pace[:, 0]):
+        rounding = torch.finfo(kind.dtype).eps ** 2 / 12
+        inverse = np.linalg.inv(pace**2 * path + rounding * np.eye(n))
+        as_it_stands, exchanged = (np.einsum("nc,nm,mc->", x, inverse, x) for x in (gains[:, layer], swapped[:, layer]))
+        odds += float(as_it_stands - exchanged) / 2
+    return odds
 
 
 def steps_of(spacing: str, count: int) -> list[int]:
@@ -63,15 +130,26 @@ def steps_of(spacing: str, count: int) -> list[int]:
 
 
 def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> np.ndarray:
+    """Learning rate at each step, 1 at most or thereabouts."""
     share = np.asarray(steps, dtype=np.float64) / steps[-1]
+    number = np.arange(len(steps))
+    warm = np.minimum(share * 50, 1)
     if schedule == "decay":
-        return np.minimum(share * 50, 1) * (0.5 + 0.5 * np.cos(np.pi * share)) + 1e-3
+        return warm * (0.5 + 0.5 * np.cos(np.pi * share)) + 1e-3
     if schedule == "restarts":
         return 0.5 + 0.5 * np.cos(np.pi * ((share * 4) % 1)) + 1e-3
     if schedule == "burst":
-        return (
-            0.3 + 5 * np.exp(-((np.arange(len(steps)) - 6) ** 2) / 2) + (share > 0.5) * rng.exponential(0.5, len(steps))
-        )
+        return 0.3 + 5 * np.exp(-((number - 6) ** 2) / 2) + (share > 0.5) * rng.exponential(0.5, len(steps))
+    if schedule == "plateau":  # then a quick decay to nothing
+        return warm * np.minimum((1 - share) * 10, 1)
+    if schedule == "annealed":  # the last checkpoint alone
+        return np.where(share < 1, 1.0, 1e-3)
+    if schedule == "resumed":
+        return warm * np.clip(np.abs(share - 0.6) * 50, 1e-3, 1)
+    if schedule == "to and fro":
+        return np.where(number % 2, 1.0, 0.1)
+    if schedule == "in three":
+        return np.array([1.0, 0.5, 0.1])[number % 3]
     return np.ones(len(steps))
 
 
@@ -96,6 +174,20 @@ HONEST: Mapping[str, Kind] = {
     "shivering, bursts, bf16": Kind(drift=0.2, wander=0.2, shiver=0.05, schedule="burst", dtype=torch.bfloat16),
     "all together": Kind(drift=0.5, wander=0.5, shiver=0.02, spacing="log", dtype=torch.bfloat16),
     "float16, fine-tuning": Kind(drift=0.02, wander=0.02, dtype=torch.float16, initial="drawn"),
+    "plateau, nothing but noise": Kind(drift=0.0, shiver=0.1, schedule="constant"),
+    "plateau, nothing but noise, bf16": Kind(drift=0.0, shiver=0.02, schedule="constant", dtype=torch.bfloat16),
+    "plateau and cool-down": Kind(drift=0.5, wander=0.2, shiver=0.02, schedule="plateau"),
+    "plateau and cool-down, settling, bf16": Kind(0.5, 0.2, 0.02, "plateau", dtype=torch.bfloat16, settle=0.3),
+    "annealed at the end, settling": Kind(drift=0.5, wander=0.2, shiver=0.02, schedule="annealed", settle=0.3),
+    "annealed at the end": Kind(drift=0.0, wander=0.2, shiver=0.05, schedule="annealed"),
+    "resumed with a warm-up, settling": Kind(drift=0.5, wander=0.1, schedule="resumed", settle=0.3),
+    "rate to and fro, settling": Kind(drift=0.5, wander=0.1, schedule="to and fro", settle=0.1),
+    "rate in three, settling": Kind(drift=0.5, wander=0.1, schedule="in three", settle=0.1),
+    "returning noise": Kind(drift=0.05, returning=0.05, schedule="constant"),
+    "returning noise, bf16": Kind(drift=0.2, returning=0.02, dtype=torch.bfloat16),
+    "wandering in one direction": Kind(drift=0.0, wander=0.5, schedule="constant", directions=1),
+    "wandering in three directions": Kind(drift=0.1, wander=0.5, shiver=0.005, schedule="constant", directions=3),
+    "wandering in ten directions, bf16": Kind(drift=0.1, wander=0.5, directions=10, dtype=torch.bfloat16),
 }
 
 
@@ -108,7 +200,3 @@ def measure(steps: list[int], stored: list[torch.Tensor], files: list[str | None
     if files is not None:
         snapshots = [replace(snapshot, files=file) for snapshot, file in zip(snapshots, files, strict=True)]
     return trace(iter(snapshots), snapshots[-1], tuple(range(len(stored[0]))))
-
-
-def seeds(count: int) -> Iterator[int]:
-    yield from range(count)

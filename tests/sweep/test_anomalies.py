@@ -15,12 +15,14 @@ from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.timeline import make_timeline
 from gammatorch.sweep.trajectory import Snapshot, trace
 from tests.sweep.conftest import sweep
-from tests.sweep.runs import HONEST, Kind, draw, measure
+from tests.sweep.runs import HONEST, Kind, draw, measure, order_log_odds
 
 CLEAR = {
     name: kind
     for name, kind in HONEST.items()
-    if not kind.shiver and not name.startswith(("slow", "hardly")) and name != "drift, log-spaced, bf16"
+    if not (kind.shiver or kind.settle or kind.returning or kind.directions)
+    and not name.startswith(("slow", "hardly"))
+    and name != "drift, log-spaced, bf16"
 }
 """Runs whose checkpoints differ by more than noise and rounding, the first ones too."""
 
@@ -63,12 +65,45 @@ def test_exchanged_checkpoints_are_found(name, one, other):
     assert accused(steps, stored) == {f"step{steps[one]}", f"step{steps[other]}"}
 
 
-@pytest.mark.parametrize("name", [name for name in CLEAR if "restarts" not in name])
+@pytest.mark.parametrize("name", CLEAR)
 @pytest.mark.parametrize("one", [12, 24])
 def test_exchanged_neighbours_are_found(name, one):
     steps, stored = draw(CLEAR[name], seed=3, count=40, layers=12, hidden=512)
     stored[one], stored[one + 1] = stored[one + 1], stored[one]
     assert accused(steps, stored) == {f"step{steps[one]}", f"step{steps[one + 1]}"}
+
+
+SHIVERING = [name for name, kind in HONEST.items() if kind.shiver and kind.drift >= 0.2 and kind.schedule != "annealed"]
+
+
+@pytest.mark.parametrize("name", SHIVERING)
+def test_exchanged_checkpoints_are_found_under_noise_larger_than_a_step(name):
+    steps, stored = draw(HONEST[name], seed=2, count=40, layers=12, hidden=512)
+    stored[10], stored[26] = stored[26], stored[10]
+    assert accused(steps, stored) == {f"step{steps[10]}", f"step{steps[26]}"}
+
+
+@pytest.mark.parametrize("name", ["drift", "drift, log-spaced", "wandering"])
+def test_exchanged_last_ones_are_found_without_noise(name):
+    steps, stored = draw(HONEST[name], seed=3, count=40, layers=12, hidden=512)
+    stored[-2], stored[-1] = stored[-1], stored[-2]
+    assert accused(steps, stored) == {f"step{steps[-2]}", f"step{steps[-1]}"}
+
+
+@pytest.mark.parametrize("name", [name for name, kind in HONEST.items() if kind.drift == 0 and kind.shiver])
+def test_the_order_of_nothing_but_noise_cannot_be_told(name):
+    steps, stored = draw(HONEST[name], seed=3, count=40, layers=12, hidden=512)
+    stored[10], stored[26] = stored[26], stored[10]
+    assert not anomalies(steps, stored)
+    assert order_log_odds(HONEST[name], 3, draw(HONEST[name], 3, 40, 12, 512)[1], 10, 26) < 12
+
+
+def test_mixed_halves_of_two_checkpoints_are_not_taken_for_an_exchange():
+    steps, stored = draw(Kind(schedule="constant"), seed=4, count=40)
+    one, other = stored[10], stored[25]
+    stored[10], stored[25] = torch.cat([one[:3], other[3:]]), torch.cat([other[:3], one[3:]])
+    assert "swapped" not in {found.kind for found in anomalies(steps, stored)}
+    assert accused(steps, stored) >= {"step10000", "step25000"}
 
 
 @pytest.mark.parametrize("name", CLEAR)

@@ -1,0 +1,126 @@
+"""Checkpoints in which only some layers are those of another step: shards that were mixed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from gammatorch.sweep.copies import (
+    EXPECTED_SHARE,
+    RETURNED,
+    Copies,
+    Run,
+    coarse,
+    comes_back,
+    expected_changes,
+    home_of,
+    runs_of,
+)
+from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.trajectory import Trajectory
+
+_COMMON = 0.1
+"""Share of the intervals from which layers that stand still are a habit of the training (frozen in turn, say)."""
+
+
+def find_mixed(run: Trajectory, away: frozenset[int]) -> Copies:
+    """Checkpoints of a training run that hold some layers of others.
+
+    Args:
+        run: The training run.
+        away: Positions that stand where they do not belong, as is known already.
+    """
+    returned, mixed = _returned_layers(run, set(away))
+    still = _still_layers(run, away | frozenset(mixed))
+    return Copies((*returned, *still), frozenset(mixed))
+
+
+def _returned_layers(run: Trajectory, away: set[int]) -> tuple[list[Finding], set[int]]:
+    """Single layers that come back to what they were at another step, by the places they come from and stand at."""
+    places: dict[tuple[Run, ...], list[int]] = defaultdict(list)
+    for row in range(len(run.layers)):
+        for runs in _equal_runs(run, row, away):
+            if comes_back(run, runs, [row], away) and not _all_equal(run, runs):
+                places[tuple(runs)].append(row)
+    found: dict[tuple[int, int], list[int]] = defaultdict(list)
+    unclear: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for where, rows in places.items():
+        runs = list(where)
+        home = home_of(run, runs, rows)
+        if home is None:
+            unclear[tuple(first for first, _ in runs)] += rows
+            continue
+        for first, last in runs:
+            for position in range(first, last + 1):
+                if (first, last) != home and run.digests[position] != run.digests[home[0]]:
+                    found[position, home[0]] += rows
+    findings = [_tell_mixed(run, position, home, sorted(rows)) for (position, home), rows in sorted(found.items())]
+    for positions, rows in unclear.items():
+        names, layers = [run.labels[p] for p in positions], _layers(run, sorted(rows))
+        text = f"{listed(names)} share layers {ranges(layers)}, bit for bit, though they moved in between"
+        findings.append(Finding("mixed", "anomaly", tuple(names), text, layers))
+    return findings, {position for position, _ in found} | {p for positions in unclear for p in positions}
+
+
+def _tell_mixed(run: Trajectory, position: int, home: int, rows: list[int]) -> Finding:
+    name, owner, layers = run.labels[position], run.labels[home], _layers(run, rows)
+    text = f"{name} holds layers {ranges(layers)} of {owner}, and others of its own"
+    return Finding("mixed", "anomaly", (name,), text, layers)
+
+
+def _still_layers(run: Trajectory, strays: frozenset[int]) -> list[Finding]:
+    """Layers equal to the next step's, though the others move there, and they themselves before and after."""
+    found: dict[int, list[int]] = {}
+    for pair in range(1, len(run) - (2 if coarse(run) else 1)):
+        if {pair - 1, pair, pair + 1, pair + 2} & strays or run.digests[pair] == run.digests[pair + 1]:
+            continue
+        rows = _still(run, pair)
+        if rows:
+            found[pair] = rows
+    if len(found) > max(2, _COMMON * (len(run) - 1)):
+        names = tuple(run.labels[pair + 1] for pair in found)
+        text = f"single layers stand still now and then: at {listed(names)}"
+        return [Finding("still layers", "note", names, text)]
+    findings = []
+    for pair, rows in found.items():
+        names, layers = (run.labels[pair], run.labels[pair + 1]), _layers(run, rows)
+        text = f"{names[0]} and {names[1]} share layers {ranges(layers)}, bit for bit, while all else moves"
+        findings.append(Finding("mixed", "anomaly", names, text, layers))
+    return findings
+
+
+def _still(run: Trajectory, pair: int) -> list[int]:
+    """Rows that do not change from a position to the next though they were expected to."""
+    expected = expected_changes(run, (pair, pair + 1), set())
+    if expected is None:
+        return []
+    changed = run.changed[pair].to(torch.float64)
+    moved = (changed > 0) & (expected > 0)
+    if not bool(moved.any()):
+        return []
+    pace = float((changed[moved] / expected[moved]).clamp(max=1).median())
+    floor = max(RETURNED, EXPECTED_SHARE * run.hidden) if run.hidden > RETURNED else run.hidden
+    still = (changed == 0) & ~run.constant[pair] & (expected * pace >= floor)
+    return [int(row) for row in still.nonzero()[:, 0]]
+
+
+def _equal_runs(run: Trajectory, row: int, away: set[int]) -> Iterator[list[Run]]:
+    """For every content that a layer has more than once: where, strays apart."""
+    where: dict[int, list[int]] = defaultdict(list)
+    for position, value in enumerate(run.rows[:, row].tolist()):
+        if position not in away:
+            where[value].append(position)
+    for positions in where.values():
+        runs = runs_of(positions, away)
+        if len(runs) > 1:
+            yield runs
+
+
+def _all_equal(run: Trajectory, runs: Sequence[Run]) -> bool:
+    return len({run.digests[first] for first, _ in runs}) == 1
+
+
+def _layers(run: Trajectory, rows: list[int]) -> tuple[int, ...]:
+    return tuple(run.layers[row] for row in rows)
