@@ -20,9 +20,9 @@ import torch
 from common import chosen_devices, parser, peak_bytes, print_times, save, settle, synchronize
 
 import gammatorch
-from gammatorch.analysis.precision import full_float32_products
 from gammatorch.analysis.reduce import Settings, reduce_stack
 from gammatorch.bench.timing import compare
+from gammatorch.gains.undisturbed import undisturbed
 
 SIZES = ("36x2560", "64x5120", "126x16384", "154x32x4096", "64x1000000")
 SETTLE_SECONDS = 0.2  # OpenBLAS and MKL each bring threads of their own, which spin for a while when done
@@ -43,7 +43,7 @@ def original(gamma: Array) -> Figures:
 
 
 def ours(stack: torch.Tensor, method: str, dtype: torch.dtype) -> list[Figures]:
-    with full_float32_products():
+    with undisturbed():
         reduced = reduce_stack(stack, tuple(range(stack.shape[1])), Settings(method, dtype))
     cosines = reduced.correlations.cosine
     return [(cosine, axes.explained_var) for cosine, axes in zip(cosines, reduced.axes, strict=True)]

@@ -21,12 +21,12 @@ from gammatorch.analysis.outliers import without_outliers
 from gammatorch.analysis.pca import choose_method, unseen
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.plain import plain
-from gammatorch.analysis.precision import full_float32_products
 from gammatorch.analysis.projection import Sketch
 from gammatorch.analysis.reduce import Reduced, Settings, reduce_stack, reduce_wide
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains, Origin
+from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains
 from gammatorch.version import __version__
 
@@ -166,6 +166,7 @@ def analyze(
     seed: int = ...,
     fingerprint: bool = ...,
 ) -> Analysis | list[Analysis]: ...
+@undisturbed()
 def analyze(
     gains: Gains | WideGains | Tensor,
     *,
@@ -204,6 +205,8 @@ def analyze(
         >>> round(analysis.to_dict()["cos_adjacent"][0], 6)
         0.96
     """
+    if not isinstance(gains, Gains | WideGains | Tensor):
+        raise InvalidArgument(f"gains are a tensor, or what read_gains returned, not {type(gains).__name__}")
     settings = Settings(method, choose_dtype(dtype, gains_device(gains)), dims, seed, fingerprint)
     if isinstance(gains, WideGains):
         return _analyze_wide(gains, phases, settings)
@@ -220,6 +223,7 @@ def analyze(
     return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, settings)]
 
 
+@undisturbed()
 def analyze_together(
     gains: Sequence[Gains],
     *,
@@ -261,21 +265,19 @@ def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings
     started = time.perf_counter()
     _check(stack)
     layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
-    with full_float32_products():
-        stack = stack.detach().to(settings.dtype)
-        reduced = reduce_stack(stack, layers, settings)
-        measured = measure(reduced.correlations)
-        exact = reduced.axes[0].method != "project"
-        outliers = [_outliers(one) for one in without_outliers(stack, reduced.correlations)] if exact else None
+    stack = stack.detach().to(settings.dtype)
+    reduced = reduce_stack(stack, layers, settings)
+    measured = measure(reduced.correlations)
+    exact = reduced.axes[0].method != "project"
+    outliers = [_outliers(one) for one in without_outliers(stack, reduced.correlations)] if exact else None
     return _assemble(reduced, measured, outliers, gains, phases, settings, stack.device, started)
 
 
 def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis:
     """Analyse gains while they are read."""
     started = time.perf_counter()
-    with full_float32_products():
-        reduced = reduce_wide(gains, settings)
-        measured = measure(reduced.correlations)
+    reduced = reduce_wide(gains, settings)
+    measured = measure(reduced.correlations)
     return _assemble(reduced, measured, None, [gains.origin()], phases, settings, gains.device, started)[0]
 
 
@@ -360,8 +362,9 @@ def _check(stack: Tensor) -> None:
     if stack.ndim != 3 or 0 in stack.shape:
         shape = tuple(stack.shape if stack.shape[0] != 1 else stack.shape[1:])
         raise InvalidArgument(f"gains have shape (layer, hidden) or (checkpoint, layer, hidden), not {shape}")
-    if not stack.is_floating_point():
-        raise InvalidArgument(f"gains are floating point, not {stack.dtype}")
+    if not stack.is_floating_point() or stack.layout is not torch.strided:
+        kind = stack.dtype if stack.layout is torch.strided else stack.layout
+        raise InvalidArgument(f"gains are dense and of a floating type, not {kind}")
     if bool(stack.sum(dim=-1).isfinite().all()):  # NaN and infinity reach the sum, and so may what is only large
         return
     finite = stack.isfinite().all(dim=-1)

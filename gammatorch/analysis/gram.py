@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.precision import summing_device
+from gammatorch.gains.device import summing_device
 
 CHANNEL_BLOCKS = 32
 """Runs of channels whose products are kept apart, for the jackknife."""

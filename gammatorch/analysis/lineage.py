@@ -14,6 +14,7 @@ from gammatorch.analysis.across import Across, across
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stream import STORED_DTYPES
+from gammatorch.gains.undisturbed import undisturbed
 
 FINE_TUNED = 0.95
 """Mean correlation from which on one checkpoint is said to descend from the other, or both from one parent."""
@@ -68,6 +69,7 @@ class Comparison:
     families: tuple[tuple[int, ...], ...]
 
 
+@undisturbed()
 def compare(gains: Sequence[Gains]) -> Comparison:
     """Compare the same site of two or more checkpoints: drift of each layer, and lineage.
 

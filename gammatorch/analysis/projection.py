@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.precision import summing_device
 from gammatorch.errors import InvalidArgument
+from gammatorch.gains.device import summing_device
 from gammatorch.gains.stack import Gains
+from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains
 
 BUCKETS = 65_536
@@ -60,6 +61,7 @@ class Sketch:
             "version": self.version,
         }
 
+    @undisturbed()
     def cosine(self, other: Sketch | None = None) -> tuple[Tensor, Tensor]:
         """Cosines between layers and the standard error of each, both of shape (layer, layer of the other).
 
@@ -86,6 +88,7 @@ class Sketch:
             errors.append(torch.linalg.vector_norm(share, dim=-1))
         return torch.stack(cosines), torch.stack(errors)
 
+    @undisturbed()
     def drift(self, other: Sketch) -> tuple[Tensor, Tensor]:
         """‖γ_i − γ'_i‖ / ‖γ_i‖ between two checkpoints and its standard error, both of shape (layer).
 
@@ -242,6 +245,7 @@ class Sketcher:
         return sums[:, :width]
 
 
+@undisturbed()
 def sketch(gains: Tensor | Gains | WideGains, dims: int = 4096, seed: int = 0) -> Sketch:
     """Sketch of gains, whole or in column blocks.
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, about, chunks
-from gammatorch.analysis.precision import summing_device
 from gammatorch.analysis.projection import Sketch, Sketcher
+from gammatorch.gains.device import summing_device
 
 
 class SketchedMoments:

@@ -78,3 +78,13 @@ def _available_memory() -> int | None:
         return int(table["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):  # not Linux
         return None
+
+
+def summing_device(device: torch.device) -> torch.device:
+    """Where float64 totals are kept: on the device, or on the CPU beside one that has no float64.
+
+    Example:
+        >>> summing_device(torch.device("mps"))
+        device(type='cpu')
+    """
+    return torch.device("cpu") if device.type == "mps" else device

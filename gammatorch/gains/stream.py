@@ -186,7 +186,7 @@ def stage(
 
 def make_staging(count: int, device: torch.device) -> Tensor:
     """A buffer of so many bytes on the host, pinned for CUDA."""
-    return torch.empty(count, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    return torch.empty(count, dtype=torch.uint8, device="cpu", pin_memory=device.type == "cuda")
 
 
 def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], advance: Advance | None) -> None:
@@ -220,8 +220,7 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
         position += block_bytes
     if len(blocks) == 1:
         return blocks[0]
-    restored = torch.empty(len(entries), dtype=torch.long)
-    restored[torch.tensor(order)] = torch.arange(len(entries))
+    restored = torch.tensor(order, device="cpu").argsort()
     return torch.cat(blocks)[restored.to(device)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 
 import numpy as np
@@ -263,7 +262,7 @@ def test_the_document_is_json_without_nan(tmp_path):
     [
         (torch.zeros(0, 3), errors.InvalidArgument, r"not \(0, 3\)"),
         (torch.ones(3), errors.InvalidArgument, r"not \(3,\)"),
-        (torch.ones(3, 4, dtype=torch.int64), errors.InvalidArgument, "floating point"),
+        (torch.ones(3, 4, dtype=torch.int64), errors.InvalidArgument, "floating type"),
         (torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]), errors.NonFiniteGain, "row 1 holds NaN"),
     ],
 )
@@ -276,80 +275,6 @@ def test_what_has_no_analysis_is_refused(gamma, error, message):
 def test_settings_that_do_not_exist_are_refused(settings):
     with pytest.raises(errors.InvalidArgument):
         gammatorch.analyze(torch.rand(4, 4), **settings)
-
-
-def allow_tf32_in_all_backends() -> None:
-    torch.backends.fp32_precision = "tf32"
-
-
-def allow_tf32_in_cublas() -> None:
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-
-
-def allow_bfloat16_on_cpus() -> None:
-    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
-
-
-def allow_all_the_old_way() -> None:
-    torch.set_float32_matmul_precision("medium")
-
-
-def precisions() -> list[str]:
-    """The caller's settings, as far as PyTorch lets them be read once the old way and the new one were both used."""
-    settings = [
-        place.fp32_precision for place in (torch.backends, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
-    ]
-    with contextlib.suppress(RuntimeError):
-        settings.append(torch.get_float32_matmul_precision())
-    return settings
-
-
-@pytest.fixture
-def undo_settings():
-    yield
-    torch.set_float32_matmul_precision("highest")
-    for place in (torch.backends, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
-        place.fp32_precision = "none"
-
-
-@pytest.fixture(
-    params=[allow_tf32_in_all_backends, allow_tf32_in_cublas, allow_bfloat16_on_cpus, allow_all_the_old_way]
-)
-def allow(request, undo_settings):
-    return request.param
-
-
-def test_the_callers_tf32_setting_changes_no_digit(allow):
-    gamma = torch.rand(16, 3000, generator=torch.Generator().manual_seed(0)) + 0.5
-    before = [gammatorch.analyze(gamma, dtype=dtype) for dtype in ("float64", "float32")]
-    allow()
-    after = [gammatorch.analyze(gamma, dtype=dtype) for dtype in ("float64", "float32")]
-    for one, other in zip(before, after, strict=True):
-        assert torch.equal(one.cosine, other.cosine) and torch.equal(one.explained_var, other.explained_var)
-
-
-def test_the_callers_tf32_setting_is_left_as_it_was(allow):
-    allow()
-    before = precisions()
-    gammatorch.analyze(torch.rand(4, 4), dtype="float32")
-    assert precisions() == before
-
-
-def test_a_setting_for_all_backends_can_still_be_taken_back(undo_settings):
-    torch.backends.fp32_precision = "tf32"
-    gammatorch.analyze(torch.rand(4, 4), dtype="float32")
-    torch.backends.fp32_precision = "ieee"
-    assert torch.backends.cuda.matmul.fp32_precision == "ieee"
-
-
-@pytest.mark.cuda
-def test_cuda_and_cpu_agree_whatever_tf32_says(allow, device):
-    gamma = torch.rand(64, 5120, dtype=torch.float64) + 0.5
-    allow()
-    for dtype in ("float64", "float32"):
-        on_gpu, on_cpu = (gammatorch.analyze(gamma.to(place), dtype=dtype) for place in (device, "cpu"))
-        close(on_gpu.cosine.cpu(), on_cpu.cosine, on_cpu.error_estimate)
-        close(on_gpu.explained_var.cpu(), on_cpu.explained_var, on_cpu.error_estimate)
 
 
 def test_the_presets_and_thirds():
