@@ -26,9 +26,6 @@ FIRST_WORDS: Mapping[str, str] = {
 """The vocabulary's first word at a place: where all blocks have it, no other name can change what it means."""
 
 
-_INDEX = re.compile(r"0|[1-9]\d*", re.ASCII)
-
-
 def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain.
 
@@ -45,18 +42,17 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     name = FIRST_WORDS.get(place)
     if name is None or not isinstance(entries, SearchedEntries) or not _has_one_stack(checkpoint.config or {}, config):
         return None
+    if config.num_layers is None:
+        return None
     found = entries.search(f".{name}.")
-    blocks = _blocks(found, name) if found else None
-    if blocks is None or config.num_layers is None:
+    blocks = _blocks(found, name, config.num_layers) if found else None
+    if blocks is None:
         return None
     stack, rows = blocks
-    heads = sorted(layer for layer in rows if layer >= config.num_layers)
+    layers, heads = range(config.num_layers), sorted(rows)[config.num_layers :]
     if len(heads) != config.raw.get("num_nextn_predict_layers", 0) or is_beside(stack):
         return None
-    if not all(_is_head(entries, stack, layer, rows[layer]) for layer in heads):
-        return None
-    layers = tuple(range(config.num_layers))
-    if sorted(rows) != [*layers, *heads] or not _fit(rows, place, config):
+    if not all(_is_head(entries, stack, layer, rows[layer]) for layer in heads) or not _fit(rows, place, config):
         return None
     return Selection(
         site=place,
@@ -65,7 +61,7 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
         pattern=f"{stack}.{LAYER}.{name}.weight",
         offset=offset_of(config, place),
         offset_known=True,
-        layers=layers,
+        layers=tuple(layers),
         entries=tuple(rows[layer] for layer in layers),
         notes=tuple(f"multi-token-prediction head {stack}.{layer} left out" for layer in heads),
     )
@@ -74,26 +70,28 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
 def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
-    known = len(config.types) == 1 and config.types[0] in known_types() - SHARED_BLOCKS
+    known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS
     hyper_connections = any(name.startswith("hc_") for name in raw)
     return plain and known and not hyper_connections and not raw.get("is_encoder_decoder", False)
 
 
-def _blocks(found: Mapping[str, TensorEntry], name: str) -> tuple[str, dict[int, TensorEntry]] | None:
-    """The one stack that all these keys are of, and its rows by layer."""
-    stacks = set()
-    rows = {}
-    for key, entry in found.items():
-        block, middle, leaf = key.rpartition(f".{name}.")
-        stack, dot, layer = block.rpartition(".")
-        if not middle or not dot or leaf not in ("weight", "bias") or not _INDEX.fullmatch(layer):
-            return None
-        stacks.add(stack)
-        if leaf == "weight":
-            rows[int(layer)] = entry
-    stack = stacks.pop()
-    if stacks or any(part.isdecimal() for part in stack.split(".")):
+def _blocks(found: Mapping[str, TensorEntry], name: str, num_layers: int) -> tuple[str, dict[int, TensorEntry]] | None:
+    """The one stack that all these keys are of, and its rows by layer: all layers, and whatever comes after them."""
+    stack, dot, _ = next(iter(found)).partition(f".{name}.")[0].rpartition(".")
+    if not dot or any(part.isdecimal() for part in stack.split(".")) or len(found) < num_layers:
         return None
+    keys = [f"{stack}.{layer}.{name}.weight" for layer in range(num_layers)]
+    rows = {layer: found[key] for layer, key in enumerate(keys) if key in found}
+    if len(rows) < num_layers:
+        return None
+    if len(found) > num_layers:
+        own_key = re.compile(rf"{re.escape(stack)}\.(0|[1-9]\d{{0,8}})\.{re.escape(name)}\.(weight|bias)", re.ASCII)
+        for key in found.keys() - keys:
+            match = own_key.fullmatch(key)
+            if match is None:
+                return None
+            if match[2] == "weight":
+                rows[int(match[1])] = found[key]
     return stack, rows
 
 

@@ -131,6 +131,17 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def stored_bits(dtype: str, shape: Sequence[int]) -> int | None:
+    """Bits that a tensor takes; None where the width of its type is not known.
+
+    Example:
+        >>> stored_bits("BF16", [5120])
+        81920
+    """
+    bits = DTYPE_BITS.get(dtype)
+    return None if bits is None else bits * prod(shape)
+
+
 def check_extent(dtype: str, shape: Sequence[int], start: int, stop: int) -> None:
     """Hold the offsets against the shape: shape × item size = length, where the item size is known.
 
@@ -139,8 +150,7 @@ def check_extent(dtype: str, shape: Sequence[int], start: int, stop: int) -> Non
     """
     if not 0 <= start <= stop:
         raise ValueError("data_offsets must be two growing whole numbers")
-    bits = DTYPE_BITS.get(dtype)
-    if bits is not None and bits * prod(shape) != 8 * (stop - start):
+    if stored_bits(dtype, shape) not in (8 * (stop - start), None):
         raise ValueError(f"{dtype} {list(shape)} does not take {stop - start} bytes")
 
 

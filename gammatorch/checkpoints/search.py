@@ -11,15 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from gammatorch.checkpoints.base import ByteSource, TensorEntry, merge_entries
 from gammatorch.checkpoints.finder import make_finder
 from gammatorch.checkpoints.headers import SMALL_HEADER, RawHeader, look_through
 from gammatorch.checkpoints.plain import FIRST, KEY, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
-from gammatorch.checkpoints.safetensors import check_extent
+from gammatorch.checkpoints.safetensors import LENGTH_BYTES, stored_bits
 
-_TENSOR = rf'{TEXT}:\{{"dtype":{TEXT},"shape":\[(?:\d++(?:,\d++)*+)?+\],"data_offsets":\[\d++,\d++\]\}}'
-_WHOLE = re.compile(rf"\{{(?:{METADATA},)?+{_TENSOR}(?:,{_TENSOR})*+\}} *".encode())
+_DIGITS = r"[0-9]++"
+_EXTENTS = rf"(?:{_DIGITS}(?:,{_DIGITS})*+)?+"
+_TENSOR = rf'{TEXT}:\{{"dtype":{TEXT},"shape":\[{_EXTENTS}\],"data_offsets":\[{_DIGITS},({_DIGITS})\]\}}'
+_WHOLE = re.compile(rf"\{{(?:{METADATA},)?+(?:{_TENSOR}(?:,(?=\")|(?=\}})))++\}} *".encode())
+"""A header that has the form throughout, and where its last tensor stops: 2 ns a byte, little for a small one."""
 
 _BEFORE = rf"\[{NUMBER},({NUMBER})\]\}},"  # the end of the tensor before it
 _ENTRY = (
@@ -29,7 +33,7 @@ _ENTRY = (
 _LATER_ENTRY = re.compile((_BEFORE + _ENTRY).encode())
 _FIRST_ENTRY = re.compile(("()" + _ENTRY).encode())
 _OFFSETS = b'"data_offsets":['
-_LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(?P<stop>\d{1,19}+)\]\}\} *')
+_LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d++)\]\}\} *')
 
 
 def is_plain(header: RawHeader) -> bool:
@@ -37,23 +41,24 @@ def is_plain(header: RawHeader) -> bool:
 
     It is what writers of safetensors make, and what a download cut short is not.
     """
-    block, start, stop = header.block, header.start, header.stop
-    if not block.startswith(b"{", start, stop) or block.find(b"\\", start, stop) >= 0:
-        return False
-    offsets = block.rfind(_OFFSETS, start, stop)
-    last = _LAST_OFFSETS.fullmatch(block, offsets, stop) if offsets >= 0 else None
-    if last is None or header.data_start + int(last["stop"]) != header.file_bytes:
-        return False
-    return stop - start > SMALL_HEADER or _is_whole(bytes(block[start:stop]))
+    _, block, start, stop, file_bytes, _ = header
+    if stop - start <= SMALL_HEADER:
+        last = _WHOLE.fullmatch(block, start, stop) if _is_utf8(block[start:stop]) else None
+    elif block.startswith(b"{", start, stop) and block.find(b"\\", start, stop) < 0:
+        last = _LAST_OFFSETS.fullmatch(block, max(start, block.rfind(_OFFSETS, start, stop)), stop)
+    else:
+        last = None
+    return last is not None and len(last[1]) < 20 and header.data_start + int(last[1]) == file_bytes
 
 
-def _is_whole(raw: bytes) -> bool:
-    """Whether a header has the form throughout: 3 ns a byte, little for a small one."""
+def _is_utf8(raw: bytearray) -> bool:
+    if raw.isascii():
+        return True
     try:
         raw.decode()
     except UnicodeDecodeError:
         return False
-    return _WHOLE.fullmatch(raw) is not None
+    return True
 
 
 def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
@@ -79,47 +84,47 @@ def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
         (4,)
     """
     file, block, start, stop, file_bytes, _ = header
-    data_start = header.data_start
+    data_start = LENGTH_BYTES + stop - start
     find = make_finder(block) if stop - start > SMALL_HEADER else block.find
     found: dict[str, TensorEntry] = {}
     position = find(text, start, stop)
     while position >= 0:
-        described = _match(block, start, position, stop)
+        opening = block.rfind(b'"', start, position)
+        before = block.rfind(b"[", start, opening) if opening >= 0 else -1
+        if before >= 0:
+            described = _LATER_ENTRY.match(block, before, stop)
+        else:
+            described = _first_entry(block, start, opening, stop)
         if described is None:
             return None
-        before, key, dtype, shape, first, last = described.groups()
-        if first != (before or b"0"):
+        ended, raw_key, raw_dtype, raw_shape, first, last = described.groups()
+        if first != (ended or b"0"):
             return None
-        entry = _entry(key, dtype, shape, file, data_start, int(first), int(last))
-        if entry is None or entry.stop > file_bytes or entry.key in found:
+        begin, end = int(first), int(last)
+        dtype, shape, bits = _extent(raw_dtype, raw_shape)
+        if begin > end or bits not in (8 * (end - begin), None) or data_start + end > file_bytes:
             return None
-        found[entry.key] = entry
+        try:
+            key = raw_key.decode()
+        except UnicodeDecodeError:
+            return None
+        if key in found:
+            return None
+        found[key] = TensorEntry(key, dtype, shape, file, data_start + begin, data_start + end)
         position = find(text, described.end(), stop)
     return found
 
 
-def _match(block: bytearray, start: int, position: int, stop: int) -> re.Match[bytes] | None:
-    """The entry whose key is at a position, and the end of the one before it."""
-    opening = block.rfind(b'"', start, position)
-    if opening < 0:
-        return None
-    before = block.rfind(b"[", start, opening)
-    if before >= 0:
-        return _LATER_ENTRY.match(block, before, stop)
+def _first_entry(block: bytearray, start: int, opening: int, stop: int) -> re.Match[bytes] | None:
+    """The entry whose key begins at a quote, if nothing but the metadata stands before it."""
     return _FIRST_ENTRY.match(block, opening, stop) if FIRST.fullmatch(block, start, opening) else None
 
 
-def _entry(
-    key: bytes, dtype: bytes, shape: bytes, file: str, data_start: int, start: int, stop: int
-) -> TensorEntry | None:
-    """The entry of these fields; None if they contradict each other."""
+@lru_cache(maxsize=256)  # the norms of a site are all alike
+def _extent(dtype: bytes, shape: bytes) -> tuple[str, tuple[int, ...], int | None]:
+    """A stored type and shape, and the bits that they take."""
     extents = tuple(map(int, shape.split(b","))) if shape else ()
-    try:
-        entry = TensorEntry(key.decode(), dtype.decode(), extents, file, data_start + start, data_start + stop)
-        check_extent(entry.dtype, extents, start, stop)
-    except ValueError:
-        return None
-    return entry
+    return dtype.decode(), extents, stored_bits(dtype.decode(), extents)
 
 
 class SearchedEntries(Mapping[str, TensorEntry]):

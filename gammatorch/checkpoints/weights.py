@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gammatorch.errors import (
@@ -27,8 +28,8 @@ TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".gguf")
 """How the names of weight files end, in the formats that are read."""
 
-_TORCH_SHARD = re.compile(r"pytorch_model-\d{5,}-of-(?P<count>\d{5,})\.bin")
-_GGUF_SHARD = re.compile(r"(?P<stem>.+)-\d{5,}-of-(?P<count>\d{5,})\.gguf")
+_TORCH_SHARD = re.compile(r"(?P<stem>pytorch_model)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.bin", re.ASCII)
+_GGUF_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.ASCII)
 _OTHER_FORMATS = (
     (
         re.compile(r"\.metadata|.*\.distcp"),
@@ -47,6 +48,10 @@ _OTHER_FORMATS = (
         "save it again with model.save_pretrained(..., safe_serialization=True)",
     ),
 )
+
+
+_Sets = dict[tuple[str, str], list[tuple[int, str]]]
+"""Number and name of each shard, by the stem and the count of its set."""
 
 
 @dataclass(frozen=True)
@@ -87,20 +92,16 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     """
     present = set(names)
     tensors = sorted(name for name in present if name.endswith(".safetensors"))
-    parts = [_SHARD.fullmatch(name) for name in tensors]
-    sets = sorted({(part["stem"], part["count"]) for part in parts if part is not None})
-    others = [name for name, part in zip(tensors, parts, strict=True) if part is None]
+    sets, others = _sets(tensors, _SHARD)
     if SINGLE in present:
         note = f"{SINGLE} was read, as transformers does; the shards beside it were not" if sets else None
         return Weights((SINGLE,), note=note)
     if len(sets) == 1 and not others:
-        return Weights(_whole_set(sets[0], present, where))
+        return Weights(_whole_set(sets, where))
     if INDEX in present:
         return Weights((), index=INDEX)
     if len(sets) == 1:
-        return Weights(
-            _whole_set(sets[0], present, where), note=f"not read, because no index names them: {_some(others)}"
-        )
+        return Weights(_whole_set(sets, where), note=f"not read, because no index names them: {_some(others)}")
     if len(others) == 1 and not sets:
         return Weights((others[0],), note=f"{others[0]} was read, the only weights there")
     if tensors:
@@ -165,41 +166,53 @@ def index_suffix(index: str) -> str:
 def _find_torch(present: set[str], where: str) -> Weights | None:
     if TORCH_SINGLE in present:
         return Weights((TORCH_SINGLE,))
-    counts = {match["count"] for name in present if (match := _TORCH_SHARD.fullmatch(name))}
-    if len(counts) == 1:
-        return Weights(_whole_set(("pytorch_model", counts.pop()), present, where, ".bin"))
+    sets, _ = _sets(sorted(present), _TORCH_SHARD)
+    if len(sets) == 1:
+        return Weights(_whole_set(sets, where))
     return Weights((), index=TORCH_INDEX) if TORCH_INDEX in present else None
 
 
 def _find_gguf(present: set[str], where: str) -> Weights | None:
     names = sorted(name for name in present if name.endswith(".gguf"))
-    sets = {(match["stem"], match["count"]) for name in names if (match := _GGUF_SHARD.fullmatch(name))}
-    others = [name for name in names if not _GGUF_SHARD.fullmatch(name)]
+    sets, others = _sets(names, _GGUF_SHARD)
     if len(sets) + len(others) > 1:
         raise CheckpointNotFound(
             f"holds several GGUF models ({_some(names)}): pass the file of one of them", file=where
         )
     if sets:
-        return Weights(_whole_set(sets.pop(), present, where, ".gguf"))
+        return Weights(_whole_set(sets, where))
     return Weights((others[0],)) if others else None
 
 
-def _whole_set(which: tuple[str, str], present: set[str], where: str, suffix: str = ".safetensors") -> tuple[str, ...]:
-    stem, count = which
-    of_set = re.compile(rf"{re.escape(stem)}-(\d+)-of-{count}{re.escape(suffix)}", re.ASCII)
+def _sets(names: Sequence[str], pattern: re.Pattern[str]) -> tuple[_Sets, list[str]]:
+    """The sets of shards by stem and count, each shard's number and name, and the names that are of none."""
+    sets: _Sets = defaultdict(list)
+    others = []
+    for name in names:
+        match = pattern.fullmatch(name)
+        if match is None:
+            others.append(name)
+        else:
+            stem, number, count = match.groups()
+            sets[stem, count].append((int(number), name))
+    return sets, others
+
+
+def _whole_set(sets: _Sets, where: str) -> tuple[str, ...]:
+    """The shards of the one set, in order."""
+    (((stem, count), shards),) = sets.items()
     held: dict[int, str] = {}
-    for name in sorted(present):
-        match = of_set.fullmatch(name)
-        if match is not None:
-            twin = held.setdefault(int(match[1]), name)
-            if twin != name:
-                raise CheckpointNotFound(
-                    f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where
-                )
+    for number, name in shards:
+        twin = held.setdefault(number, name)
+        if twin != name:
+            raise CheckpointNotFound(
+                f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where
+            )
     numbers = range(1, min(int(count), 100_000) + 1)
     missing = [number for number in numbers if number not in held]
     if missing:
-        width = max((len(name) for name in held.values()), default=0) - len(f"{stem}--of-{count}{suffix}")
+        suffix = name[name.rindex(".") :]
+        width = max(map(len, held.values())) - len(f"{stem}--of-{count}{suffix}")
         names = [f"{stem}-{number:0{width}d}-of-{count}{suffix}" for number in missing]
         raise IncompleteCheckpoint(
             f"{len(names)} of {int(count)} shards missing ({_some(names)}): download them again", file=where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -10,7 +11,6 @@ from operator import itemgetter
 from typing import Any
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from gammatorch.architectures.base import Selection
@@ -216,7 +216,7 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
     for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
         block_bytes = sum(entry.nbytes for entry in rows)
         values = on_device[position : position + block_bytes].view(STORED_DTYPES[stored])
-        blocks.append(rearrange(values, "(layer hidden) -> layer hidden", hidden=entries[0].width).to(dtype))
+        blocks.append(values.view(-1, entries[0].width).to(dtype))
         position += block_bytes
     if len(blocks) == 1:
         return blocks[0]
@@ -287,7 +287,7 @@ def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[Tens
     Raises:
         NonFiniteGain: There is one.
     """
-    if bool(weights.sum().isfinite()):  # neither NaN nor infinity can be summed away
+    if math.isfinite(weights.sum().item()):  # neither NaN nor infinity can be summed away
         return
     places = weights.isfinite().logical_not().nonzero()
     if not len(places):
