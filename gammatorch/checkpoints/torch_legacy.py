@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.torch_pickle import PICKLE_CAP, Storage, read_pickles
+from gammatorch.checkpoints.torch_pickle import Storage, read_pickles
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

@@ -15,9 +15,10 @@ from typing import Any
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry, Traffic
 from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
 from gammatorch.checkpoints.torch_legacy import LEGACY_MAGIC, read_legacy
-from gammatorch.checkpoints.torch_pickle import PICKLE_CAP, Storage, StoredTensor, read_pickle
+from gammatorch.checkpoints.torch_pickle import Storage, StoredTensor, read_pickle
 from gammatorch.checkpoints.zip_directory import (
     MAGIC_BYTES,
     Member,

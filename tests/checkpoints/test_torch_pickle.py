@@ -14,7 +14,7 @@ import torch
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.checkpoints import torch_pickle
+from gammatorch.checkpoints import pickle_machine
 from gammatorch.checkpoints.torch_pickle import read_pickle
 from tests.checkpoints.test_torch_zip import repack
 
@@ -132,8 +132,8 @@ def test_tuples_that_double_are_never_walked():
 
 def test_size_and_operations_are_bounded(monkeypatch):
     with pytest.raises(errors.MalformedCheckpoint, match="pickle of 32000001 bytes"):
-        read_pickle(bytes(torch_pickle.PICKLE_CAP + 1), "m")
-    monkeypatch.setattr(torch_pickle, "OPERATIONS_CAP", 100)
+        read_pickle(bytes(pickle_machine.PICKLE_CAP + 1), "m")
+    monkeypatch.setattr(pickle_machine, "OPERATIONS_CAP", 100)
     with pytest.raises(errors.MalformedCheckpoint, match="more than 100 operations"):
         read_pickle(b"\x80\x02" + b"]" * 200 + b".", "m")
 

@@ -1,0 +1,329 @@
+"""A pickle as data: what it describes, without executing anything.
+
+A machine of its own for the opcodes that Python's pickle writes for plain data. It imports nothing and calls nothing:
+the few names that a kind of file may use stand for records and for functions of ours, any other name ends the reading.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
+
+PICKLE_CAP = 32_000_000
+"""Longest pickle that is read, in bytes: some 200,000 tensors."""
+
+OPERATIONS_CAP = 10_000_000
+"""Most operations of a pickle, which bounds its memory."""
+
+_LONG = struct.Struct("<I")
+_LONGEST_INT = 16
+_PROTOCOLS = (2, 3, 4, 5)
+_FRAME_BYTES = 8
+
+OPAQUE = object()
+"""Stands for a value that says nothing about tensors."""
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name that stands in the pickle: of a type, or of a function that is never called.
+
+    Attributes:
+        kind: What it is; the machine's ``returns`` tells what a call of it would give.
+        value: Which one of the kind.
+    """
+
+    kind: str
+    value: str = ""
+
+
+@dataclass(eq=False)
+class Record:
+    """An object of a type of which only the state is looked at.
+
+    Attributes:
+        kind: Its type.
+        state: What its ``__setstate__`` would be given.
+    """
+
+    kind: str
+    state: Any = None
+
+
+class Broken(Exception):
+    """The pickle is not one that such files hold; the message says how."""
+
+
+class Machine:
+    """The stack machine that a pickle is a program for.
+
+    Args:
+        raw: Bytes that begin with a pickle.
+        where: Name of the file, for messages.
+
+    Attributes:
+        names: All that a pickle may name.
+        returns: What a call gives, by the kind of the name that is called.
+        purpose: What a name that is not among them is no part of, and what to do.
+    """
+
+    names: Mapping[tuple[str, str], Name] = {}
+    returns: Mapping[str, Callable[..., Any]] = {}
+    purpose: str = ""
+
+    def __init__(self, raw: bytes, where: str) -> None:
+        self._raw = raw
+        self._where = where
+        self.at = 0
+        self._stack: list[Any] = []
+        self._below: list[list[Any]] = []
+        self._memo: dict[int, Any] = {}
+
+    def read(self, count: int = 1) -> list[Any]:
+        """What so many pickles describe that stand one after the other; ``at`` is then where the last one ends.
+
+        Raises:
+            MalformedCheckpoint: One is broken, or too long.
+            UnsupportedFormat: It names something that is not among ``names``.
+        """
+        try:
+            return [self._run() for _ in range(count)]
+        except Broken as error:
+            raise MalformedCheckpoint(
+                f"pickle is broken ({error}), nothing was executed: download it again", file=self._where
+            ) from None
+        except (IndexError, KeyError, ValueError, TypeError, AttributeError, struct.error):
+            # a stack run empty, a memo never set, an operation on the wrong kind of value
+            raise MalformedCheckpoint(
+                "pickle is broken, nothing was executed: download it again", file=self._where
+            ) from None
+
+    def persistent(self, identity: Any) -> Any:
+        """What stands outside the pickle under an identity."""
+        raise Broken("something that stands outside of it")
+
+    def _run(self) -> Any:
+        """One pickle. The operations that most of it is made of are done on the spot: a call costs as much again."""
+        raw, at, operations = self._raw, self.at, _OPERATIONS
+        memo: dict[int, Any] = {}
+        stack: list[Any] = []
+        below: list[list[Any]] = []
+        self._memo, self._below = memo, below
+        for _ in range(OPERATIONS_CAP):
+            code = raw[at]
+            at += 1
+            if code == _LONG_BINPUT:
+                memo[_LONG.unpack_from(raw, at)[0]] = stack[-1]
+                at += 4
+            elif code == _LONG_BINGET:
+                stack.append(memo[_LONG.unpack_from(raw, at)[0]])
+                at += 4
+            elif code == _BININT1:
+                stack.append(raw[at])
+                at += 1
+            elif code == _MEMOIZE:
+                memo[len(memo)] = stack[-1]
+            elif code == _BINGET:
+                stack.append(memo[raw[at]])
+                at += 1
+            elif code == _BINPUT:
+                memo[raw[at]] = stack[-1]
+                at += 1
+            elif code == _BINUNICODE:
+                start = at + 4
+                at = start + _LONG.unpack_from(raw, at)[0]
+                if at > len(raw):
+                    raise Broken("it ends too early")
+                stack.append(raw[start:at].decode())
+            elif code == _TUPLE1:
+                stack[-1] = (stack[-1],)
+            elif code == _BININT2:
+                stack.append(raw[at] | raw[at + 1] << 8)
+                at += 2
+            elif code == _MARK:
+                below.append(stack)
+                stack = []
+            elif code == _TUPLE:
+                items = tuple(stack)
+                stack = below.pop()
+                stack.append(items)
+            elif code == _STOP:
+                self.at = at
+                return stack.pop()
+            elif code in operations:
+                self.at, self._stack = at, stack
+                operations[code](self)
+                at, stack = self.at, self._stack
+            else:
+                raise Broken(f"opcode {code:#04x}, which no such file has")
+        raise Broken(f"more than {OPERATIONS_CAP} operations")
+
+    def _take(self, count: int) -> bytes:
+        start = self.at
+        self.at = stop = start + count
+        if stop > len(self._raw):
+            raise Broken("it ends too early")
+        return self._raw[start:stop]
+
+    def _byte(self) -> int:
+        """The next byte. Behind the end it is an IndexError."""
+        value = self._raw[self.at]
+        self.at += 1
+        return value
+
+    def _line(self) -> str:
+        stop = self._raw.index(b"\n", self.at)
+        line = self._raw[self.at : stop].decode()
+        self.at = stop + 1
+        return line
+
+    def _marked(self) -> list[Any]:
+        items, self._stack = self._stack, self._below.pop()
+        return items
+
+    def _protocol(self) -> None:
+        if self._byte() not in _PROTOCOLS:
+            raise Broken(f"it is of no protocol from {_PROTOCOLS[0]} to {_PROTOCOLS[-1]}")
+
+    def _frame(self) -> None:
+        self._take(_FRAME_BYTES)
+
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _signed(self) -> None:
+        self._push(int.from_bytes(self._take(4), "little", signed=True))
+
+    def _long(self) -> None:
+        count = self._byte()
+        self._push(int.from_bytes(self._take(count), "little", signed=True) if count <= _LONGEST_INT else OPAQUE)
+
+    def _float(self) -> None:
+        self._push(struct.unpack(">d", self._take(8))[0])
+
+    def _short_text(self) -> None:
+        self._push(self._take(self._byte()).decode())
+
+    def _tuple_of(self, count: int) -> None:
+        if len(self._stack) < count:
+            raise IndexError
+        self._stack[-count:] = [tuple(self._stack[-count:])]
+
+    def _append(self) -> None:
+        item = self._stack.pop()
+        as_type(list, self._stack[-1]).append(item)
+
+    def _appends(self) -> None:
+        items = self._marked()
+        as_type(list, self._stack[-1]).extend(items)
+
+    def _set_item(self) -> None:
+        value, key = self._stack.pop(), self._stack.pop()
+        put(as_type(dict, self._stack[-1]), key, value)
+
+    def _set_items(self) -> None:
+        items = self._marked()
+        target = as_type(dict, self._stack[-1])
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            put(target, key, value)
+
+    def _name(self) -> None:
+        module, name = self._line(), self._line()
+        self._push_name(module, name)
+
+    def _stacked_name(self) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        self._push_name(as_type(str, module), as_type(str, name))
+
+    def _push_name(self, module: str, name: str) -> None:
+        known = self.names.get((module, name))
+        if known is None:
+            raise UnsupportedFormat(
+                f"its pickle names {_short(f'{module}.{name}')}, which is {self.purpose}", file=self._where
+            )
+        self._push(known)
+
+    def _outside(self) -> None:
+        self._push(self.persistent(self._stack.pop()))
+
+    def _reduce(self) -> None:
+        """What the function would return, as a record; only the names of the table have one."""
+        arguments = as_type(tuple, self._stack.pop())
+        function = as_type(Name, self._stack.pop())
+        self._push(self.returns[function.kind](*arguments))
+
+    def _new_object(self) -> None:
+        arguments, made = self._stack.pop(), as_type(Name, self._stack.pop())
+        if made.kind != "record" or arguments != ():
+            raise Broken("an object of another type")
+        self._push(Record(made.value))
+
+    def _build(self) -> None:
+        """The state of a record; the attributes of an OrderedDict (``_metadata``) say nothing about tensors."""
+        state, target = self._stack.pop(), self._stack[-1]
+        if type(target) is Record:
+            if target.state is not None or type(state) not in (dict, tuple):
+                raise Broken("a state that is none")
+            target.state = state
+        else:
+            as_type(dict, state)
+            as_type(dict, target)
+
+
+def as_type(kind: type, value: Any) -> Any:
+    """The value, if it is of just this type.
+
+    Raises:
+        Broken: It is of another.
+    """
+    if type(value) is not kind:
+        raise Broken(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
+
+
+def put(target: dict[Any, Any], key: Any, value: Any) -> None:
+    """Set an item; one under a key that is no name of a tensor is left out."""
+    if isinstance(key, (str, int, float, Record)):
+        target[key] = value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:120]}…"
+
+
+_BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
+_BININT1, _BININT2, _BINUNICODE, _TUPLE1, _MARK, _TUPLE, _STOP = b"KMX\x85(t."
+_OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
+    ord(code): operation
+    for code, operation in {
+        "\x80": Machine._protocol,
+        "\x95": Machine._frame,
+        "c": Machine._name,
+        "\x93": Machine._stacked_name,
+        "Q": Machine._outside,
+        "R": Machine._reduce,
+        "\x81": Machine._new_object,
+        "b": Machine._build,
+        "N": lambda machine: machine._push(None),
+        "\x88": lambda machine: machine._push(True),
+        "\x89": lambda machine: machine._push(False),
+        "J": Machine._signed,
+        "\x8a": Machine._long,
+        "G": Machine._float,
+        "U": Machine._short_text,
+        "\x8c": Machine._short_text,
+        ")": lambda machine: machine._push(()),
+        "\x86": lambda machine: machine._tuple_of(2),
+        "\x87": lambda machine: machine._tuple_of(3),
+        "]": lambda machine: machine._push([]),
+        "a": Machine._append,
+        "e": Machine._appends,
+        "}": lambda machine: machine._push({}),
+        "s": Machine._set_item,
+        "u": Machine._set_items,
+    }.items()
+}
