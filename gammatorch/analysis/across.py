@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import CHANNEL_BLOCKS, moments
+from gammatorch.analysis.gram import moments, run_edges
 from gammatorch.analysis.intervals import Interval, jackknife
 
 
@@ -68,7 +68,7 @@ def across(gains: Tensor, reference: Tensor) -> Across:
     sums = _sums(gains, reference)
     whole = sums.sum(dim=2, keepdim=True)
     parts = torch.cat([whole, whole - sums], dim=2)  # all channels, then without each run
-    widths = _widths(hidden, reference.device)
+    widths = torch.tensor(run_edges(hidden), dtype=torch.float64, device=reference.device).diff()
     counts = torch.cat([widths.sum(0, keepdim=True), widths.sum() - widths])[:, None]
     dot, square, square_ref, change, total, total_ref = parts  # products about the pivot
     covered = dot - total * total_ref / counts
@@ -139,19 +139,12 @@ def _sums(gains: Tensor, reference: Tensor) -> Tensor:
     x = γ − p, with the mean of its layer for p, so that correlations keep the digits that a mean costs.
     """
     p, q = (one.double().mean(dim=-1, keepdim=True) for one in (gains, reference))
-    edges = [0, *_widths(reference.shape[-1], reference.device).cumsum(0).to(torch.int64).tolist()]
     blocks = []
-    for start, stop in itertools.pairwise(edges):
+    for start, stop in itertools.pairwise(run_edges(reference.shape[-1])):
         x, y = gains[..., start:stop].double(), reference[:, start:stop].double().expand_as(gains[..., start:stop])
         x, y, d = x - p, y - q, x - y
         blocks.append(torch.stack([one.sum(-1) for one in (x * y, x * x, y * y, d * d, x, y)]))
     return torch.stack(blocks, dim=2)
-
-
-def _widths(hidden: int, device: torch.device) -> Tensor:
-    blocks = min(CHANNEL_BLOCKS, hidden)
-    edges = [block * hidden // blocks for block in range(blocks + 1)]
-    return torch.tensor(edges, dtype=torch.float64, device=device).diff()
 
 
 def _by_layer(values: Tensor, least: float, most: float) -> Interval:

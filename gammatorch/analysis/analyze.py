@@ -32,8 +32,8 @@ from gammatorch.version import __version__
 
 SCHEMA_VERSION = 1
 
-_BATCH_BYTES = 256_000_000
-"""Checkpoints are analysed together up to this size of their correlations."""
+_CACHED_BYTES, _BATCH_BYTES = 16_000_000, 256_000_000
+"""Checkpoints are analysed together up to this size of their correlations: on the CPU what its caches hold."""
 
 _EQUAL = 64
 """Rounding errors within which lengths count as equal."""
@@ -217,7 +217,8 @@ def analyze(
     if method == "project":
         return [_analyze(one[None], None, phases, settings)[0] for one in gains]
     checkpoints, layers = gains.shape[:2]
-    together = max(1, _BATCH_BYTES // (8 * CHANNEL_BLOCKS * max(layers, 1) ** 2))
+    size = _CACHED_BYTES if gains.device.type == "cpu" else _BATCH_BYTES
+    together = max(1, size // (8 * CHANNEL_BLOCKS * max(layers, 1) ** 2))
     if method == "auto":
         settings = replace(settings, method=choose_method(layers, gains.shape[2], checkpoints))
     return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, settings)]
@@ -294,16 +295,12 @@ def _assemble(
     """The analysis of each checkpoint from its statistics and axes."""
     correlations = reduced.correlations
     layers = correlations.layers
+    described, contrasts = _by_phase(correlations, measured, gains, phases)
     analyses = []
     for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
         origin = gains[row] if gains else None
-        model_type = origin.model_type if origin else None
-        rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
-        pearson = statistics["pearson"]
-        statistics["phase_contrasts"] = [
-            asdict(contrast) for contrast in phase_contrasts(rows, pearson, correlations.without[row])
-        ]
+        statistics["phase_contrasts"] = contrasts[row]
         statistics["singular_gap"] = axis.singular_gap
         statistics["outliers"] = outliers[row] if outliers else dict.fromkeys(("channels", "mean_pearson", "verdict"))
         notes = list(origin.notes) if origin else []
@@ -323,7 +320,7 @@ def _assemble(
                 explained_var=axis.explained_var,
                 proj_top1=axis.proj_top1,
                 residual_top1=axis.residual_top1,
-                phases=tuple(phase_statistics(rows, layers, lengths, cosine)),
+                phases=described[row],
                 statistics=statistics,
                 answer=answer(statistics, layers, copies),
                 method=axis.method,
@@ -337,6 +334,28 @@ def _assemble(
             )
         )
     return analyses
+
+
+def _by_phase(
+    correlations: Correlations, measured: Sequence[Mapping[str, Any]], gains: Sequence[Origin] | None, phases: str
+) -> tuple[list[tuple[Phase, ...]], list[list[dict[str, Any]]]]:
+    """Figures and contrasts of the phases of each checkpoint: together for those whose phases are the same."""
+    layers, count = correlations.layers, len(measured)
+    alike: dict[str, tuple[dict[str, list[int]], list[int]]] = {}
+    for row, statistics in enumerate(measured):
+        model_type = gains[row].model_type if gains else None
+        rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
+        alike.setdefault(str(rows), (rows, []))[1].append(row)
+    described: list[tuple[Phase, ...]] = [()] * count
+    contrasts: list[list[dict[str, Any]]] = [[]] * count
+    for rows, chosen in alike.values():
+        of = chosen if len(alike) > 1 else slice(None)
+        figures = phase_statistics(rows, layers, correlations.norms[of], correlations.cosine[of])
+        beyond = phase_contrasts(rows, correlations.pearson[of], correlations.without[of])
+        for row, of_phases, of_contrasts in zip(chosen, figures, beyond, strict=True):
+            described[row] = tuple(of_phases)
+            contrasts[row] = [dict(vars(contrast)) for contrast in of_contrasts]
+    return described, contrasts
 
 
 def _outliers(found: tuple[list[int], Correlations] | None) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Contrast:
     high: float | None
 
 
-def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without: Tensor) -> list[Contrast]:
+def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without: Tensor) -> list[list[Contrast]]:
     """Correlation within each phase beyond what the nearness of its layers gives.
 
     ``mean over pairs (i, j) of the phase of pearson[i, j] − profile[|i − j|]``, with the profile taken over the pairs
@@ -40,26 +40,33 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
 
     Args:
         rows: Row numbers by phase.
-        pearson: Correlations, shape (layer, layer), NaN where undefined.
-        without: The same with each run of channels left out, shape (block, layer, layer).
+        pearson: Correlations, shape (checkpoint, layer, layer), NaN where undefined.
+        without: The same with each run of channels left out, shape (checkpoint, block, layer, layer).
 
     Returns:
-        One :class:`Contrast` each, over the layers that have correlations; undefined for a phase of one of them, or
-        of all.
+        For each checkpoint one :class:`Contrast` a phase, over the layers that have correlations; undefined for a
+        phase of one of them, or of all.
 
     Example:
-        >>> pearson = torch.tensor([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]])
-        >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[None])[0].value, 3)
+        >>> pearson = torch.tensor([[[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]]])
+        >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[:, None])[0][0].value, 3)
         0.8
     """
-    defined = tuple(pearson.diagonal().isfinite().tolist())
-    pearson = pearson.nan_to_num(nan=0.0)
-    weights = torch.stack([_weights(tuple(of_phase), defined) for of_phase in rows.values()]).to(pearson).flatten(1)
-    interval = jackknife(weights @ pearson.flatten(), weights @ without.flatten(1).mT, -2.0, 2.0)
-    figures = torch.stack([interval.value, interval.low, interval.high], dim=-1).tolist()
+    defined = [tuple(of_one) for of_one in pearson.diagonal(dim1=-2, dim2=-1).isfinite().tolist()]
+    of_pattern = {
+        pattern: torch.stack([_weights(tuple(of_phase), pattern) for of_phase in rows.values()]).flatten(1)
+        for pattern in set(defined)
+    }
+    weights = torch.stack([of_pattern[pattern] for pattern in defined]).to(pearson)  # (checkpoint, phase, pair)
+    values = weights @ pearson.nan_to_num(nan=0.0).flatten(1)[..., None]
+    interval = jackknife(values.flatten(), (weights @ without.flatten(2).mT).flatten(0, 1), -2.0, 2.0)
+    figures = torch.stack([interval.value, interval.low, interval.high], dim=-1).reshape(*values.shape[:2], 3)
     return [
-        Contrast(name, *(None if math.isnan(figure) else figure for figure in of_phase))
-        for name, of_phase in zip(rows, figures, strict=True)
+        [
+            Contrast(name, *(None if math.isnan(figure) else figure for figure in of_phase))
+            for name, of_phase in zip(rows, of_one, strict=True)
+        ]
+        for of_one in figures.tolist()
     ]
 
 

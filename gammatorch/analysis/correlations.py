@@ -109,7 +109,7 @@ class Correlations:
         )
 
     def _correlate(self, products: Tensor, totals: Tensor, channels: Tensor) -> Tensor:
-        centred = products - totals[..., None] * totals[..., None, :] / channels
+        centred = torch.addcmul(products, totals[..., None], totals[..., None, :] / channels, value=-1)
         spread = centred.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
         varied = self.varied if totals.ndim == 2 else self.varied[:, None]
         scale = torch.where(varied & (spread > 0), 1 / spread, 0)

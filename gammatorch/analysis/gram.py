@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +14,9 @@ from gammatorch.gains.device import summing_device
 CHANNEL_BLOCKS = 32
 """Runs of channels whose products are kept apart, for the jackknife."""
 
-CACHED_BYTES, CHUNK_BYTES = 1_000_000, 64_000_000
-"""Columns are cast and multiplied in chunks of about so many bytes of all layers together: what a core's cache holds,
-and on other devices enough to keep them busy."""
+CACHED_BYTES, CHUNK_BYTES = 2_000_000, 64_000_000
+"""Columns are cast and multiplied about so many bytes at a time: what the cores' caches hold, and on other devices
+enough to keep them busy."""
 
 _SHORT = 8_192
 """Columns whose float32 products are added up in float32."""
@@ -53,6 +54,21 @@ class Moments:
         return self.totals.sum(1) + self.hidden * self.pivot
 
 
+def run_edges(hidden: int) -> list[int]:
+    """First channel of every run of channels, and the end of the last; the longer runs come first.
+
+    Args:
+        hidden: Number of channels.
+
+    Example:
+        >>> run_edges(34)[:4], len(run_edges(34))
+        ([0, 2, 4, 5], 33)
+    """
+    runs = min(CHANNEL_BLOCKS, hidden)
+    width, wider = divmod(hidden, runs)
+    return [run * width + min(run, wider) for run in range(runs + 1)]
+
+
 class Accumulator:
     """Moments of gains that arrive as column blocks of any width, in channel order.
 
@@ -83,13 +99,12 @@ class Accumulator:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float64,
     ) -> None:
-        blocks = min(CHANNEL_BLOCKS, hidden)
-        self._edges = [block * hidden // blocks for block in range(blocks + 1)]
+        self._edges = run_edges(hidden)
         place = summing_device(torch.device(device))
+        blocks = len(self._edges) - 1
         self._products = torch.zeros(checkpoints, blocks, layers, layers, dtype=torch.float64, device=place)
         self._totals = torch.zeros(checkpoints, blocks, layers, dtype=torch.float64, device=place)
         self._pivot = torch.zeros(checkpoints, layers, dtype=dtype, device=device)
-        self._block = 0
         self._channel = 0
 
     def add(self, columns: Tensor) -> None:
@@ -98,22 +113,38 @@ class Accumulator:
         Args:
             columns: Of every layer, shape (checkpoint, layer, column), any floating type.
         """
-        for chunk in chunks(columns, self._pivot.dtype):
-            if self._channel == 0:
-                self._pivot = chunk.to(self._pivot.dtype).mean(dim=-1)
-            self._add_chunk(chunk)
+        pieces = list(self._pieces(columns.shape[-1], chunk_width(columns, self._pivot.dtype)))
+        for few in groups(columns, self._pivot.dtype):
+            for start, count, runs in pieces:
+                part = columns[few, :, start - self._channel : start - self._channel + count]
+                if start == 0:
+                    self._pivot[few] = part.to(self._pivot.dtype).mean(dim=-1)
+                self._add_piece(part, few, runs)
+        self._channel += columns.shape[-1]
 
-    def _add_chunk(self, chunk: Tensor) -> None:
-        start = 0
-        while start < chunk.shape[-1]:
-            stop = min(chunk.shape[-1], start + self._edges[self._block + 1] - self._channel)
-            part = about(chunk[..., start:stop], self._pivot[..., None])
-            self._products[:, self._block] += (part @ part.mT).to(self._products)
-            self._totals[:, self._block] += part.sum(dim=-1).to(self._totals)
-            self._channel += stop - start
-            if self._channel == self._edges[self._block + 1]:
-                self._block += 1
-            start = stop
+    def _pieces(self, count: int, width: int) -> Iterator[tuple[int, int, slice]]:
+        """The next columns as pieces of no more than a width: first channel, channels, runs.
+
+        A piece is a part of one run, or several whole ones of the same number of channels.
+        """
+        channel, end = self._channel, self._channel + count
+        while channel < end:
+            run = bisect_right(self._edges, channel) - 1
+            of_run = self._edges[run + 1] - self._edges[run]
+            runs = 1
+            if channel == self._edges[run]:
+                alike = bisect_right(self._edges, min(end, channel + width)) - 1 - run
+                while runs < alike and self._edges[run + runs + 1] - self._edges[run + runs] == of_run:
+                    runs += 1
+            stop = min(self._edges[run + runs], end, channel + width)
+            yield channel, stop - channel, slice(run, run + runs)
+            channel = stop
+
+    def _add_piece(self, part: Tensor, few: slice, runs: slice) -> None:
+        by_run = part.view(*part.shape[:2], runs.stop - runs.start, -1).transpose(1, 2)
+        apart = about(by_run, self._pivot[few, None, :, None])
+        self._products[few, runs] += (apart @ apart.mT).to(self._products)
+        self._totals[few, runs] += apart.sum(dim=-1).to(self._totals)
 
     def finish(self) -> Moments:
         """The moments of all that was added."""
@@ -142,22 +173,37 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
     return accumulator.finish()
 
 
-def chunks(columns: Tensor, dtype: torch.dtype) -> Sequence[Tensor]:
-    """Columns in chunks that are small once they are cast, and in float32 short enough to add up without loss.
+def chunk_width(columns: Tensor, dtype: torch.dtype) -> int:
+    """How many columns of one checkpoint are cast at a time, and in float32 few enough to add up without loss.
 
     Args:
         columns: Of every layer, shape (…, layer, column).
         dtype: What they will be cast to.
     """
-    size = CACHED_BYTES if columns.device.type == "cpu" else CHUNK_BYTES
-    width = max(1, size // (columns[..., 0].numel() * dtype.itemsize))
-    return torch.split(columns, width if dtype is torch.float64 else min(width, _SHORT), dim=-1)
+    width = max(1, _chunk_bytes(columns) // (columns.shape[-2] * dtype.itemsize))
+    return width if dtype is torch.float64 else min(width, _SHORT)
+
+
+def groups(columns: Tensor, dtype: torch.dtype) -> list[slice]:
+    """Checkpoints that are worked on together, being small once they are cast.
+
+    Args:
+        columns: Of every layer, shape (checkpoint, layer, column).
+        dtype: What they will be cast to.
+    """
+    of_one = columns.shape[-2] * min(columns.shape[-1], chunk_width(columns, dtype)) * dtype.itemsize
+    together = max(1, _chunk_bytes(columns) // max(of_one, 1))
+    return [slice(first, first + together) for first in range(0, len(columns), together)]
+
+
+def _chunk_bytes(columns: Tensor) -> int:
+    return CACHED_BYTES if columns.device.type == "cpu" else CHUNK_BYTES
 
 
 def about(columns: Tensor, pivot: Tensor) -> Tensor:
-    """Columns less a pivot, in the pivot's type: in place where the cast has made a copy anyway."""
-    cast = columns.to(pivot.dtype)
-    return cast - pivot if cast is columns else cast.sub_(pivot)
+    """Columns less a pivot, in the pivot's type, next to each other in memory."""
+    apart = torch.empty(columns.shape, dtype=pivot.dtype, device=columns.device)
+    return torch.sub(columns, pivot, out=apart) if columns.dtype == pivot.dtype else apart.copy_(columns).sub_(pivot)
 
 
 class UnitProducts:
@@ -192,10 +238,11 @@ class UnitProducts:
         Args:
             columns: Of every layer, shape (checkpoint, layer, column), any floating type.
         """
-        for chunk in chunks(columns, torch.float32):
-            units = chunk.to(torch.float32) * self._scale
-            centred = units.sub_((units * self._mean).sum(dim=-2, keepdim=True))
-            self._products += (centred @ centred.mT).to(self._products)
+        for few in groups(columns, torch.float32):
+            for chunk in torch.split(columns[few], chunk_width(columns, torch.float32), dim=-1):
+                units = chunk.to(torch.float32) * self._scale[few]
+                centred = units.sub_((units * self._mean[few]).sum(dim=-2, keepdim=True))
+                self._products[few] += (centred @ centred.mT).to(self._products)
 
     def cosine(self) -> Tensor:
         """⟨u_i, u_j⟩, shape (checkpoint, layer, layer), float64; NaN for layers of zero length."""

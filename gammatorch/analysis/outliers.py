@@ -54,7 +54,7 @@ def outlier_channels(gains: Tensor) -> Tensor:
         >>> outlier_channels(gains).nonzero().tolist()
         [[5]]
     """
-    least, most = gains.aminmax(dim=-1)
+    least, most = gains.amin(dim=-1), gains.amax(dim=-1)  # each is faster alone than aminmax
     varied = most > least
     out = (standing_out(gains) & varied[..., None]).sum(dim=-2)
     return (2 * out >= varied.sum(dim=-1, keepdim=True)) & (out > 0)
@@ -82,7 +82,7 @@ def without_outliers(gains: Tensor, correlations: Correlations) -> list[tuple[li
         ([7], True)
     """
     low, high = _usual_range(gains)
-    least, most = gains.aminmax(dim=-1)
+    least, most = gains.amin(dim=-1), gains.amax(dim=-1)  # each is faster alone than aminmax
     far = ((least < low[..., 0]) | (most > high[..., 0])) & (most > least)
     suspects = 2 * far.sum(dim=-1) >= (most > least).sum(dim=-1)
     found: list[tuple[list[int], Correlations] | None] = [None] * len(gains)
@@ -99,7 +99,7 @@ def _usual_range(gains: Tensor) -> tuple[Tensor, Tensor]:
     hidden = gains.shape[-1]
     if hidden > _SAMPLE:
         chosen = torch.randperm(hidden, generator=torch.Generator().manual_seed(0))[:_SAMPLE]
-        sample = gains[..., chosen.to(gains.device)]
+        sample = gains.index_select(-1, chosen.sort().values.to(gains.device))  # in order, for the cache's sake
     else:
         sample = gains
     median = sample.median(dim=-1, keepdim=True).values

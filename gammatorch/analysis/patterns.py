@@ -43,10 +43,7 @@ def lag_sums(values: Tensor) -> Tensor:
         >>> lag_sums(torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 4.0], [3.0, 4.0, 1.0]]))
         tensor([3., 6., 3.])
     """
-    layers = values.shape[-1]
-    rows = pad(values.flip(-1), (0, layers)).flatten(-2)[..., : layers * (2 * layers - 1)]
-    skewed = rows.reshape(*values.shape[:-2], layers, 2 * layers - 1)  # each row stands one further right
-    return skewed.sum(-2)[..., :layers].flip(-1)
+    return torch.stack([values.diagonal(lag, -2, -1).sum(dim=-1) for lag in range(values.shape[-1])], dim=-1)
 
 
 def odd_rows(correlations: Correlations) -> Tensor:
@@ -126,9 +123,7 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
     across = sums @ (1 - multiple) / (counts @ (1 - multiple))
     of_lag = weights / counts.clamp(min=1)[:, None]  # of every pair at a lag, shape (checkpoint, period, lag)
     contrasts = (of_lag @ sums[..., None])[..., 0]
-    row = torch.arange(layers, device=sums.device)
-    of_pair = (of_lag[..., (row[:, None] - row).abs()] / 2 * correlations.pairs[:, None]).flatten(2)
-    without = correlations.without.flatten(2) @ of_pair.mT
+    without = lag_sums(correlations.without) @ of_lag.mT  # 0 where undefined, and lag 0 has no weight
     near_best = contrasts >= _TIE * contrasts.amax(dim=-1, keepdim=True)
     best = near_best.to(torch.uint8).argmax(dim=-1, keepdim=True)
     value = contrasts.gather(-1, best)[:, 0]

@@ -100,7 +100,7 @@ def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None
     directions = units(gains)
     U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
     eps = torch.finfo(gains.dtype).eps
-    return _axes(S, U[:, 0], directions @ Vh[0], "svd", layers, eps, eps * math.sqrt(hidden))
+    return _axes(S[None], U[None, :, 0], (directions @ Vh[0])[None], "svd", layers, eps, eps * math.sqrt(hidden))[0]
 
 
 def choose_method(layers: int, hidden: int, checkpoints: int = 1) -> str:
@@ -154,10 +154,7 @@ def axes_of_cosines(cosine: Tensor, hidden: int, dtype: torch.dtype = torch.floa
     first = U[:, :, -1]
     projections = (cosine @ (first - first.mean(dim=-1, keepdim=True))[..., None])[..., 0] / S[:, :1]
     eps = torch.finfo(dtype).eps
-    return [
-        _axes(*one, "gram", layers, eps, eps * math.sqrt(hidden), squared=dtype is torch.float64)
-        for one in zip(S, first, projections, strict=True)
-    ]
+    return _axes(S, first, projections, "gram", layers, eps, eps * math.sqrt(hidden), squared=dtype is torch.float64)
 
 
 def unseen(axes: PrincipalAxes) -> list[str]:
@@ -201,24 +198,34 @@ def _axes(
     eps: float,
     cosine_error: float,
     squared: bool = False,
-) -> PrincipalAxes:
-    """Axes from singular values, first left vector and the units' projections on the first right vector."""
+) -> list[PrincipalAxes]:
+    """Axes from singular values, first left vectors and the units' projections on the first right ones."""
     # the Gram matrix holds squares, so its rounding hides singular values up to the root of it
     floor = math.sqrt(_ROUNDING * eps * layers) if squared else _ROUNDING * eps * layers
-    largest, second, total = torch.stack([S[0], S[min(1, len(S) - 1)], S.square().sum()]).tolist()
-    if largest <= floor:
-        return PrincipalAxes(S, None, None, None, None, method, cosine_error)
-    proj_top1 = projections * canonical_sign(left)
-    noise = float(layers) if squared else 2 * largest * math.sqrt(layers)
-    return PrincipalAxes(
-        singular_values=S,
-        explained_var=S.square() / total,
-        proj_top1=proj_top1,
-        residual_top1=(1 - proj_top1.square()).clamp_(min=0).sqrt_(),
-        singular_gap=(largest - second) / largest if len(S) > 1 else 1.0,
-        method=method,
-        error_estimate=max(cosine_error, eps * noise / total),
-    )
+    totals = S.square().sum(dim=-1, keepdim=True)
+    explained = S.square() / totals
+    proj_top1 = projections * canonical_sign(left)[:, None]
+    residual_top1 = (1 - proj_top1.square()).clamp_(min=0).sqrt_()
+    axes = []
+    for row, (largest, second, total) in enumerate(
+        torch.stack([S[:, 0], S[:, min(1, S.shape[1] - 1)], totals[:, 0]], dim=-1).tolist()
+    ):
+        if largest <= floor:
+            axes.append(PrincipalAxes(S[row], None, None, None, None, method, cosine_error))
+            continue
+        noise = float(layers) if squared else 2 * largest * math.sqrt(layers)
+        axes.append(
+            PrincipalAxes(
+                singular_values=S[row],
+                explained_var=explained[row],
+                proj_top1=proj_top1[row],
+                residual_top1=residual_top1[row],
+                singular_gap=(largest - second) / largest if S.shape[1] > 1 else 1.0,
+                method=method,
+                error_estimate=max(cosine_error, eps * noise / total),
+            )
+        )
+    return axes
 
 
 def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:

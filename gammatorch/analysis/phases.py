@@ -97,46 +97,53 @@ def assign_phases(
 
 def phase_statistics(
     rows: Mapping[str, Sequence[int]], layers: Sequence[int], lengths: Tensor, cosine: Tensor
-) -> list[Phase]:
-    """Figures of each phase.
+) -> list[list[Phase]]:
+    """Figures of each phase, of each checkpoint.
 
     Args:
         rows: Row numbers by phase.
         layers: Layer index of each row.
-        lengths: Lengths of the gains, shape (layer).
-        cosine: Cosines between layers, shape (layer, layer), NaN for those without direction, which are passed over.
+        lengths: Lengths of the gains, shape (checkpoint, layer).
+        cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction, which are
+            passed over.
 
     Returns:
-        One :class:`Phase` each, in the same order.
+        For each checkpoint one :class:`Phase` a phase, in the same order.
 
     Example:
-        >>> cosine = torch.tensor([[1.0, 0.8, 0.1], [0.8, 1.0, 0.3], [0.1, 0.3, 1.0]], dtype=torch.float64)
-        >>> phases = phase_statistics({"a": [0, 1], "b": [2]}, [0, 1, 2], torch.ones(3), cosine)
+        >>> cosine = torch.tensor([[[1.0, 0.8, 0.1], [0.8, 1.0, 0.3], [0.1, 0.3, 1.0]]], dtype=torch.float64)
+        >>> (phases,) = phase_statistics({"a": [0, 1], "b": [2]}, [0, 1, 2], torch.ones(1, 3), cosine)
         >>> [(phase.intra_cos, phase.vs_other_cos) for phase in phases]
         [(0.8, 0.2), (None, 0.2)]
     """
     member = torch.zeros(len(rows), len(layers), dtype=cosine.dtype, device=cosine.device)
     for phase, of_phase in enumerate(rows.values()):
         member[phase, list(of_phase)] = 1
-    pairs = cosine.isfinite().to(cosine.dtype).fill_diagonal_(0)
+    pairs = cosine.isfinite().to(cosine.dtype)
+    pairs.diagonal(dim1=-2, dim2=-1).zero_()
     sums, counts = member @ (pairs * cosine.nan_to_num(nan=0.0)), member @ pairs  # of each phase with each layer
-    intra, vs_other = (((sums * of).sum(-1) / (counts * of).sum(-1)).tolist() for of in (member, 1 - member))
-    phases = []
-    for phase, (name, of_phase) in enumerate(rows.items()):
-        of_lengths = lengths[list(of_phase)]
-        phases.append(
+    intra, vs_other = ((sums * of).sum(-1) / (counts * of).sum(-1) for of in (member, 1 - member))
+    sizes = [lengths[:, list(of_phase)] for of_phase in rows.values()]
+    mean = torch.stack([of.mean(dim=-1) for of in sizes], dim=-1)
+    deviation = torch.stack([of.std(dim=-1, correction=0) for of in sizes], dim=-1)
+    return [
+        [
             Phase(
-                name=name,
-                first=layers[of_phase[0]],
-                last=layers[of_phase[-1]],
-                n=len(of_phase),
-                norm_mean=of_lengths.mean().item(),
-                norm_std=of_lengths.std(correction=0).item(),
-                intra_cos=None if math.isnan(intra[phase]) else intra[phase],
-                vs_other_cos=None if math.isnan(vs_other[phase]) else vs_other[phase],
+                name,
+                layers[of_phase[0]],
+                layers[of_phase[-1]],
+                len(of_phase),
+                *figures[:2],
+                *map(_defined, figures[2:]),
             )
-        )
-    return phases
+            for (name, of_phase), figures in zip(rows.items(), of_one, strict=True)
+        ]
+        for of_one in torch.stack([mean, deviation, intra, vs_other], dim=-1).tolist()
+    ]
+
+
+def _defined(figure: float) -> float | None:
+    return None if math.isnan(figure) else figure
 
 
 def _between(starts: Sequence[int], layers: Sequence[int]) -> dict[str, list[int]]:

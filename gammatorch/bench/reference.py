@@ -96,7 +96,7 @@ def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) 
     """
     x: Array = np.asarray(gains, dtype=np.float64)
     layers, hidden = x.shape[0], x.shape[1]
-    edges = [block * hidden // blocks for block in range(blocks + 1)]
+    edges = [0, *np.cumsum([len(run) for run in np.array_split(np.arange(hidden), blocks)])]
     left_out = [np.delete(x, np.s_[start:stop], axis=1) for start, stop in itertools.pairwise(edges)]
     pearson: Array = np.asarray(np.corrcoef(x), dtype=np.float64)
     share = np.maximum(np.linalg.eigvalsh(pearson), 0) / layers

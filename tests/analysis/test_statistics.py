@@ -275,7 +275,7 @@ def test_a_short_phase_is_not_tighter_for_being_short():
     lag = (torch.arange(24)[:, None] - torch.arange(24)).abs()
     drifting = 0.97 ** lag.double()
     rows = {"short": range(4), "long": range(4, 24)}
-    contrasts = phase_contrasts(rows, drifting, drifting.expand(32, 24, 24))
+    (contrasts,) = phase_contrasts(rows, drifting[None], drifting.expand(1, 32, 24, 24))
     assert all(abs(contrast.value) < 1e-12 for contrast in contrasts)
     assert float(drifting[:4, :4].mean() - drifting[4:, 4:].mean()) > 0.1
 
