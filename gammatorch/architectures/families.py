@@ -9,6 +9,7 @@ builds every type with transformers and holds all of this against what its modul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -29,6 +30,9 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attention_layer_norm",
         "attention_norm",
         "attn_norm",
+        "attn_ln",
+        "sa_norm",
+        "input_norm",
         "operator_norm",
         "temporal_pre_norm",
         "norm_attn_norm.norm_1",
@@ -55,6 +59,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attention.LayerNorm",
         "attention.layer_norm",
         "self_attention.layer_norm",
+        "self_attention.linear_qkv.layer_norm",
         "attention.self.layernorm1",
         "self_att.layernorm_before_attention",
         "layer.0.layer_norm",
@@ -73,7 +78,6 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "rel_attn.layer_norm",
         "sa_layer_norm",
         "post_attention.layernorm",
-        "attn_ln",
     ),
     "pre_mlp": (
         "pre_feedforward_layernorm",
@@ -86,6 +90,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "feedforward_layer_norm",
         "ffn_norm",
         "mlp_norm",
+        "mlp_ln",
         "ff_norm",
         "norm_attn_norm.norm_2",
         "mlp_hyper_connection.hc_norm",
@@ -112,6 +117,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "intermediate.LayerNorm",
         "feed_forward.layer_norm",
         "mlp.layer_norm",
+        "mlp.linear_fc1.layer_norm",
         "LayerNorm",
         "layernorm",
         "ln",
@@ -133,7 +139,6 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "output_layer_norm",
         "output.layernorm",
         "ffn.layer_norm",
-        "mlp_ln",
         "layer_output_norm",
         "norm_out",
     ),
@@ -176,6 +181,8 @@ MACARON = frozenset({"norm_feed_forward1", "ff1.pre_norm", "feed_forward1.pre_la
 
 MOVABLE = frozenset(
     {
+        "attn_ln",
+        "mlp_ln",
         "self_attn_layer_norm",
         "attention.LayerNorm",
         "attention.layer_norm",
@@ -191,7 +198,7 @@ they stand after the residual."""
 FINALS = (
     *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
     *("layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm", "layernorm_post", "ln_post"),
-    *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm"),
+    *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm", "fc_norm"),
     *("emb_layer_norm_after", "hyper_connection_mixer.hc_norm"),
     *("post_trunk_norm", "merger.ln_q", "merger.norm", "perceive.before_rms"),
 )
@@ -199,6 +206,9 @@ FINALS = (
 
 ODD_FINALS: Mapping[str, str] = {"bigbird_pegasus": "layernorm_embedding"}
 """The name of the norm after the last block in types that give it one which means something else in others."""
+
+BETWEEN = re.compile(r"cross|enc(oder)?_?(dec|att)")
+"""Names of norms that stand at cross-attention, which is no place of its own."""
 
 HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.")
 """Names that only the block of a multi-token-prediction head has."""

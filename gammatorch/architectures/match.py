@@ -12,6 +12,7 @@ from gammatorch.architectures.config import ModelConfig, read_config
 from gammatorch.architectures.families import (
     AMBIGUOUS,
     BARE,
+    BETWEEN,
     FINALS,
     HEAD_ONLY,
     MACARON,
@@ -26,7 +27,10 @@ from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
 _INDEX = re.compile(r"(?:^|(?<=\.))\d{1,9}(?=\.)")
 _NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
-_LEAVES = (".weight", ".gamma", ".scale")
+_LEAVES = (".weight", ".gamma", ".scale", ".w")
+_FUSED = ".layer_norm_weight"
+"""Leaf of a norm that Transformer Engine keeps within the layer that it feeds."""
+
 _BARE_LEAVES = frozenset(leaf[1:] for leaf in _LEAVES)
 _TOWER = re.compile(
     r"vision|visual|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)",
@@ -38,6 +42,9 @@ _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
 _ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
 """Lists of convolutions that prepare the input: their norms stand at no place of a block."""
+
+_BEFORE_BLOCKS = re.compile(r"emb|patch|stem|token|pre_?(norm|ln|layer)|(norm|ln)_?pre", re.IGNORECASE)
+"""Norms outside of blocks that stand before the first one."""
 
 _SIDE = re.compile(
     r"(^|\.)(mtp|nextn)|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
@@ -61,7 +68,9 @@ _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 _HYPER = re.compile(r"(^|\.)hc_|hyper_connection")
 """Names of hyper-connections, which keep several residual streams and mix them before each norm."""
 
-_WRAPPER = "_orig_mod."
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpointing put into names."""
+
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 _Rows = dict[int, TensorEntry]
@@ -128,7 +137,9 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
     if present & MACARON and "final_layer_norm" in present:  # it ends a conformer's block
         places["final_layer_norm"] = "post_mlp"
     between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
-    for name in (present & AMBIGUOUS) - between:
+    strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
+    untold = "input" not in places.values() and strange  # one of these may stand on the block's input
+    for name in (present & AMBIGUOUS) - between if not untold else ():
         taken = set(places.values())
         on_output = "pre_mlp" in taken or "input" not in taken
         places[name] = "post_attention" if on_output else "pre_mlp"
@@ -136,6 +147,26 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         after = {"input": "post_attention", "pre_mlp": "post_mlp"}
         places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
     return _first_of_each(places)
+
+
+def is_strange(name: str) -> bool:
+    """Whether a norm that tells no place may stand at any: it is the block's own, and not cross-attention's.
+
+    Example:
+        >>> is_strange("first_norm"), is_strange("cross_attn_norm"), is_strange("mixer.norm")
+        (True, False, False)
+    """
+    return "." not in name and BETWEEN.search(name) is None
+
+
+def unwrapped(key: str) -> str:
+    """A key without what wrappers put into it.
+
+    Example:
+        >>> unwrapped("_orig_mod.transformer.h.0.ln_1.weight")
+        'transformer.h.0.ln_1.weight'
+    """
+    return _WRAPPERS.sub("", key)
 
 
 def is_beside(stack: str) -> bool:
@@ -157,7 +188,7 @@ def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, set[
     blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     norms: dict[str, dict[str, _Rows]] = defaultdict(lambda: defaultdict(dict))
     for keys in _alike(list(entries)):
-        plain = [key.replace(_WRAPPER, "") for key in keys] if _WRAPPER in keys[0] else keys
+        plain = [unwrapped(key) for key in keys] if _WRAPPERS.search(keys[0]) else keys
         index = _INDEX.search(plain[0])
         if index is None:
             continue
@@ -193,7 +224,7 @@ def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
 @lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
 def _is_norm(rest: str, dimensions: int) -> bool:
     """By its name; of two dimensions, one gain per head, only where the last name says so: gates hold matrices."""
-    if not rest.endswith(_LEAVES) or dimensions not in (1, 2):
+    if not rest.endswith((*_LEAVES, _FUSED)) or dimensions not in (1, 2):
         return False
     name = _own_name(rest) if dimensions == 1 else rest.split(".")[-2]
     return _NORM.search(name) is not None
@@ -232,7 +263,10 @@ def _describe(
     taken: Collection[str],
 ) -> Stack:
     heads = _prediction_heads(blocks, config)
-    finals = [final for final in _finals_beside(name, checkpoint.entries, config) if final.key not in taken]
+    entries = checkpoint.entries
+    if any(_WRAPPERS.search(entry.key) for rows in norms.values() for entry in rows.values()):
+        entries = {unwrapped(key): entry for key, entry in entries.items()}
+    finals = [final for final in _finals_beside(name, entries, config) if final.key not in taken]
     is_tower = _TOWER.search(name) is not None or any(map(_TOWER_TYPE.search, config.types))
     # towers hand on what their last block gives, so a missing final norm says nothing of them
     pre_norm = bool(finals) or is_tower or not PRE_NORM.isdisjoint(config.types)
@@ -246,6 +280,9 @@ def _describe(
         finals = finals if pre_norm else []
     on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
     known_names = set() if _ONLY_PREPARES.search(name) else own_names - on_latent
+    offset_known = bool(config.types) and all(map(is_known, config.types))
+    if not pre_norm and not offset_known and _may_end_elsewhere(entries):
+        known_names -= MOVABLE
     places = read_names(known_names, has_final=pre_norm)
     found: dict[str, list[tuple[str, _Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
@@ -265,7 +302,7 @@ def _describe(
         layout=_layout(sites, blocks.keys() - heads, config),
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=bool(config.types) and all(map(is_known, config.types)),
+        offset_known=offset_known,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         notes=tuple(_notes(name, heads, kinds)),
     )
@@ -334,9 +371,15 @@ def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelCon
 
 def _own_name(rest: str) -> str:
     """The norm's name without the leaf; ``input_layernorm.norm`` is an ``input_layernorm`` with a gate or the like."""
-    name = rest.rpartition(".")[0]
+    name = rest.removesuffix("_weight") if rest.endswith(_FUSED) else rest.rpartition(".")[0]
     stem, _, last = name.rpartition(".")
     return stem if last == "norm" and _NORM.search(stem) else name
+
+
+def _may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
+    """Whether a norm in no block, which does not stand before the first one, may be the final one of another name."""
+    outside = (key for key, entry in entries.items() if not _INDEX.search(key) and _is_norm(key, len(entry.shape)))
+    return not all(map(_BEFORE_BLOCKS.search, outside))
 
 
 def _finals_beside(stack: str, entries: Mapping[str, TensorEntry], config: ModelConfig) -> list[TensorEntry]:

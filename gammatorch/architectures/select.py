@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, VOCABULARY
-from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.match import find_stacks, is_strange, unwrapped
 from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import (
@@ -102,6 +102,9 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
     if found is not None:
         return found, PLACES[wanted]
     analogue = stack.site("post_attention")
+    strange = [known.pattern for known in stack.sites if known.place not in PLACES and is_strange(known.place)]
+    if strange and not stack.offset_known:
+        analogue = None  # one of these may stand on the block's input
     if site == "auto" and analogue is not None:
         return analogue, (
             f"no learned norm stands on the block's input ({stack.layout}); "
@@ -114,12 +117,12 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             file=checkpoint.source.name,
         )
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
-    if places:
+    if places and not strange:
         raise SiteNotFound(
             f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}",
             file=checkpoint.source.name,
         )
-    candidates = [known.pattern for known in stack.sites]
+    candidates = strange or [known.pattern for known in stack.sites]
     raise SiteNotFound(
         f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r} "
         f"(there are {', '.join(candidates)}): pass --pattern {candidates[0]!r} or another of them",
@@ -212,9 +215,9 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
 def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
     if pattern.count(LAYER) != 1:
         raise InvalidArgument(f"a pattern holds {LAYER} once, for the layer's index: {pattern!r}")
-    matcher = re.compile(re.escape(pattern).replace(re.escape(LAYER), r"(\d{1,9})"))
-    matches = filter(None, map(matcher.fullmatch, checkpoint.entries))
-    rows = sorted((int(match[1]), checkpoint.entries[match[0]]) for match in matches)
+    matcher = re.compile(re.escape(unwrapped(pattern)).replace(re.escape(LAYER), r"(\d{1,9})"))
+    matches = ((matcher.fullmatch(unwrapped(key)), entry) for key, entry in checkpoint.entries.items())
+    rows = sorted((int(match[1]), entry) for match, entry in matches if match)
     if not rows:
         skeletons = {re.sub(r"(^|(?<=\.))\d+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
         close = difflib.get_close_matches(pattern, sorted(skeletons), n=3, cutoff=0.5)
@@ -229,7 +232,7 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
             (stack, site)
             for stack in find_stacks(checkpoint)
             for site in stack.sites
-            if site.pattern == pattern and site.place in PLACES
+            if site.pattern == unwrapped(pattern) and site.place in PLACES
         ),
         None,
     )

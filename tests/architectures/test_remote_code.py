@@ -1,4 +1,4 @@
-"""Families whose code is in their repositories: headers as those models are saved, places and offsets as their code has them."""
+"""Models whose code is not in transformers, of repositories and of training libraries: places as that code has them."""
 
 from __future__ import annotations
 
@@ -73,3 +73,91 @@ def test_plamo2_adds_other_numbers_on_outputs():
         for place in ("post_attention", "pre_mlp", "post_mlp", "final")
     }
     assert offsets == pytest.approx({"post_attention": 0.2, "pre_mlp": 1, "post_mlp": 5**-1.5, "final": 1})
+
+
+LIBRARIES = {
+    "nanoGPT": ("_orig_mod.transformer.h.{}.ln_1.weight", "ln_2.weight", "_orig_mod.transformer.ln_f.weight"),
+    "Llama": ("layers.{}.attention_norm.weight", "ffn_norm.weight", "norm.weight"),
+    "torchtune": ("layers.{}.sa_norm.scale", "mlp_norm.scale", "norm.scale"),
+    "LitGPT": ("transformer.h.{}.norm_1.weight", "norm_2.weight", "transformer.ln_f.weight"),
+    "OLMo": ("transformer.blocks.{}.attn_norm.weight", "ff_norm.weight", "transformer.ln_f.weight"),
+    "Whisper": ("decoder.blocks.{}.attn_ln.weight", "mlp_ln.weight", "decoder.ln.weight"),
+    "timm": ("blocks.{}.norm1.weight", "norm2.weight", "fc_norm.weight"),
+    "OpenCLIP": ("transformer.resblocks.{}.ln_1.weight", "ln_2.weight", "ln_final.weight"),
+    "fairseq": (
+        "decoder.layers.{}.self_attn_layer_norm.weight",
+        "final_layer_norm.weight",
+        "decoder.layer_norm.weight",
+    ),
+    "RWKV": ("blocks.{}.ln1.weight", "ln2.weight", "ln_out.weight"),
+    "Megatron-LM": (
+        "language_model.encoder.layers.{}.input_norm.weight",
+        "post_attention_norm.weight",
+        "language_model.encoder.final_norm.weight",
+    ),
+    "Transformer Engine": (
+        "decoder.layers.{}.self_attention.linear_qkv.layer_norm_weight",
+        "mlp.linear_fc1.layer_norm_weight",
+        "decoder.final_layernorm.weight",
+    ),
+    "TransformerLens": ("blocks.{}.ln1.w", "ln2.w", "ln_final.w"),
+    "FSDP": (
+        "_fsdp_wrapped_module.model.layers.{}._fsdp_wrapped_module.input_layernorm.weight",
+        "post_attention_layernorm.weight",
+        "_fsdp_wrapped_module.model.norm.weight",
+    ),
+    "activation checkpointing": (
+        "layers.{}._checkpoint_wrapped_module.attention_norm.weight",
+        "ffn_norm.weight",
+        "norm.weight",
+    ),
+}
+"""Key of the norm on the block's input; the name of that before the MLP, beside it; key of the final norm."""
+
+
+def named(before: str, others: list[str], final: str | None) -> gammatorch.Checkpoint:
+    keys = [before.format(layer) for layer in range(3)]
+    keys += [f"{before.partition('{}')[0]}{layer}.{name}" for layer in range(3) for name in others]
+    vectors = {key: np.full(8, number, np.float32) for number, key in enumerate([*keys, *([final] if final else [])])}
+    return open_source(MemorySource({"model.safetensors": save(vectors)}))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_what_training_libraries_save_is_read_without_a_config(library):
+    before, mlp, final = LIBRARIES[library]
+    checkpoint = named(before, [mlp], final)
+    gains = gammatorch.read_gains(checkpoint, device="cpu")
+    assert gains.site == "input" and gains.keys == tuple(before.format(layer) for layer in range(3))
+    np.testing.assert_array_equal(gains.gamma[:, 0], [0, 1, 2])
+    assert gammatorch.read_gains(checkpoint, "pre_mlp", "cpu").keys[0].endswith(mlp)
+    assert gammatorch.read_gains(checkpoint, "final", "cpu").keys == (final,)
+    for pattern in (before.format("{layer}"), gains.pattern):  # as it is written, and without wrappers
+        assert gammatorch.read_gains(checkpoint, device="cpu", pattern=pattern).site == "input"
+
+
+@pytest.mark.parametrize(
+    ("before", "others", "final", "candidate"),
+    [
+        ("blocks.{}.first_norm.weight", ["post_attention_norm.weight"], "norm.weight", "first_norm"),
+        ("blocks.{}.first_norm.weight", ["post_attn_norm.weight"], "norm.weight", "first_norm"),
+        ("blocks.{}.norm1.weight", ["norm2.weight"], "the_last_norm.weight", "norm1"),
+    ],
+    ids=[
+        "beside a name with two meanings",
+        "beside a norm on attention's output",
+        "without a final norm that is known",
+    ],
+)
+def test_names_that_leave_it_open_are_refused_with_the_candidates(before, others, final, candidate):
+    checkpoint = named(before, others, final)
+    with pytest.raises(gammatorch.SiteNotFound, match="do not tell which norm is site 'input'") as caught:
+        gammatorch.read_gains(checkpoint, device="cpu")
+    assert f"pass --pattern 'blocks.{{layer}}.{candidate}.weight'" in str(caught.value)
+
+
+def test_norms_before_the_blocks_do_not_hide_a_post_ln_model():
+    checkpoint = named(
+        "layers.{}.self_attn_layer_norm.weight", ["final_layer_norm.weight"], "layernorm_embedding.weight"
+    )
+    gains = gammatorch.read_gains(checkpoint, device="cpu")
+    assert gains.site == "post_attention" and "post-LN" in gains.site_reason
