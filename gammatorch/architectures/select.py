@@ -78,6 +78,10 @@ def select(
 
 def _choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
     where = checkpoint.source.name
+    if not stacks and any(".lora_" in key for key in checkpoint.entries):
+        raise SiteNotFound(
+            "holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model", file=where
+        )
     if not stacks:
         raise SiteNotFound(
             "no norm in any numbered block (norms without weights, like OLMo 1's, have no gain): "
@@ -209,7 +213,12 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
                 tensor=entry.key,
             )
     if entries[0].width == 0:
-        raise MalformedCheckpoint("is empty", file=checkpoint.where(entries[0]), tensor=entries[0].key)
+        raise MalformedCheckpoint(
+            "is empty, as in the files that DeepSpeed's ZeRO-3 writes beside the partitioned parameters: "
+            "gather them into one file with its zero_to_fp32.py and pass that",
+            file=checkpoint.where(entries[0]),
+            tensor=entries[0].key,
+        )
 
 
 def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:

@@ -394,3 +394,14 @@ def test_a_plain_name_alone_tells_no_place():
         "LayerNorm.weight": "pre_mlp",
         "model.norm.weight": "final",
     }
+
+
+def test_an_adapter_has_no_norms_of_its_own():
+    names = [f"base_model.model.model.layers.{layer}.self_attn.q_proj.lora_A.weight" for layer in range(2)]
+    with pytest.raises(errors.SiteNotFound, match="LoRA adapter.*pass that model"):
+        select(checkpoint_of(dict.fromkeys(names, (2, 4))))
+
+
+def test_parameters_that_are_kept_elsewhere_are_no_gains():
+    with pytest.raises(errors.MalformedCheckpoint, match=r"layers.0.input_layernorm.weight: is empty.*zero_to_fp32"):
+        select(checkpoint_of({f"model.layers.{layer}.input_layernorm.weight": (0,) for layer in range(2)}))
