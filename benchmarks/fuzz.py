@@ -4,7 +4,7 @@
 
 Another exception, ten seconds without an answer and two gigabytes of memory are findings; the input that led there is
 kept, and its place printed. Of safetensors it is also asked that whatever is accepted means the same to the full parse,
-to the search in the raw header, and to safetensors' own parser. Needs atheris (``pip install atheris``).
+to the search in the raw header, and to safetensors' own parser. Needs atheris (``pip install '.[fuzz]'``).
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import struct
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from gammatorch.errors import GammatorchError
@@ -114,6 +116,11 @@ def try_legacy(data: bytes) -> None:
     open_and_read({"pytorch_model.bin": data if data.startswith(LEGACY_MAGIC) else LEGACY_MAGIC + data})
 
 
+def try_dcp(data: bytes) -> None:
+    files = dcp_files()
+    open_and_read({**files, ".metadata": data})
+
+
 def try_gguf(data: bytes) -> None:
     open_and_read({"model.gguf": data})
 
@@ -160,6 +167,18 @@ def torch_pickle() -> bytes:
         return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
 
 
+@cache
+def dcp_files() -> dict[str, bytes]:
+    import torch
+    from torch.distributed import checkpoint
+
+    tensors = {f"layers.{layer}.norm.weight": torch.arange(4.0) for layer in range(2)}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        checkpoint.save({"model": tensors, "step": 3}, checkpoint_id=folder, no_dist=True)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
 def gguf_file() -> bytes:
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
@@ -189,6 +208,7 @@ TARGETS: Mapping[str, tuple[Callable[[bytes], None], Callable[[], bytes]]] = {
     "safetensors": (try_safetensors, safetensors_file),
     "zip": (try_zip, torch_file),
     "pickle": (try_pickle, torch_pickle),
+    "dcp": (try_dcp, lambda: dcp_files()[".metadata"]),
     "gguf": (try_gguf, gguf_file),
     "index": (try_index, index_file),
     "config": (try_config, config_file),
@@ -240,7 +260,7 @@ def main() -> int:
     options.add_argument("--corpus", help=argparse.SUPPRESS)
     chosen = options.parse_args()
     if importlib.util.find_spec("atheris") is None:
-        print("atheris is not installed, nothing was fuzzed: pip install atheris")
+        print("atheris is not installed, nothing was fuzzed: pip install '.[fuzz]'")
         return 0
     if chosen.corpus is not None:
         fuzz(chosen.target, chosen.corpus, chosen.seconds)

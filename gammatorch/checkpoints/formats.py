@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gammatorch.checkpoints.base import ByteSource, Read
 from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.dcp import read_dcp
 from gammatorch.checkpoints.gguf import read_gguf
 from gammatorch.checkpoints.torch_zip import read_torch
-from gammatorch.checkpoints.weights import TORCH_SUFFIXES
+from gammatorch.checkpoints.weights import DCP_SUFFIX, TORCH_SUFFIXES
 
 READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
     **dict.fromkeys(TORCH_SUFFIXES, read_torch),
     ".gguf": read_gguf,
+    DCP_SUFFIX: read_dcp,
 }
 """By how the names of the files end."""

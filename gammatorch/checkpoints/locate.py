@@ -10,7 +10,7 @@ from pathlib import Path
 from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.hub.patience import Patience
 from gammatorch.checkpoints.local import LocalSource
-from gammatorch.checkpoints.weights import CONFIG, SUFFIXES
+from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnsupportedFormat
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
@@ -101,6 +101,8 @@ def _local(path: Path, name: str) -> Location:
         if not path.name.endswith((".safetensors.index.json", ".bin.index.json")):
             raise UnsupportedFormat("is the index of a format that is not read", file=name)
         return Location(name, LocalSource(folder), target=path.name)
+    if path.name.endswith((DCP_METADATA, DCP_SUFFIX)):
+        raise UnsupportedFormat("is one file of a torch.distributed checkpoint: pass its folder", file=name)
     if path.suffix not in SUFFIXES:
         raise UnsupportedFormat(f"is none of the files that are read ({', '.join(SUFFIXES)})", file=name)
     beside = [CONFIG] if (folder / CONFIG).is_file() else []

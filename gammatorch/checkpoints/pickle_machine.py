@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
@@ -71,9 +71,9 @@ class Machine:
         purpose: What a name that is not among them is no part of, and what to do.
     """
 
-    names: Mapping[tuple[str, str], Name] = {}
-    returns: Mapping[str, Callable[..., Any]] = {}
-    purpose: str = ""
+    names: ClassVar[Mapping[tuple[str, str], Name]] = {}
+    returns: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    purpose: ClassVar[str] = ""
 
     def __init__(self, raw: bytes, where: str) -> None:
         self._raw = raw

@@ -9,16 +9,18 @@ apart without executing it; from a Hub both come in one round. Files from before
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry, Traffic
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
+from gammatorch.checkpoints.state_dict import find_state_dict
 from gammatorch.checkpoints.torch_legacy import LEGACY_MAGIC, read_legacy
 from gammatorch.checkpoints.torch_pickle import Storage, StoredTensor, read_pickle
+from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.checkpoints.zip_directory import (
     MAGIC_BYTES,
     Member,
@@ -32,8 +34,6 @@ STRIDED = " (strided view)"
 """Ends the type of a tensor whose values do not stand one after the other; such a type is read by nobody."""
 
 _PICKLE, _BYTE_ORDER = "data.pkl", "byteorder"
-_STATE_DICTS = ("state_dict", "model_state_dict", "model", "module", "params", "weights")
-_MOST_NESTED = 4
 _LFS = b"version https://git-lfs"
 
 
@@ -60,27 +60,77 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
         _check_magic(head, _where(source, file))
     old = {file: read_legacy(pieces, file) for file, head in heads.items() if head.startswith(LEGACY_MAGIC)}
     archives = [file for file in files if file not in old]
-    directories = dict(zip(archives, read_directories(pieces, archives), strict=True))
-    pickles = {file: _find_pickle(members, _where(source, file)) for file, members in directories.items()}
-    pieces.fetch(
-        (file, member.header, member.stop)
-        for file, pickle in pickles.items()
-        for member in (pickle, directories[file].get(_beside(pickle, _BYTE_ORDER)))
-        if member is not None
-    )
+    opened = dict(zip(archives, read_archives(pieces, archives), strict=True))
     tables, notes = [], []
     for file in files:
         if file in old:
             described, starts = old[file]
             table, found = _table(described, partial(_place_of_old, starts), file, _where(source, file))
         else:
-            table, found = _read_file(pieces, file, directories[file], pickles[file])
+            table, found = _table(opened[file].described, opened[file].place, file, _where(source, file))
         tables.append(table)
         notes += found
-    return Contents(tables, CheckedSource(source, directories), notes=tuple(dict.fromkeys(notes)))
+    checked = CheckedSource(source, {file: archive.members for file, archive in opened.items()})
+    return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)))
 
 
-class CheckedSource:
+class Archive(NamedTuple):
+    """What one archive holds.
+
+    Attributes:
+        members: Its members by name.
+        prefix: What the names of all of them begin with.
+        described: What its pickle describes.
+    """
+
+    members: Mapping[str, Member]
+    prefix: str
+    described: Any
+
+    def member(self, storage: Storage) -> Member:
+        """The member that holds a storage.
+
+        Raises:
+            ValueError: There is none of that size.
+        """
+        member = self.members.get(f"{self.prefix}data/{storage.key}")
+        if member is None or member.size != storage.nbytes:
+            found = "is not there" if member is None else f"has {member.size} bytes"
+            raise ValueError(f"its storage of {storage.nbytes} bytes {found} in the archive")
+        return member
+
+    def place(self, storage: Storage) -> int:
+        """Where in the archive a storage begins; errors as of :meth:`member`."""
+        return self.member(storage).start
+
+
+def read_archives(pieces: Pieces, files: Sequence[str]) -> list[Archive]:
+    """What each archive holds, from its directory and its pickle, in two rounds at most.
+
+    Args:
+        pieces: The bytes of the files, whose ends have been fetched.
+        files: Names of archives that :func:`torch.save` has written.
+
+    Raises:
+        MalformedCheckpoint: As :func:`read_torch`.
+        UnsupportedFormat: As :func:`read_torch`.
+    """
+    directories = read_directories(pieces, files)
+    wheres = [_where(pieces.source, file) for file in files]
+    pickles = [_find_pickle(members, where) for members, where in zip(directories, wheres, strict=True)]
+    pieces.fetch(
+        (file, member.header, member.stop)
+        for file, members, pickle in zip(files, directories, pickles, strict=True)
+        for member in (pickle, members.get(_beside(pickle, _BYTE_ORDER)))
+        if member is not None
+    )
+    return [
+        _read_archive(pieces, file, members, pickle)
+        for file, members, pickle in zip(files, directories, pickles, strict=True)
+    ]
+
+
+class CheckedSource(WrappedSource):
     """A source of archives that checks, with the first read of a member, that its local header says the same place.
 
     The directory tells where a member ends, and so where its data begins; the local header right before the data
@@ -92,39 +142,11 @@ class CheckedSource:
     """
 
     def __init__(self, source: ByteSource, directories: Mapping[str, Mapping[str, Member]]) -> None:
-        self._source = source
+        super().__init__(source)
         self._members = {
             file: sorted(members.values(), key=lambda member: member.header) for file, members in directories.items()
         }
         self._checked: set[tuple[str, str]] = set()
-
-    @property
-    def name(self) -> str:
-        """The underlying source's."""
-        return self._source.name
-
-    @property
-    def revision(self) -> str | None:
-        """The underlying source's."""
-        return self._source.revision
-
-    @property
-    def files(self) -> Mapping[str, int]:
-        """The underlying source's."""
-        return self._source.files
-
-    @property
-    def traffic(self) -> Traffic:
-        """The underlying source's."""
-        return self._source.traffic
-
-    def speculate(self, file: str) -> int:
-        """As the underlying source."""
-        return self._source.speculate(file)
-
-    def close(self) -> None:
-        """Close the underlying source."""
-        self._source.close()
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer, and the local headers of members that are read for the first time.
@@ -208,18 +230,14 @@ def _beside(pickle: Member, name: str) -> str:
     return f"{pickle.name.removesuffix(_PICKLE)}{name}"
 
 
-def _read_file(
-    pieces: Pieces, file: str, members: Mapping[str, Member], pickle: Member
-) -> tuple[dict[str, TensorEntry], list[str]]:
-    """Entries of one archive, and notes."""
+def _read_archive(pieces: Pieces, file: str, members: Mapping[str, Member], pickle: Member) -> Archive:
     where = _where(pieces.source, file)
     order = members.get(_beside(pickle, _BYTE_ORDER))
     if order is not None and _content(pieces, file, order, where) != b"little":
         raise UnsupportedFormat(
             "was saved on a big-endian machine: load it there and save it as safetensors", file=where
         )
-    described = read_pickle(_content(pieces, file, pickle, where), where)
-    return _table(described, lambda storage: _place(storage, members, pickle), file, where)
+    return Archive(members, _beside(pickle, ""), read_pickle(_content(pieces, file, pickle, where), where))
 
 
 def _table(
@@ -233,7 +251,7 @@ def _table(
         file: Its name.
         where: Its name, for messages.
     """
-    tensors, path = _state_dict(described, where)
+    tensors, path = find_state_dict(described, StoredTensor, where)
     table = {
         key: _entry(key, tensor, place, file, where)
         for key, tensor in tensors.items()
@@ -251,37 +269,6 @@ def _content(pieces: Pieces, file: str, member: Member, where: str) -> bytes:
     return pieces.take(file, member.start, member.stop)
 
 
-def _state_dict(described: Any, where: str) -> tuple[dict[Any, Any], tuple[str, ...]]:
-    """The dict that holds the model's tensors, and the names that lead to it.
-
-    Trainers put the state dict under a name of its own, beside the optimizer's; those names go before tensors at the
-    top, which then are counters.
-    """
-    candidates = list(_dicts_of_tensors(described, (), set()))
-    if not candidates:
-        raise UnsupportedFormat(
-            "holds no dict of tensors: save the model's state_dict() with torch.save, or as safetensors", file=where
-        )
-    nested = [(tensors, path) for tensors, path in candidates if path]
-    if len(nested) > 1:
-        names = ", ".join(".".join(path) for _, path in nested)
-        raise UnsupportedFormat(f"holds several state dicts ({names}): save one of them in its own file", file=where)
-    return nested[0] if nested else candidates[0]
-
-
-def _dicts_of_tensors(
-    described: Any, path: tuple[str, ...], seen: set[int]
-) -> Iterator[tuple[dict[Any, Any], tuple[str, ...]]]:
-    """The dict itself if it holds tensors, and those under the names that trainers use; none twice, as in a circle."""
-    if not isinstance(described, dict) or len(path) > _MOST_NESTED or id(described) in seen:
-        return
-    seen.add(id(described))
-    if any(isinstance(value, StoredTensor) for value in described.values()):
-        yield described, path
-    for name in _STATE_DICTS:
-        yield from _dicts_of_tensors(described.get(name), (*path, name), seen)
-
-
 def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file: str, where: str) -> TensorEntry:
     """The absolute place of a tensor; all of its storage for one that cannot be read in place."""
     try:
@@ -297,12 +284,3 @@ def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file
 
 def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:
     return starts[storage.key]
-
-
-def _place(storage: Storage, members: Mapping[str, Member], pickle: Member) -> int:
-    """Where in an archive a storage begins."""
-    member = members.get(_beside(pickle, f"data/{storage.key}"))
-    if member is None or member.size != storage.nbytes:
-        found = "is not there" if member is None else f"has {member.size} bytes"
-        raise ValueError(f"its storage of {storage.nbytes} bytes {found} in the archive")
-    return member.start

@@ -28,15 +28,15 @@ TORCH_SUFFIXES = (".bin", ".pt", ".pth")
 SUFFIXES = (".safetensors", *TORCH_SUFFIXES, ".gguf")
 """How the names of weight files end, in the formats that are read."""
 
+DCP_METADATA, DCP_SUFFIX = ".metadata", ".distcp"
+"""The table of a torch.distributed checkpoint, and how the names of its other files end: a folder of them is read."""
+
+FOLDER_SUFFIXES = (*SUFFIXES, DCP_SUFFIX, DCP_METADATA)
+"""How the names of files end that hold a folder's weights."""
+
 _TORCH_SHARD = re.compile(r"(?P<stem>pytorch_model)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.bin", re.ASCII)
 _GGUF_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.ASCII)
 _OTHER_FORMATS = (
-    (
-        re.compile(r"\.metadata|.*\.distcp"),
-        "a torch.distributed checkpoint",
-        "its table of tensors is a pickle of classes, which is not executed; turn it into one file with "
-        "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch FOLDER model.pt` and pass that",
-    ),
     (
         re.compile(r".*\.(bin|pt|pth|ckpt)"),
         "PyTorch files of other names",
@@ -72,7 +72,8 @@ class Weights:
 def find_weights(names: Iterable[str], where: str) -> Weights:
     """Choose the weight files the way transformers does: safetensors before PyTorch's, one file before the shards.
 
-    GGUF comes last, and only where there is one model of it: repositories hold many quantisations of the same.
+    GGUF comes after them, and only where there is one model of it: repositories hold many quantisations of the same.
+    A torch.distributed checkpoint comes last.
 
     The index of a sharded set (12 MB for a large mixture of experts) repeats what the headers say, so it is
     left alone whenever the shards' own names (``model-00001-of-00017.safetensors``) tell the whole set.
@@ -110,7 +111,7 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
             f"({_some(tensors)}): pass one of them",
             file=where,
         )
-    found = _find_torch(present, where) or _find_gguf(present, where)
+    found = _find_torch(present, where) or _find_gguf(present, where) or _find_dcp(present, where)
     if found is None:
         raise _no_weights(present, where)
     return found
@@ -182,6 +183,17 @@ def _find_gguf(present: set[str], where: str) -> Weights | None:
     if sets:
         return Weights(_whole_set(sets, where))
     return Weights((others[0],)) if others else None
+
+
+def _find_dcp(present: set[str], where: str) -> Weights | None:
+    files = tuple(sorted(name for name in present if name.endswith(DCP_SUFFIX)))
+    if files and DCP_METADATA not in present:
+        raise IncompleteCheckpoint(
+            f"holds a torch.distributed checkpoint ({_some(list(files))}) without its {DCP_METADATA}, which is "
+            "written last: it was not saved to the end, or not copied whole",
+            file=where,
+        )
+    return Weights(files) if files else None
 
 
 def _sets(names: Sequence[str], pattern: re.Pattern[str]) -> tuple[_Sets, list[str]]:

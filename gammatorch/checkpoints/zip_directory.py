@@ -24,6 +24,9 @@ HEAD_BYTES = 131_072
 MAGIC_BYTES = 64
 """Bytes read from the start of a local file, which tell what it is."""
 
+WHOLE_BYTES = MAGIC_BYTES + TAIL_BYTES
+"""Size up to which a file is read whole, wherever it is."""
+
 DIRECTORY_CAP = 100_000_000
 """Longest directory that is read, in bytes."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from gammatorch.checkpoints.hub.listing import is_commit
 from gammatorch.checkpoints.hub.patience import PATIENT
-from gammatorch.checkpoints.weights import CONFIG, SUFFIXES
+from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES
 from gammatorch.errors import CheckpointNotFound, GammatorchError
 from gammatorch.sweep.item import Item, Settings, item_key, natural, step_of
 from gammatorch.sweep.outcome import Failure
@@ -86,7 +86,7 @@ def local_identity(path: str) -> str:
     folder, names = (path, None) if os.path.isdir(path) else (os.path.dirname(path), [os.path.basename(path), CONFIG])
     try:
         if names is None or path.endswith(".index.json"):
-            names = sorted(name for name in os.listdir(folder) if name.endswith((*SUFFIXES, ".json")))
+            names = sorted(name for name in os.listdir(folder) if name.endswith((*FOLDER_SUFFIXES, ".json")))
         stats = {name: os.stat(where) for name in names if os.path.exists(where := os.path.join(folder, name))}
     except OSError as error:
         raise CheckpointNotFound(f"cannot be looked at ({error.strerror})", file=path) from None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gammatorch.checkpoints.weights import SUFFIXES
+from gammatorch.checkpoints.weights import FOLDER_SUFFIXES, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, InvalidArgument
 from gammatorch.sweep.item import natural
 
@@ -155,10 +155,9 @@ def looks_like_checkpoint(path: str) -> bool:
     Args:
         path: An existing path.
     """
-    endings = (*SUFFIXES, ".index.json")
     if not os.path.isdir(path):
-        return path.endswith(endings)
+        return path.endswith((*SUFFIXES, ".index.json"))
     try:
-        return any(name.endswith(endings) for name in os.listdir(path))
+        return any(name.endswith((*FOLDER_SUFFIXES, ".index.json")) for name in os.listdir(path))
     except OSError:
         return False

@@ -12,7 +12,7 @@ FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["safetensors", "zip", "pickle", "gguf", "index", "config", "legacy"])
+@pytest.mark.parametrize("target", ["safetensors", "zip", "pickle", "dcp", "gguf", "index", "config", "legacy"])
 def test_only_our_own_errors_leave_a_parser(target):
     pytest.importorskip("atheris")
     command = [sys.executable, str(FUZZ), "--seconds", "5", "--target", target]

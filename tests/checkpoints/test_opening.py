@@ -158,6 +158,8 @@ TORCH_SHARDS = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-0000
         (["a.bin", "b.bin", "pytorch_model.bin.index.json"], (), "pytorch_model.bin.index.json"),
         (["pytorch_model.bin", "q4.gguf"], ("pytorch_model.bin",), None),
         (["q4.gguf", "config.json"], ("q4.gguf",), None),
+        ([".metadata", "__1_0.distcp", "__0_0.distcp", "rng.pt"], ("__0_0.distcp", "__1_0.distcp"), None),
+        ([".metadata", "__0_0.distcp", "q4.gguf"], ("q4.gguf",), None),
         (["a-00002-of-00002.gguf", "a-00001-of-00002.gguf"], ("a-00001-of-00002.gguf", "a-00002-of-00002.gguf"), None),
     ],
 )  # fmt: skip
@@ -172,9 +174,9 @@ def test_the_weight_files_are_those_transformers_loads(names, files, index):
         ([], errors.CheckpointNotFound, "holds no weights"),
         (["training_args.bin"], errors.UnsupportedFormat, r"PyTorch files of other names \(training_args.bin\): pass"),
         (
-            [".metadata", "__0_0.distcp"],
-            errors.UnsupportedFormat,
-            r"a torch.distributed checkpoint .* dcp_to_torch FOLDER",
+            ["__0_0.distcp", "__1_0.distcp"],
+            errors.IncompleteCheckpoint,
+            r"a torch.distributed checkpoint .* without its .metadata",
         ),
         (["tf_model.h5"], errors.UnsupportedFormat, "TensorFlow or Flax weights"),
         (["q4.gguf", "q8.gguf"], errors.CheckpointNotFound, "several GGUF models .* pass the file of one"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
+from gammatorch.checkpoints.base import Advance, ByteSource, Read
 from gammatorch.checkpoints.hub.cache import Cache
 from gammatorch.checkpoints.hub.listing import Listing, dump_listing, is_commit, parse_listing
+from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import UnreadableCheckpoint
 
 _DEFAULT_BRANCH = "main"
@@ -86,7 +87,7 @@ def _listing(repository: str, commit: str | None) -> str:
     return json.dumps(["listing", repository, commit])
 
 
-class CachedSource:
+class CachedSource(WrappedSource):
     """A source whose rounds are kept: what was once read together is read again from the disk, at once.
 
     Args:
@@ -100,39 +101,11 @@ class CachedSource:
     """
 
     def __init__(self, source: ByteSource, cache: Cache, repository: str, listing: Listing) -> None:
-        self._source = source
+        super().__init__(source)
         self._cache = cache
         self._repository = repository
         self._listing = listing
         self.hashes: Mapping[str, str] = listing.hashes
-
-    @property
-    def name(self) -> str:
-        """The underlying source's."""
-        return self._source.name
-
-    @property
-    def revision(self) -> str | None:
-        """The underlying source's."""
-        return self._source.revision
-
-    @property
-    def files(self) -> Mapping[str, int]:
-        """The underlying source's."""
-        return self._source.files
-
-    @property
-    def traffic(self) -> Traffic:
-        """The underlying source's: what came from the cache is counted apart."""
-        return self._source.traffic
-
-    def speculate(self, file: str) -> int:
-        """As the underlying source."""
-        return self._source.speculate(file)
-
-    def close(self) -> None:
-        """Close the underlying source."""
-        self._source.close()
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer, from the cache if it holds just these reads.

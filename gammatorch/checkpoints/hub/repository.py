@@ -17,6 +17,8 @@ from gammatorch.checkpoints.hub.source import HubSource, fetch_listing
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import (
     CONFIG,
+    DCP_METADATA,
+    DCP_SUFFIX,
     INDEX,
     SINGLE,
     TORCH_INDEX,
@@ -87,7 +89,7 @@ def open_repository(
 
 def _downloaded(repo: str, revision: str | None) -> LocalSource | None:
     """The folder in huggingface_hub's cache that holds this revision, if any of it was ever downloaded."""
-    for name in (CONFIG, SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX):
+    for name in (CONFIG, SINGLE, INDEX, TORCH_SINGLE, TORCH_INDEX, DCP_METADATA):
         found = try_to_load_from_cache(repo, name, revision=revision)
         if isinstance(found, str):
             folder = Path(found).parent
@@ -106,5 +108,7 @@ def _covers(snapshot: LocalSource, listed: Mapping[str, int]) -> bool:
         if weights.index is None
         else {name for name in listed if name.endswith(index_suffix(weights.index))}
     )
+    if weights.files and weights.files[0].endswith(DCP_SUFFIX):
+        needed.add(DCP_METADATA)
     needed |= {name for name in (weights.index, CONFIG) if name in listed and name is not None}
     return all(snapshot.files.get(name) == listed[name] for name in needed)
