@@ -22,7 +22,7 @@ from gammatorch.analysis.pca import choose_method, unseen
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.plain import plain
 from gammatorch.analysis.projection import Sketch
-from gammatorch.analysis.reduce import Reduced, Settings, reduce_stack, reduce_wide
+from gammatorch.analysis.reduce import Reduced, Settings, reduce_side_by_side, reduce_stack, reduce_wide
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains, Origin
@@ -233,6 +233,7 @@ def analyze_together(
     dtype: str | torch.dtype = "float64",
     dims: int = 4096,
     seed: int = 0,
+    count: int | None = None,
 ) -> list[Analysis]:
     """Analyse the gains of several checkpoints in one batch.
 
@@ -243,6 +244,8 @@ def analyze_together(
         dtype: As there.
         dims: As there.
         seed: As there.
+        count: Work as if there were so many, so that no result depends on how many came along: each is multiplied by
+            itself, and the rest is done in a batch of this size, for the method ``gram`` in float64.
 
     Returns:
         The analysis of each.
@@ -253,7 +256,19 @@ def analyze_together(
     if len({(one.layers, one.gamma.shape) for one in gains}) != 1:
         raise InvalidArgument("gains that are analysed together have the same layers and width")
     settings = Settings(method, choose_dtype(dtype, gains_device(gains[0])), dims, seed)
-    return _analyze(torch.stack([one.gamma for one in gains]), gains, phases, settings)
+    stack = torch.stack([one.gamma for one in gains])
+    if count is None:
+        return _analyze(stack, gains, phases, settings)
+    if settings.method != "gram" or settings.dtype is not torch.float64:
+        raise InvalidArgument("a batch of fixed size takes the method gram in float64")
+    started = time.perf_counter()
+    _check(stack)
+    rows = [one.gamma.to(settings.dtype) for one in gains]
+    reduced = reduce_side_by_side(rows, gains[0].layers, settings.dtype, count)
+    measured = measure(reduced.correlations)[: len(gains)]
+    outliers = [_outliers(one) for one in without_outliers(stack.to(settings.dtype), reduced.correlations)]
+    reduced = replace(reduced, axes=reduced.axes[: len(gains)])
+    return _assemble(reduced, measured, outliers, gains, phases, settings, stack.device, started, apart=True)
 
 
 def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
@@ -291,11 +306,12 @@ def _assemble(
     settings: Settings,
     device: torch.device,
     started: float,
+    apart: bool = False,
 ) -> list[Analysis]:
-    """The analysis of each checkpoint from its statistics and axes."""
+    """The analysis of each checkpoint from its statistics and axes; phases of each apart from the others'."""
     correlations = reduced.correlations
     layers = correlations.layers
-    described, contrasts = _by_phase(correlations, measured, gains, phases)
+    described, contrasts = _by_phase(correlations, measured, gains, phases, apart)
     analyses = []
     for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
@@ -337,19 +353,23 @@ def _assemble(
 
 
 def _by_phase(
-    correlations: Correlations, measured: Sequence[Mapping[str, Any]], gains: Sequence[Origin] | None, phases: str
+    correlations: Correlations,
+    measured: Sequence[Mapping[str, Any]],
+    gains: Sequence[Origin] | None,
+    phases: str,
+    apart: bool,
 ) -> tuple[list[tuple[Phase, ...]], list[list[dict[str, Any]]]]:
-    """Figures and contrasts of the phases of each checkpoint: together for those whose phases are the same."""
+    """Figures and contrasts of the phases of each checkpoint, together for those whose phases are alike, or apart."""
     layers, count = correlations.layers, len(measured)
     alike: dict[str, tuple[dict[str, list[int]], list[int]]] = {}
     for row, statistics in enumerate(measured):
         model_type = gains[row].model_type if gains else None
         rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
-        alike.setdefault(str(rows), (rows, []))[1].append(row)
+        alike.setdefault(str(row if apart else rows), (rows, []))[1].append(row)
     described: list[tuple[Phase, ...]] = [()] * count
     contrasts: list[list[dict[str, Any]]] = [[]] * count
     for rows, chosen in alike.values():
-        of = chosen if len(alike) > 1 else slice(None)
+        of = chosen if apart or len(alike) > 1 else slice(None)
         figures = phase_statistics(rows, layers, correlations.norms[of], correlations.cosine[of])
         beyond = phase_contrasts(rows, correlations.pearson[of], correlations.without[of])
         for row, of_phases, of_contrasts in zip(chosen, figures, beyond, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -171,6 +171,20 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
     accumulator = Accumulator(layers, hidden, checkpoints, gains.device, dtype)
     accumulator.add(stack)
     return accumulator.finish()
+
+
+def side_by_side(parts: Sequence[Moments], count: int) -> Moments:
+    """Moments of several checkpoints as those of one batch.
+
+    Args:
+        parts: Of checkpoints of the same layers and width.
+        count: Checkpoints in the batch; the last part is repeated where there are fewer.
+    """
+    parts = [*parts, *[parts[-1]] * (count - len(parts))]
+    products, totals, pivot = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("products", "totals", "pivot")
+    )
+    return Moments(products, totals, pivot, parts[0].channels, parts[0].hidden)
 
 
 def chunk_width(columns: Tensor, dtype: torch.dtype) -> int:

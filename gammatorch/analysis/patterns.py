@@ -119,8 +119,10 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
     counts, sums = lag_sums(correlations.pairs.to(weights)), lag_sums(correlations.filled * correlations.pairs)
     lag, length = torch.arange(layers), torch.arange(2, 2 + len(weights))
     multiple = (lag[:, None] % length == 0).to(weights)
-    within = sums @ multiple / (counts @ multiple)
-    across = sums @ (1 - multiple) / (counts @ (1 - multiple))
+    within, across = (  # not by @, which rounds rows of a batch differently where they begin at odd addresses
+        (sums[:, :, None] * lags).sum(dim=1) / (counts[:, :, None] * lags).sum(dim=1)
+        for lags in (multiple, 1 - multiple)
+    )
     of_lag = weights / counts.clamp(min=1)[:, None]  # of every pair at a lag, shape (checkpoint, period, lag)
     contrasts = (of_lag @ sums[..., None])[..., 0]
     without = lag_sums(correlations.without) @ of_lag.mT  # 0 where undefined, and lag 0 has no weight

@@ -140,13 +140,18 @@ def axes_of_cosines(cosine: Tensor, hidden: int, dtype: torch.dtype = torch.floa
         tensor([1., 1., 0.], dtype=torch.float64)
     """
     directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
-    if not bool(directed.all()):  # the others as if they were all
-        return [
-            axes_of_cosines(one[rows][:, rows][None], hidden, dtype)[0].spread(rows)
-            if bool(rows.any())
-            else _none(one, "gram")
-            for one, rows in zip(cosine, directed, strict=True)
-        ]
+    whole = directed.all(dim=-1)
+    if not bool(whole.all()):  # the others in a batch of the same size, so that they get the same bits
+        others = torch.where(whole[:, None, None], cosine, torch.eye(cosine.shape[-1]).to(cosine))
+        found = axes_of_cosines(others, hidden, dtype)
+        for checkpoint in whole.logical_not().nonzero()[:, 0].tolist():
+            rows, one = directed[checkpoint], cosine[checkpoint]
+            found[checkpoint] = (
+                axes_of_cosines(one[rows][:, rows][None], hidden, dtype)[0].spread(rows)
+                if bool(rows.any())
+                else _none(one, "gram")
+            )
+        return found
     layers = cosine.shape[-1]
     half = cosine - cosine.mean(dim=-2, keepdim=True)  # J C
     W, U = torch.linalg.eigh(half - half.mean(dim=-1, keepdim=True))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import Accumulator, UnitProducts, moments
+from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
 from gammatorch.analysis.pca import (
     METHODS,
     SVD_MAX_WIDTH,
@@ -85,6 +85,19 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
     fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
     return Reduced(correlations, axes, fingerprints)
+
+
+def reduce_side_by_side(gains: Sequence[Tensor], layers: tuple[int, ...], dtype: torch.dtype, count: int) -> Reduced:
+    """Gains of several checkpoints by the method ``gram``, each multiplied by itself and the rest in one batch.
+
+    Args:
+        gains: Gain vectors γ of each, shape (layer, hidden).
+        layers: Layer index of each row.
+        dtype: Precision.
+        count: Checkpoints in the batch; the last one is repeated where there are fewer.
+    """
+    correlations = Correlations(side_by_side([moments(one, dtype) for one in gains], count), layers)
+    return Reduced(correlations, axes_of_cosines(correlations.cosine, gains[0].shape[1], dtype), [])
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:

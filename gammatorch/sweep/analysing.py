@@ -1,15 +1,16 @@
 """The analysing half of a sweep: from gains as stored to what is kept of them, the same bits whatever comes along.
 
-On the CPU the last bits of a product depend on how matrices lie beside each other in a batch and on the number of
-threads, so there every item is analysed by itself in one thread: that costs a few milliseconds for small items, and
-nothing for large ones, which fill a thread. A GPU takes batches, always of the same size: what is missing is filled up
-with copies, so that the same kernels run whatever comes along.
+The last bits of a product depend on how matrices lie beside each other in a batch and on the number of threads. So
+batches are always of the same size, what is missing filled up with copies: the same kernels run whatever comes along.
+On the CPU one thread multiplies the gains of each item by themselves, and a batch does the rest, which for small items
+is mostly the time that some thousand calls take; where layers are no multiple of four, rows in a batch begin at odd
+addresses, which some kernels round differently at, and each item is alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +25,16 @@ from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
 from gammatorch.sweep.store import StoredItem
 
-GPU_BATCH = 16
-"""Items that a GPU analyses together."""
+GPU_BATCH, CPU_BATCH = 16, 4
+"""Items that are analysed together; on the CPU more of them would leave its cache."""
+
+_ALIGNED = 4
+"""Layers of which all matrices of a batch begin at multiples of 64 bytes, and all vectors of 32."""
 
 
 def batch_size(device: torch.device) -> int:
     """How many items go together."""
-    return GPU_BATCH if device.type == "cuda" else 1
+    return GPU_BATCH if device.type == "cuda" else CPU_BATCH
 
 
 def analyse(loaded: Sequence[Loaded], settings: Settings, device: torch.device) -> list[StoredItem | Exception]:
@@ -51,11 +55,19 @@ def analyse(loaded: Sequence[Loaded], settings: Settings, device: torch.device) 
     return [found[row] for row in range(len(loaded))]
 
 
+def alike(loaded: Loaded) -> Hashable:
+    """What items that can be analysed together have in common.
+
+    Args:
+        loaded: One of them.
+    """
+    return (loaded.gains.layers, loaded.gains.gamma.shape) if isinstance(loaded.gains, Gains) else loaded.item.key
+
+
 def _groups(loaded: Sequence[Loaded]) -> list[list[int]]:
-    groups: dict[object, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for row, one in enumerate(loaded):
-        alike = (one.gains.layers, one.gains.gamma.shape) if isinstance(one.gains, Gains) else row
-        groups.setdefault(alike, []).append(row)
+        groups.setdefault(alike(one), []).append(row)
     return list(groups.values())
 
 
@@ -82,13 +94,21 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
         return [_stored(group[0], None, analyze(group[0].gains, fingerprint=True, **how), settings)]
     how["method"] = "gram" if settings.method == "auto" else settings.method
     gains = [_on_device(one, device, how["dtype"]) for one in group]
-    if batch_size(device) == 1 or how["method"] != "gram":
+    alone = how["method"] != "gram" or (device.type == "cpu" and _must_be_alone(gains[0], how["dtype"]))
+    if alone or device.type not in ("cpu", "cuda"):
         analyses = [analyze(one, **how) for one in gains]
+    elif device.type == "cpu":
+        parts = [gains[start : start + CPU_BATCH] for start in range(0, len(gains), CPU_BATCH)]
+        analyses = [one for part in parts for one in analyze_together(part, count=CPU_BATCH, **how)]
     else:
         filled = [*gains, *[gains[-1]] * (batch_size(device) - len(gains))]
         analyses = analyze_together(filled, **how)[: len(gains)]
     weights = [one.gains.gamma if isinstance(one.gains, Gains) else None for one in group]
     return [_stored(*one, settings) for one in zip(group, weights, analyses, strict=True)]
+
+
+def _must_be_alone(gains: Gains, dtype: torch.dtype) -> bool:
+    return dtype is not torch.float64 or len(gains.layers) % _ALIGNED != 0
 
 
 def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gains:

@@ -17,7 +17,7 @@ import torch
 
 from gammatorch.checkpoints.mounts import is_remote
 from gammatorch.gains.device import choose_device
-from gammatorch.sweep.analysing import analyse, batch_size
+from gammatorch.sweep.analysing import alike, analyse, batch_size
 from gammatorch.sweep.item import Item
 from gammatorch.sweep.outcome import Failure, Outcome
 from gammatorch.sweep.readers import Readers
@@ -59,7 +59,7 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     writers = ThreadPoolExecutor(WRITERS, "gammatorch-write")
     writing: set[Future[Outcome]] = set()
     try:
-        for read in readers.batches(batch_size(device)):
+        for read in readers.batches(batch_size(device), alike):
             yield from (Outcome(item.key, "present") for item, result in read if result is None)
             for item, result in _analyse(read, task, device):
                 writing.add(writers.submit(_write, store, item, result))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -42,32 +42,47 @@ class Readers(Generic[_Item, _Read]):
         for thread in self._threads:
             thread.start()
 
-    def batches(self, most: int) -> Iterator[list[tuple[_Item, _Read | Exception | None]]]:
+    def batches(
+        self, most: int, alike: Callable[[_Read], Hashable] = lambda result: None
+    ) -> Iterator[list[tuple[_Item, _Read | Exception | None]]]:
         """Each item with its result, the error it raised, or None where the function was not to be called.
 
         Args:
-            most: Items that come together, where so many are there: none waits for others.
+            most: Results that come together, where so many alike are there: while others are there to be taken some
+                wait for more of their kind, up to twice as many; when nothing else is there, none does.
+            alike: What those that come together have in common.
         """
-        running = len(self._threads)
-        while running:
-            ready = [self._results.get()]
-            while len(ready) < most and not self._results.empty():
-                ready.append(self._results.get())
-            running -= ready.count(None)
-            for error in ready:
-                if isinstance(error, Exception):
-                    raise error
-            yield [result for result in ready if isinstance(result, tuple)]
+        running, waiting = len(self._threads), dict[Hashable, list[tuple[_Item, _Read | Exception | None]]]()
+        while running or waiting:
+            while running and not (waiting and self._results.empty()):
+                one = self._results.get()
+                if one is None:
+                    running -= 1
+                elif isinstance(one, Exception):
+                    raise one
+                elif one[1] is None or isinstance(one[1], Exception):
+                    yield [one]
+                else:
+                    kind = alike(one[1])
+                    waiting.setdefault(kind, []).append(one)
+                    if len(waiting[kind]) == most:
+                        yield waiting.pop(kind)
+                if sum(map(len, waiting.values())) >= 2 * most:
+                    break
+            if waiting:
+                yield waiting.pop(next(iter(waiting)))
 
     def close(self) -> None:
-        """Read no further; calls in flight are left to themselves."""
+        """Read no further: no item is taken after this; calls in flight are left to themselves."""
         self._stopped.set()
+        with self._taking:
+            pass
 
     def _work(self) -> None:
         try:
-            while not self._stopped.is_set():
+            while True:
                 with self._taking:
-                    item, wanted = next(self._items, (None, False))
+                    item, wanted = (None, False) if self._stopped.is_set() else next(self._items, (None, False))
                 if item is None:
                     break
                 self._put((item, self._attempt(item) if wanted else None))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gammatorch.analysis.analyze import analyze
 from gammatorch.errors import InvalidArgument
 from gammatorch.sweep import analysing
 from gammatorch.sweep.item import Settings
@@ -23,22 +24,16 @@ def loaded(checkpoints, tmp_path):
     return [load(item, Task(tmp_path / "out", USUAL, "cpu")) for item in make_plan([str(runs)], USUAL).items]
 
 
-def test_a_batch_gives_each_item_what_it_gets_alone(loaded, monkeypatch):
-    alone = [analysing.analyse([one], USUAL, torch.device("cpu"))[0] for one in loaded]
-    monkeypatch.setattr(analysing, "batch_size", lambda device: 3)
-    mixed = [loaded[4], *loaded[:4]]
-    together = analysing.analyse(mixed[:3], USUAL, torch.device("cpu")) + analysing.analyse(
-        mixed[3:], USUAL, torch.device("cpu")
-    )
-    for one, other in zip([alone[4], *alone[:4]], together, strict=True):
-        assert one.item == other.item and one.gains_sha256 == other.gains_sha256
-        torch.testing.assert_close(one.gram, other.gram, rtol=1e-13, atol=0)
-        torch.testing.assert_close(one.pearson, other.pearson, rtol=0, atol=1e-12)
-        assert one.analysis["keys"] == other.analysis["keys"] and one.analysis["answer"] == other.analysis["answer"]
+def test_a_batch_gives_what_the_analysis_of_one_gives(loaded):
+    found = analysing.analyse([loaded[4], *loaded[:4]], USUAL, torch.device("cpu"))
+    for one, kept in zip([loaded[4], *loaded[:4]], found, strict=True):
+        alone = analyze(one.gains.gamma.double() + one.gains.offset, method="gram").to_dict()
+        assert kept.item == one.item and kept.analysis["answer"] == alone["answer"]
+        torch.testing.assert_close(kept.analysis["norms"], alone["norms"], rtol=1e-13, atol=0)
+        torch.testing.assert_close(kept.document()["cosine"], alone["cosine"], rtol=0, atol=1e-13)
 
 
-def test_an_item_that_cannot_be_analysed_fails_alone(loaded, monkeypatch):
-    monkeypatch.setattr(analysing, "batch_size", lambda device: 4)
+def test_an_item_that_cannot_be_analysed_fails_alone(loaded):
     broken = loaded[1].gains.gamma.clone()
     broken[0, 0] = torch.nan
     items = [loaded[0], replace(loaded[1], gains=replace(loaded[1].gains, gamma=broken)), loaded[2]]
@@ -49,6 +44,24 @@ def test_an_item_that_cannot_be_analysed_fails_alone(loaded, monkeypatch):
 def test_settings_that_make_no_sense_are_the_reason_of_each_item(loaded):
     (found,) = analysing.analyse(loaded[:1], Settings(phases="nonsense"), torch.device("cpu"))
     assert isinstance(found, InvalidArgument)
+
+
+def snapshot(found):
+    return found.analysis, found.gram.tolist(), found.pearson.nan_to_num(nan=9.0).tolist()
+
+
+@pytest.mark.parametrize("layers", [5, 8, 12, 20])
+def test_the_cpu_gives_the_same_bits_whatever_comes_along(layers, checkpoints, tmp_path):
+    runs = checkpoints(*range(7), layers=layers, hidden=96)
+    items = make_plan([str(runs)], USUAL).items
+    loaded = [load(item, Task(tmp_path / "out", USUAL, "cpu")) for item in items]
+    odd = loaded[0].gains.gamma.clone()
+    odd[2], odd[:, 3] = 0, 50  # a layer without direction, an outlier channel
+    loaded[0] = replace(loaded[0], gains=replace(loaded[0].gains, gamma=odd))
+    alone = [snapshot(analysing.analyse([one], USUAL, torch.device("cpu"))[0]) for one in loaded]
+    for order in ([3, 0, 1, 2, 6, 5, 4], [6, 5, 0], [1, 2], [0, 0, 0, 3]):
+        together = analysing.analyse([loaded[row] for row in order], USUAL, torch.device("cpu"))
+        assert [snapshot(found) for found in together] == [alone[row] for row in order]
 
 
 @pytest.mark.cuda
