@@ -28,10 +28,14 @@ VERSION = 2
 GROUP_BLOCKS = 16
 """Blocks of W columns that are added up before they are folded into the float64 totals."""
 
-_ROWS = 8
+_ROWS = 16
 """Layers worked on at once on the CPU: enough for its threads, few enough for its cache."""
 
 _STEP, _MIX, _LOW = 0x9E3779B97F4A7C15, (0xBF58476D1CE4E5B9, 0x94D049BB133111EB), (1 << 64) - 1
+
+
+_Run = tuple[int, int, list[tuple[int, int, int, Tensor]]]
+"""Columns of one block, first and past the last; and of their neighbours in buckets the same, first bucket, signs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,25 +217,31 @@ class Sketcher:
             if ended:
                 self._totals[row : row + rows] += self._fold(sums).to(self._totals)
 
-    def _add_runs(self, columns: Tensor, sums: Tensor, runs: list[tuple[int, Tensor]]) -> None:
-        parts = torch.split(columns, [len(sign) for _, sign in runs], dim=-1)
-        for (bucket, sign), part in zip(runs, parts, strict=True):
+    def _add_runs(self, columns: Tensor, sums: Tensor, runs: list[_Run]) -> None:
+        scratch = self._scratch[1, : columns.shape[0]]
+        for first, stop, buckets in runs:
+            part = columns[:, first:stop]
             if part.dtype != sums.dtype:
-                part = self._scratch[1, : len(part), : len(sign)].copy_(part)
-            sums[:, bucket : bucket + len(sign)].addcmul_(part, sign)
+                part = scratch[:, : stop - first].copy_(part)
+            for begin, end, bucket, signs_of in buckets:
+                sums[:, bucket : bucket + end - begin].addcmul_(part[:, begin:end], signs_of)
 
-    def _runs(self, count: int) -> list[tuple[int, Tensor]]:
-        """The next columns as runs of neighbouring buckets: first bucket, and the signs of the run."""
-        buckets, widths, column, stop = [], [], self._column, self._column + count
-        while column < stop:
-            block, within = divmod(column, BUCKETS)
-            bucket = (within + _hash(self._seed, -1 - block)) % BUCKETS
-            width = min(stop - column, BUCKETS - max(within, bucket))
-            buckets.append(bucket)
-            widths.append(width)
-            column += width
+    def _runs(self, count: int) -> list[_Run]:
+        """The next columns by blocks of W, and each by runs of neighbouring buckets."""
         drawn = signs(self._column, count, self._seed, self._scratch.device).to(self._scratch.dtype)
-        return list(zip(buckets, torch.split(drawn, widths), strict=True))
+        runs: list[_Run] = []
+        first = 0
+        while first < count:
+            block, within = divmod(self._column + first, BUCKETS)
+            stop = min(count, first + BUCKETS - within)
+            bucket = (within + _hash(self._seed, -1 - block)) % BUCKETS
+            turn = min(stop, first + BUCKETS - bucket)  # the rest starts again at the first bucket
+            buckets = [(0, turn - first, bucket, drawn[first:turn])]
+            if turn < stop:
+                buckets.append((turn - first, stop - first, 0, drawn[turn:stop]))
+            runs.append((first, stop, buckets))
+            first = stop
+        return runs
 
     def _fold(self, sums: Tensor) -> Tensor:
         """Sums of W buckets folded to those that are kept, in place."""
