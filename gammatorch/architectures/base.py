@@ -56,6 +56,8 @@ class Stack:
         sites: Its norms.
         offset_known: Whether the offsets are known for this model type, rather than taken as 0.
         kinds: Names of all tensors in each block, by layer.
+        fed_with: What the norm on the input stands on, in words, where that is not the block's input itself.
+        stages: Names of the stacks that its blocks hold, where they are stages with blocks of their own.
         notes: What a reader should know about it.
     """
 
@@ -66,6 +68,8 @@ class Stack:
     sites: tuple[NormSite, ...]
     offset_known: bool
     kinds: Mapping[int, frozenset[str]] = field(repr=False)
+    fed_with: str | None = None
+    stages: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def site(self, place: str) -> NormSite | None:

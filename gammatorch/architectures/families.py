@@ -19,8 +19,6 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "input": (
         "input_layernorm",
         "input_layernorm.0",
-        "mamba_decoder.input_layernorm",
-        "mamba.input_layernorm",
         "attn_hyper_connection.hc_norm",
         "pre_self_attn_layernorm",
         "pre_attention_layer_norm",
@@ -166,7 +164,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
 """Names within a block (after the layer index, without ``.weight``) by place; the first that a block has counts.
 
 ``post_attention_layernorm`` is not here: it stands before the MLP or on attention's output, and only the names beside
-it tell which (:func:`gammatorch.architectures.match.read_names`). ``attn_norm``, ``ffn_norm``, ``post_ffw_norm``
+it tell which (:func:`gammatorch.architectures.places.read_names`). ``attn_norm``, ``ffn_norm``, ``post_ffw_norm``
 and ``attn_output_norm`` are also GGUF's, for all its architectures.
 """
 
@@ -204,8 +202,19 @@ FINALS = (
 )
 """Names of the norm after the last block, beside the stack or one level above it, the first that is there."""
 
-ODD_FINALS: Mapping[str, str] = {"bigbird_pegasus": "layernorm_embedding"}
-"""The name of the norm after the last block in types that give it one which means something else in others."""
+_VIDEOPRISM_FINALS = {"spatial_layers": "layernorm1", "temporal_layers": "layernorm2"}
+
+ODD_FINALS: Mapping[str, Mapping[str, str]] = {
+    "bigbird_pegasus": {"layers": "layernorm_embedding"},
+    **dict.fromkeys(("videoprism", "videoprism_vision_model"), _VIDEOPRISM_FINALS),
+}
+"""The norm after the last block in types that give it a name which means something else in others, by type and the
+last part of the stack's name."""
+
+ODD_PLACES: Mapping[str, Mapping[str, str]] = {
+    "blt": {"q_norm": "input"},
+}
+"""Places of norms whose name tells none, or another one in other types, by type and name within the block."""
 
 BETWEEN = re.compile(r"cross|enc(oder)?_?(dec|att)")
 """Names of norms that stand at cross-attention, which is no place of its own."""
@@ -266,6 +275,9 @@ OFFSETS: Mapping[str, Offsets] = {
     ),
 }
 """By ``model_type`` of config.json or of its text part."""
+
+EMBEDDING_NORMS = frozenset({"pre_ln", "ln0", "pre_norm"})
+"""Norms that the first block alone has, on the embeddings, before its input norm (RWKV)."""
 
 GAPS = frozenset({"modernbert", "modernbert-decoder"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""

@@ -5,17 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import replace
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
 from gammatorch.architectures.families import (
-    AMBIGUOUS,
-    BARE,
-    BETWEEN,
+    EMBEDDING_NORMS,
     FINALS,
     HEAD_ONLY,
-    MACARON,
     MOVABLE,
     ODD_FINALS,
     OFFSETS,
@@ -23,17 +20,13 @@ from gammatorch.architectures.families import (
     VOCABULARY,
     is_known,
 )
+from gammatorch.architectures.keys import LEAVES, Rows, group_keys, is_wrapped, may_end_elsewhere, own_name, unwrapped
+from gammatorch.architectures.places import read_places, residual_is_normed, says_pre_norm
+from gammatorch.architectures.stages import split_stages
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
-_INDEX = re.compile(r"(?:^|(?<=\.))\d{1,9}(?=\.)")
-_NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
-_LEAVES = (".weight", ".gamma", ".scale", ".w")
-_FUSED = ".layer_norm_weight"
-"""Leaf of a norm that Transformer Engine keeps within the layer that it feeds."""
-
-_BARE_LEAVES = frozenset(leaf[1:] for leaf in _LEAVES)
 _TOWER = re.compile(
-    r"vision|visual|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)",
+    r"vision|visual|video|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)",
     re.IGNORECASE,
 )
 _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
@@ -43,11 +36,8 @@ _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
 _ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
 """Lists of convolutions that prepare the input: their norms stand at no place of a block."""
 
-_BEFORE_BLOCKS = re.compile(r"emb|patch|stem|token|pre_?(norm|ln|layer)|(norm|ln)_?pre", re.IGNORECASE)
-"""Norms outside of blocks that stand before the first one."""
-
 _SIDE = re.compile(
-    r"(^|\.)(mtp|nextn)|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
+    r"(^|\.)(mtp|nextn|patcher)|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
     r"|multimodal_model|merger|connector|projector|" + _ONLY_PREPARES.pattern
 )
 """Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
@@ -56,24 +46,17 @@ _USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 """Settings of config.json by which models say that attention and MLP stand side by side."""
 
-_SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm"}
-"""The settings of config.json that decide it, by type."""
-
 _WAV2VEC2 = {"layer_norm", "final_layer_norm"}
 """Names within the blocks of wav2vec2 and its kin."""
 
-_QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
-"""DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
+_STREAMS = {
+    "a mix of several residual streams (hyper-connections)": re.compile(r"(^|\.)hc_|hyper_connection"),
+    "one of several residual streams, as predicted from all of them (AltUp)": re.compile(r"^altup\."),
+}
+"""What the norms stand on in blocks that keep several residual streams, by the names that tell."""
 
-_HYPER = re.compile(r"(^|\.)hc_|hyper_connection")
-"""Names of hyper-connections, which keep several residual streams and mix them before each norm."""
-
-_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and activation checkpointing put into names."""
-
-_DIGITS = bytes.maketrans(b"123456789", b"000000000")
-
-_Rows = dict[int, TensorEntry]
+_HYBRID = re.compile(r"^mamba(_decoder)?\.input_layernorm\.")
+"""The norm within Zamba's hybrid blocks that stands before Mamba."""
 
 
 def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
@@ -93,150 +76,61 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
         MalformedCheckpoint: config.json contradicts itself.
     """
     config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
-    blocks, norms = _group(checkpoint.entries)
+    blocks, norms = group_keys(checkpoint.entries)
+    entries = checkpoint.entries
+    if any(is_wrapped(entry.key) for norm in norms.values() for rows in norm.values() for entry in rows.values()):
+        entries = {unwrapped(key): entry for key, entry in entries.items()}
     names = sorted(norms, key=lambda name: _main_order(name, blocks[name], config))
     stacks: list[Stack] = []
+    taken: set[str] = set()
     for name in names:
-        taken = {final.rows[0][1].key for stack in stacks if (final := stack.site("final")) is not None}
-        stacks.append(_describe(name, not stacks, blocks[name], norms[name], checkpoint, config, taken))
-    return tuple(stacks)
+        finals = [final for final in _finals_beside(name, entries, config) if final.key not in taken]
+        stage_blocks, stage_norms = split_stages(name, blocks[name], norms[name])
+        stages = [
+            _describe(stage, stage_blocks[stage], stage_norms[stage], config, entries, [], ends=bool(finals))
+            for stage in stage_norms
+        ]
+        within = {entry.key for stage in stages for site in stage.sites for _, entry in site.rows}
+        own = {
+            rest: kept
+            for rest, rows in norms[name].items()
+            if (kept := {layer: entry for layer, entry in rows.items() if entry.key not in within})
+        }
+        stack = _describe(name, blocks[name], own, config, entries, finals, ends=bool(finals))
+        taken |= {site.rows[0][1].key for site in stack.sites if site.place == "final"}
+        stacks += [replace(stack, main=not stacks, stages=tuple(stage_norms)), *stages]
+    return tuple(stacks[:1] and [replace(stacks[0], notes=(*stacks[0].notes, *_rivals(stacks))), *stacks[1:]])
 
 
-def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
-    """What the norms of a block are called → where they stand.
-
-    The vocabulary's first name at each place counts. ``post_attention_layernorm`` stands before the MLP (Llama) unless
-    another norm does (Gemma 2) or no norm stands on the block's input (OLMo 2): then it is on attention's output. In a
-    stack without a final norm, names that post-LN models share stand after the residual.
-
-    Args:
-        names: Names within the block, without layer index and ``.weight``.
-        has_final: Whether a norm stands after the last block.
-
-    Returns:
-        Place by name; names that tell no place are left out.
-
-    Example:
-        >>> read_names(["input_layernorm", "post_attention_layernorm"], has_final=True)
-        {'input_layernorm': 'input', 'post_attention_layernorm': 'pre_mlp'}
-        >>> read_names(["post_attention_layernorm", "post_feedforward_layernorm"], has_final=True)
-        {'post_feedforward_layernorm': 'post_mlp', 'post_attention_layernorm': 'post_attention'}
-        >>> read_names(["self_attn_layer_norm", "final_layer_norm"], has_final=False)
-        {'self_attn_layer_norm': 'post_attention', 'final_layer_norm': 'post_mlp'}
-    """
-    present = set(names)
-    places: dict[str, str] = {}
-    for place, words in VOCABULARY.items():
-        word = next((word for word in words if word in present), None)
-        if word is not None:
-            places[word] = place
-    if places.keys() <= BARE:
-        places = {}
-    if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP
-        places |= {"attn_norm_2": "input", "attn_norm": "pre_mlp"}
-    if present & MACARON and "final_layer_norm" in present:  # it ends a conformer's block
-        places["final_layer_norm"] = "post_mlp"
-    between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
-    strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
-    untold = "input" not in places.values() and strange  # one of these may stand on the block's input
-    for name in (present & AMBIGUOUS) - between if not untold else ():
-        taken = set(places.values())
-        on_output = "pre_mlp" in taken or "input" not in taken
-        places[name] = "post_attention" if on_output else "pre_mlp"
-    if not has_final:
-        after = {"input": "post_attention", "pre_mlp": "post_mlp"}
-        places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
-    return _first_of_each(places)
-
-
-def is_strange(name: str) -> bool:
-    """Whether a norm that tells no place may stand at any: it is the block's own, and not cross-attention's.
-
-    Example:
-        >>> is_strange("first_norm"), is_strange("cross_attn_norm"), is_strange("mixer.norm")
-        (True, False, False)
-    """
-    return "." not in name and BETWEEN.search(name) is None
-
-
-def unwrapped(key: str) -> str:
-    """A key without what wrappers put into it.
-
-    Example:
-        >>> unwrapped("_orig_mod.transformer.h.0.ln_1.weight")
-        'transformer.h.0.ln_1.weight'
-    """
-    return _WRAPPERS.sub("", key)
+def _rivals(stacks: Sequence[Stack]) -> Iterator[str]:
+    """A note on stacks that their names put on a level with the main one."""
+    main = stacks[0]
+    others = [
+        stack.name
+        for stack in stacks[1:]
+        if _rank(stack.name) == _rank(main.name)
+        and not stack.name.startswith(f"{main.name}.")
+        and (stack.site("input") or stack.site("post_attention"))
+    ]
+    if others:
+        yield f"{main.name} is taken for the main stack, {', '.join(others)} may be as well: --stack reads one of them"
 
 
 def is_beside(stack: str) -> bool:
     """Whether a stack's name says that it is not the model's own: a tower, a head, an encoder."""
-    return any(pattern.search(stack) is not None for pattern in (_TOWER, _SIDE, _ENCODER))
+    return any(_rank(stack))
 
 
-def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:
-    """Each place once, for the name that came to it first."""
-    unique: dict[str, str] = {}
-    for name, place in places.items():
-        if place not in unique.values():
-            unique[name] = place
-    return unique
-
-
-def _group(entries: Mapping[str, TensorEntry]) -> tuple[dict[str, dict[int, set[str]]], dict[str, dict[str, _Rows]]]:
-    """Blocks of each stack with the names in them, and its norms by name, leaf and layer."""
-    blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
-    norms: dict[str, dict[str, _Rows]] = defaultdict(lambda: defaultdict(dict))
-    for keys in _alike(list(entries)):
-        plain = [unwrapped(key) for key in keys] if _WRAPPERS.search(keys[0]) else keys
-        index = _INDEX.search(plain[0])
-        if index is None:
-            continue
-        start, stop = index.span()
-        rest = plain[0][stop + 1 :]
-        may_be_norms = rest in _BARE_LEAVES or any(_is_norm(rest, dimensions) for dimensions in (1, 2))
-        by_block: dict[str, dict[str, str]] = defaultdict(dict)
-        for key, name in zip(keys, plain, strict=True):
-            by_block[name[:stop]][name[stop + 1 :]] = key
-        for block, names in by_block.items():
-            stack, layer = block[:start].rstrip("."), int(block[start:])
-            if rest in _BARE_LEAVES:  # XLM: a list of norms beside the list of attentions
-                stack, _, name = stack.rpartition(".")
-                names = {f"{name}.{rest}": names[rest]}
-            blocks[stack][layer].update(names)
-            for name, key in names.items() if may_be_norms else ():
-                if _is_norm(name, len(entries[key].shape)):
-                    norms[stack][name][layer] = entries[key]
-    return blocks, norms
-
-
-def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
-    """The keys that differ in nothing but digits, together: their parts stand at the same places."""
-    forms = "\n".join(keys).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
-    if len(forms) != len(keys):  # a key holds a line break
-        forms = [key.encode("utf-8", "surrogatepass").translate(_DIGITS) for key in keys]
-    alike: dict[bytes, list[str]] = defaultdict(list)
-    for form, key in zip(forms, keys, strict=True):
-        alike[form].append(key)
-    return alike.values()
-
-
-@lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
-def _is_norm(rest: str, dimensions: int) -> bool:
-    """By its name; of two dimensions, one gain per head, only where the last name says so: gates hold matrices."""
-    if not rest.endswith((*_LEAVES, _FUSED)) or dimensions not in (1, 2):
-        return False
-    name = _own_name(rest) if dimensions == 1 else rest.split(".")[-2]
-    return _NORM.search(name) is not None
+def _rank(name: str) -> tuple[bool, bool, bool]:
+    """Whether a stack is a tower, something beside the model, an encoder: the least is the main one."""
+    return _TOWER.search(name) is not None, _SIDE.search(name) is not None, _ENCODER.search(name) is not None
 
 
 def _main_order(name: str, blocks: Mapping[int, set[str]], config: ModelConfig) -> tuple[bool | int | str, ...]:
     """Sort key: text before other towers, decoders before encoders, the count of config.json, the longest."""
     count = len(blocks) - len(_prediction_heads(blocks, config))
     return (
-        _TOWER.search(name) is not None,
-        _SIDE.search(name) is not None,
-        _ENCODER.search(name) is not None,
+        *_rank(name),
         count != config.num_layers,
         name.rpartition(".")[2] not in _USUAL,
         -count,
@@ -255,40 +149,38 @@ def _prediction_heads(blocks: Mapping[int, set[str]], config: ModelConfig) -> se
 
 def _describe(
     name: str,
-    main: bool,
     blocks: Mapping[int, set[str]],
-    norms: Mapping[str, _Rows],
-    checkpoint: Checkpoint,
+    norms: Mapping[str, Rows],
     config: ModelConfig,
-    taken: Collection[str],
+    entries: Mapping[str, TensorEntry],
+    finals: Sequence[TensorEntry],
+    *,
+    ends: bool,
 ) -> Stack:
+    """A stack of blocks from its names and norms, the norms that may be its final one, and whether there are any."""
     heads = _prediction_heads(blocks, config)
-    entries = checkpoint.entries
-    if any(_WRAPPERS.search(entry.key) for rows in norms.values() for entry in rows.values()):
-        entries = {unwrapped(key): entry for key, entry in entries.items()}
-    finals = [final for final in _finals_beside(name, entries, config) if final.key not in taken]
     is_tower = _TOWER.search(name) is not None or any(map(_TOWER_TYPE.search, config.types))
     # towers hand on what their last block gives, so a missing final norm says nothing of them
-    pre_norm = bool(finals) or is_tower or not PRE_NORM.isdisjoint(config.types)
-    said = [config.raw.get(_SAYS_PRE_NORM[model_type]) for model_type in config.types if model_type in _SAYS_PRE_NORM]
-    if True in said or False in said:
-        pre_norm = True in said
+    pre_norm = ends or is_tower or not PRE_NORM.isdisjoint(config.types)
+    said = says_pre_norm(config)
+    if said is not None:
+        pre_norm = said
     kinds = frozenset().union(*blocks.values())
-    own_names = {_own_name(rest) for rest in norms}
+    own_names = {own_name(rest) for rest in norms}
     if own_names >= _WAV2VEC2:  # its norm beside the stack may stand before the first block
         pre_norm = config.raw.get("do_stable_layer_norm") is True
-        finals = finals if pre_norm else []
-    on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
-    known_names = set() if _ONLY_PREPARES.search(name) else own_names - on_latent
+        finals = finals if pre_norm else ()
+    fed_with = _fed_with(norms, kinds, config)
     offset_known = bool(config.types) and all(map(is_known, config.types))
-    if not pre_norm and not offset_known and _may_end_elsewhere(entries):
-        known_names -= MOVABLE
-    places = read_names(known_names, has_final=pre_norm)
-    found: dict[str, list[tuple[str, _Rows]]] = defaultdict(list)
+    known_names = set() if _ONLY_PREPARES.search(name) else own_names
+    if not pre_norm and not offset_known and may_end_elsewhere(entries):
+        known_names = known_names - MOVABLE
+    places = read_places(known_names, kinds, config, has_final=pre_norm)
+    found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
         if kept:
-            found[places.get(_own_name(rest), _own_name(rest))].append((rest, kept))
+            found[places.get(own_name(rest), own_name(rest))].append((rest, kept))
     _fill_hybrid_layers(found)
     sites = [NormSite(place, *_merge(name, rests), offset_of(config, place, name)) for place, rests in found.items()]
     if finals:
@@ -298,24 +190,43 @@ def _describe(
     sites.sort(key=lambda site: (order.index(site.place) if site.place in order else len(order), site.place))
     return Stack(
         name=name,
-        main=main,
+        main=False,
         layout=_layout(sites, blocks.keys() - heads, config),
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
         offset_known=offset_known,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
-        notes=tuple(_notes(name, heads, kinds)),
+        fed_with=fed_with,
+        notes=tuple(_notes(name, heads, fed_with, kinds)),
     )
 
 
-def _notes(name: str, heads: Collection[int], kinds: Collection[str]) -> Iterator[str]:
+def _fed_with(norms: Mapping[str, Rows], kinds: Collection[str], config: ModelConfig) -> str | None:
+    """What the norm on the input is fed with, in words, where that is not the block's input itself."""
+    for fed, names in _STREAMS.items():
+        if any(names.search(kind) for kind in kinds):
+            return fed
+    if any("attn_res" in name for name in config.raw):
+        return "what attention over the residuals of earlier blocks gives, but for the first block"
+    for name, rows in norms.items():
+        if own_name(name) in EMBEDDING_NORMS and len(rows) == 1:
+            return f"what {own_name(name)}, before it, makes of the block's input in layer {min(rows)}"
+    return None
+
+
+def _notes(name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str]) -> Iterator[str]:
     for layer in sorted(heads):
         yield f"multi-token-prediction head {name}.{layer} left out"
-    if any(_HYPER.search(kind) for kind in kinds):
-        yield f"hyper-connections: the norms of {name} stand on a mix of several residual streams"
+    if fed_with is not None:
+        yield f"the norm on the input in {name} is fed with {fed_with}"
+    if hybrid := next((kind for kind in kinds if _HYBRID.search(kind)), None):
+        yield (
+            f"hybrid blocks of {name} begin with a shared attention block, fed with input and embeddings side by side; "
+            f"{hybrid.rpartition('.')[0]} stands on the input plus what that block gives"
+        )
 
 
-def _fill_hybrid_layers(found: dict[str, list[tuple[str, _Rows]]]) -> None:
+def _fill_hybrid_layers(found: dict[str, list[tuple[str, Rows]]]) -> None:
     """Blocks of another kind (Zamba's with attention) may have their input norm under another of its names."""
     if "input" not in found:
         return
@@ -326,7 +237,7 @@ def _fill_hybrid_layers(found: dict[str, list[tuple[str, _Rows]]]) -> None:
             found["input"] += found.pop(word)
 
 
-def _merge(stack: str, rests: Iterable[tuple[str, _Rows]]) -> tuple[str, tuple[tuple[int | None, TensorEntry], ...]]:
+def _merge(stack: str, rests: Iterable[tuple[str, Rows]]) -> tuple[str, tuple[tuple[int | None, TensorEntry], ...]]:
     """Pattern and rows of a site whose tensors may be written with different leaves."""
     ordered = list(rests)
     rows = {layer: entry for _, of_rest in ordered for layer, entry in of_rest.items()}
@@ -360,6 +271,8 @@ def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelCon
         return None
     if not on_input:
         return "output norms only" if "final" in present else "post-LN"
+    if residual_is_normed(config):
+        return "norms on the residual stream"
     layout = "sandwich norms" if on_output else "pre-norm"
     if "pre_mlp" not in present:
         layout += ", one norm per block"
@@ -369,28 +282,16 @@ def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelCon
     return f"mixed: {layout}, not in all blocks" if uneven else layout
 
 
-def _own_name(rest: str) -> str:
-    """The norm's name without the leaf; ``input_layernorm.norm`` is an ``input_layernorm`` with a gate or the like."""
-    name = rest.removesuffix("_weight") if rest.endswith(_FUSED) else rest.rpartition(".")[0]
-    stem, _, last = name.rpartition(".")
-    return stem if last == "norm" and _NORM.search(stem) else name
-
-
-def _may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
-    """Whether a norm in no block, which does not stand before the first one, may be the final one of another name."""
-    outside = (key for key, entry in entries.items() if not _INDEX.search(key) and _is_norm(key, len(entry.shape)))
-    return not all(map(_BEFORE_BLOCKS.search, outside))
-
-
 def _finals_beside(stack: str, entries: Mapping[str, TensorEntry], config: ModelConfig) -> list[TensorEntry]:
     """Norms under a final norm's name beside a stack (``model.norm``), or one level above it."""
     found = []
     parent = stack.rpartition(".")[0]
-    odd = (ODD_FINALS[model_type] for model_type in config.types if model_type in ODD_FINALS)
+    last = stack.rpartition(".")[2]
+    odd = (name for model_type in config.types if (name := ODD_FINALS.get(model_type, {}).get(last)) is not None)
     names = [name for name in (*odd, *FINALS) if name != "embedding_norm" or not _TOWER.search(stack)]
     for beside in dict.fromkeys((parent, parent.rpartition(".")[0])):
         for name in names:
-            for leaf in _LEAVES:
+            for leaf in LEAVES:
                 entry = entries.get(f"{beside}.{name}{leaf}" if beside else f"{name}{leaf}")
                 if entry is not None and len(entry.shape) == 1:
                     found.append(entry)

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import read_config
-from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, VOCABULARY
-from gammatorch.architectures.match import find_stacks, is_strange, unwrapped
+from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
+from gammatorch.architectures.keys import unwrapped
+from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.places import is_strange
 from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import (
@@ -103,8 +105,15 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
     """The site asked for and why; for ``auto`` the analogue nearest to the block's input."""
     wanted = "input" if site == "auto" else site
     found = stack.site(wanted)
+    if stack.stages and wanted != "final":
+        raise SiteNotFound(
+            f"stack {stack.name!r} holds stages with blocks of their own, which may differ in width: "
+            f"pass --stack with one of {', '.join(stack.stages)}",
+            file=checkpoint.source.name,
+        )
     if found is not None:
-        return found, PLACES[wanted]
+        on = f", here fed with {stack.fed_with}" if wanted == "input" and stack.fed_with is not None else ""
+        return found, PLACES[wanted] + on
     analogue = stack.site("post_attention")
     strange = [known.pattern for known in stack.sites if known.place not in PLACES and is_strange(known.place)]
     if strange and not stack.offset_known:
@@ -113,12 +122,6 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         return analogue, (
             f"no learned norm stands on the block's input ({stack.layout}); "
             f"post_attention is the nearest: {PLACES['post_attention']}"
-        )
-    if (pattern := _within_stages(stack, wanted)) is not None:
-        raise SiteNotFound(
-            f"stack {stack.name!r} holds stages with blocks of their own, which may differ in width: "
-            f"pass --pattern {pattern!r}, or that of another stage",
-            file=checkpoint.source.name,
         )
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     if places and not strange:
@@ -132,16 +135,6 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         f"(there are {', '.join(candidates)}): pass --pattern {candidates[0]!r} or another of them",
         file=checkpoint.source.name,
     )
-
-
-def _within_stages(stack: Stack, place: str) -> str | None:
-    """The pattern of a norm of this place in the blocks that a block holds (Swin's stages), None if it holds none."""
-    for site in stack.sites:
-        match = re.fullmatch(r"(?P<stage>.+{layer}\..+\.)\d+\.(?P<name>[^\d.][\w.]*)(?P<leaf>\.\w+)", site.pattern)
-        if match is not None and match["name"] in VOCABULARY.get(place, ()):
-            stage = match["stage"].replace(LAYER, str(site.rows[0][0]))
-            return f"{stage}{LAYER}.{match['name']}{match['leaf']}"
-    return None
 
 
 def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
@@ -225,8 +218,8 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
     if pattern.count(LAYER) != 1:
         raise InvalidArgument(f"a pattern holds {LAYER} once, for the layer's index: {pattern!r}")
     matcher = re.compile(re.escape(unwrapped(pattern)).replace(re.escape(LAYER), r"(\d{1,9})"))
-    matches = ((matcher.fullmatch(unwrapped(key)), entry) for key, entry in checkpoint.entries.items())
-    rows = sorted((int(match[1]), entry) for match, entry in matches if match)
+    matches = ((matcher.fullmatch(unwrapped(key)), key) for key in checkpoint.entries)
+    rows = sorted((int(match[1]), checkpoint.entries[key]) for match, key in matches if match)
     if not rows:
         skeletons = {re.sub(r"(^|(?<=\.))\d+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
         close = difflib.get_close_matches(pattern, sorted(skeletons), n=3, cutoff=0.5)

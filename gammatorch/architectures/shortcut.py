@@ -71,8 +71,8 @@ def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
     known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS
-    hyper_connections = any(name.startswith("hc_") for name in raw)
-    return plain and known and not hyper_connections and not raw.get("is_encoder_decoder", False)
+    several_streams = any(name.startswith(("hc_", "altup_")) or "attn_res" in name for name in raw)
+    return plain and known and not several_streams and not raw.get("is_encoder_decoder", False)
 
 
 def _blocks(found: Mapping[str, TensorEntry], name: str, num_layers: int) -> tuple[str, dict[int, TensorEntry]] | None:

@@ -91,7 +91,7 @@ def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
 
 def _stack_line(stack: Stack) -> str:
     main = "main stack" if stack.main else f"--stack {printable(stack.name)}"
-    layout = f", {stack.layout}" if stack.layout else ", places unknown"
+    layout = ", stages" if stack.stages else f", {stack.layout}" if stack.layout else ", places unknown"
     return f"{printable(stack.name) or '(top)'}: {plural(len(stack.layers), 'layer')}, {main}{layout}"
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
 
+from gammatorch.architectures.base import PLACES
 from gammatorch.reports.console import Row, print_table
 from gammatorch.reports.text import plural, printable
 from gammatorch.verify.oracle import Finding
+
+_WIDTH = 80
+_NAME_WIDTH = 26
+_COLUMNS = ("<verdict", "<place", "offset", "observed", "<input", "<norm")
 
 
 def verification_document(findings: Sequence[Finding], doubt: str | None) -> dict[str, Any]:
@@ -29,15 +36,18 @@ def print_verification(findings: Sequence[Finding], doubt: str | None, console: 
     if doubt is not None:
         console.print(f"\nVerification cannot tell: {printable(doubt, None)}")
         return
-    columns = ("<norm", "<place", "offset", "observed", "<on the input", "<verdict")
-    print_table(console, "Verified on a tiny model built by transformers", columns, finding_rows(findings))
+    console.print("\nVerified on a tiny model built by transformers")
+    for stack in dict.fromkeys(finding.stack for finding in findings):
+        rows = finding_rows([finding for finding in findings if finding.stack == stack])
+        print_table(console, printable(stack, _WIDTH) or "(top)", _COLUMNS, rows)
     for finding in findings:
         if finding.verdict == "differ":
-            console.print(
+            said = (
                 f"{printable(finding.name)}: the table says {finding.place} with offset {finding.offset:g}; it acts "
                 f"with offset {finding.observed_offset:g}{' on the block input' if finding.on_input else ''}: "
                 "gammatorch/architectures/families.py needs an entry"
             )
+            console.print("\n".join(wrap(said, _WIDTH)))
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("agree", "differ")}
     unsure = len(findings) - sum(counts.values())
     agree = f"{plural(counts['agree'], 'norm')} agree{'s' if counts['agree'] == 1 else ''}"
@@ -45,13 +55,26 @@ def print_verification(findings: Sequence[Finding], doubt: str | None, console: 
 
 
 def finding_rows(findings: Sequence[Finding]) -> Iterator[Row]:
-    """One row per norm: name, place, offset of the table, offset observed, whether it is on the input, verdict."""
+    """Rows of a table that is 80 columns wide: a long name goes on in rows that hold nothing else."""
     for finding in findings:
+        first, *others = _pieces(printable(finding.name))
         yield (
-            printable(finding.name if finding.place == "final" else f"{finding.stack}.*.{finding.name}", 72),
-            printable(finding.place, 24),
-            f"{finding.offset:g}",
-            "-" if finding.observed_offset is None else f"{finding.observed_offset:g}",
-            "yes" if finding.on_input else "no",
             finding.verdict,
+            finding.place if finding.place in PLACES else "-",
+            f"{finding.offset:.4g}",
+            "-" if finding.observed_offset is None else f"{finding.observed_offset:.4g}",
+            "yes" if finding.on_input else "no",
+            first,
         )
+        for piece in others:
+            yield ("", "", "", "", "", piece)
+
+
+def _pieces(name: str) -> list[str]:
+    """A name in lines that fit the last column, broken after a dot where there is one."""
+    pieces = [""]
+    for part in re.findall(rf"[^.]{{1,{_NAME_WIDTH - 1}}}\.?|\.", name):
+        if len(pieces[-1]) + len(part) > _NAME_WIDTH:
+            pieces.append("")
+        pieces[-1] += part
+    return pieces

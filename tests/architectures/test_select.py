@@ -10,7 +10,8 @@ from safetensors.numpy import save
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.architectures.match import _group, find_stacks
+from gammatorch.architectures.keys import group_keys
+from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.opening import open_source
@@ -78,8 +79,8 @@ def test_keys_taken_together_are_grouped_as_one_by_one(made):
     for parts, leaf, dimensions in made:
         key = ".".join([*parts, leaf])
         entries[key] = TensorEntry(key, "F32", (2,) * dimensions, "f", 0, 4 * 2**dimensions)
-    blocks, norms = _group(entries)
-    found = [_group({key: entry}) for key, entry in entries.items()]
+    blocks, norms = group_keys(entries)
+    found = [group_keys({key: entry}) for key, entry in entries.items()]
     expected = {
         (stack, layer, name)
         for each, _ in found
@@ -109,12 +110,12 @@ def test_keys_taken_together_are_grouped_as_one_by_one(made):
     ],
 )
 def test_the_layer_is_the_first_number_of_a_key(key, stack, layer, name):
-    blocks, norms = _group({key: (entry := TensorEntry(key, "F32", (2,), "f", 0, 8))})
+    blocks, norms = group_keys({key: (entry := TensorEntry(key, "F32", (2,), "f", 0, 8))})
     assert blocks == {stack: {layer: {name}}} and norms == {stack: {name: {layer: entry}}}
 
 
 def test_a_number_too_long_for_a_layer_is_none():
-    assert _group({f"h.{'9' * 5000}.norm.weight": TensorEntry("x", "F32", (2,), "f", 0, 8)}) == ({}, {})
+    assert group_keys({f"h.{'9' * 5000}.norm.weight": TensorEntry("x", "F32", (2,), "f", 0, 8)}) == ({}, {})
 
 
 def test_a_missing_layer_is_named():
@@ -344,6 +345,14 @@ def test_a_setting_that_says_pre_norm_goes_before_a_missing_final_norm():
         assert select(checkpoint_of(shapes, config)).site == site
 
 
+def test_a_setting_that_says_pre_norm_goes_before_names_of_post_ln():
+    shapes = blocks_of(["attention.output.LayerNorm", "output.LayerNorm"], "roberta.encoder.layer")
+    shapes["roberta.encoder.LayerNorm.weight"] = (4,)
+    for before, places in ((True, ["input", "pre_mlp", "final"]), (False, ["post_attention", "post_mlp", "final"])):
+        config = LLAMA.replace("llama", "xmod")[:-1] + f', "pre_norm": {str(before).lower()}}}'
+        assert list(places_of(checkpoint_of(shapes, config)).values()) == places
+
+
 def test_the_norm_of_the_latent_that_queries_are_made_from_is_not_on_the_queries():
     shapes = blocks_of(["attn_norm", "attn.q_norm"]) | {f"model.layers.{n}.attn.wq_a.weight": (4, 4) for n in range(3)}
     assert places_of(checkpoint_of(shapes, LLAMA))["attn.q_norm.weight"] == "attn.q_norm"
@@ -370,19 +379,126 @@ def test_one_norm_is_not_final_to_two_stacks():
 def test_hyper_connections_are_mentioned():
     shapes = llama() | {f"model.layers.{n}.hc_attn_base": (24,) for n in range(3)}
     config = LLAMA.replace("llama", "hy_v4")[:-1] + ', "hc_mult": 4}'
-    assert select(checkpoint_of(shapes, config)).notes == (
-        "hyper-connections: the norms of model.layers stand on a mix of several residual streams",
+    selection = select(checkpoint_of(shapes, config))
+    on = "a mix of several residual streams (hyper-connections)"
+    assert selection.notes == (f"the norm on the input in model.layers is fed with {on}",)
+    assert selection.reason.endswith(f", here fed with {on}")
+
+
+def test_what_feeds_the_norm_of_altup_is_said_with_the_reason():
+    shapes = llama() | {f"model.layers.{n}.altup.router_norm.weight": (4,) for n in range(3)}
+    config = LLAMA.replace("llama", "gemma3n_text")[:-1] + ', "altup_num_inputs": 4}'
+    selection = select(checkpoint_of(shapes, config))
+    assert selection.entries[0].key == "model.layers.0.input_layernorm.weight"
+    assert selection.reason.endswith(
+        "here fed with one of several residual streams, as predicted from all of them (AltUp)"
     )
 
 
-def test_stages_are_refused_with_the_pattern_of_one():
-    shapes = {f"layers.{stage}.blocks.{n}.layernorm_before.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
-    checkpoint = checkpoint_of(shapes, '{"model_type": "swin"}')
+def test_attention_over_residuals_is_said_with_the_reason():
+    config = LLAMA[:-1] + ', "n_layers_per_attn_res_block": 2}'
+    assert (
+        "here fed with what attention over the residuals of earlier blocks gives"
+        in select(checkpoint_of(llama(), config)).reason
+    )
+
+
+def test_a_norm_of_the_embeddings_in_the_first_block_is_mentioned_and_not_taken_for_its_input_norm():
+    shapes = blocks_of(["ln1", "ln2"], "rwkv.blocks") | {
+        "rwkv.blocks.0.pre_ln.weight": (4,),
+        "rwkv.ln_out.weight": (4,),
+    }
+    selection = select(checkpoint_of(shapes, LLAMA.replace("llama", "rwkv")))
+    assert [entry.key for entry in selection.entries] == [f"rwkv.blocks.{n}.ln1.weight" for n in range(3)]
+    assert selection.reason.endswith("here fed with what pre_ln, before it, makes of the block's input in layer 0")
+
+
+def test_hybrid_blocks_that_begin_with_a_shared_block_have_no_norm_on_their_input_alone():
+    shapes = {key: shape for key, shape in blocks_of(["input_layernorm", "mamba.x_proj"]).items() if ".1." not in key}
+    shared = (
+        ("shared_transf.input_layernorm", 8),
+        ("mamba_decoder.input_layernorm", 4),
+        ("mamba_decoder.mamba.x_proj", 4),
+    )
+    shapes |= {f"model.layers.1.{name}.weight": (width,) for name, width in shared}
+    selection = select(checkpoint_of(shapes, LLAMA.replace("llama", "zamba")))
+    assert selection.layers == (0, 2)
+    assert "mamba_decoder.input_layernorm stands on the input plus what that block gives" in selection.notes[0]
+    assert selection.notes[1] == "layer 1 has no norm at this site"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "setting"),
+    [("minimax", ""), ("bloom", ', "apply_residual_connection_post_layernorm": true'), ("novel", ', "postnorm": true')],
+)
+def test_where_the_residual_is_normed_the_norm_after_attention_stands_after_its_residual(model_type, setting):
+    checkpoint = checkpoint_of(llama(), LLAMA.replace("llama", model_type)[:-1] + setting + "}")
+    (stack,) = find_stacks(checkpoint)
+    assert [site.place for site in stack.sites] == ["input", "post_attention", "final"]
+    assert stack.layout == "norms on the residual stream"
+
+
+def test_stacks_that_may_be_the_main_one_as_well_are_named():
+    shapes = llama(prefix="global.") | llama(2, prefix="local.")
+    selection = select(checkpoint_of(shapes, LLAMA))
+    assert selection.stack == "global.layers"
+    assert selection.notes == (
+        "global.layers is taken for the main stack, local.layers may be as well: --stack reads one of them",
+    )
+    assert select(checkpoint_of(shapes, LLAMA), stack="local").notes == ()
+    assert select(checkpoint_of(two_stacks(), LLAMA)).notes == ()
+
+
+def swin() -> dict[str, tuple[int, ...]]:
+    shapes = {
+        f"encoder.layers.{stage}.blocks.{n}.layernorm_before.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)
+    }
+    return shapes | {"encoder.layers.0.downsample.norm.weight": (16,), "layernorm.weight": (8,)}
+
+
+def test_a_stage_is_a_stack_and_without_one_named_the_stages_are_listed():
+    checkpoint = checkpoint_of(swin(), '{"model_type": "swin"}')
     with pytest.raises(
-        errors.SiteNotFound, match=r"pass --pattern 'layers.0.blocks.\{layer\}.layernorm_before.weight'"
+        errors.SiteNotFound, match=r"pass --stack with one of encoder.layers.0.blocks, encoder.layers.1.blocks$"
     ):
         select(checkpoint)
-    assert select(checkpoint, pattern="layers.1.blocks.{layer}.layernorm_before.weight").layers == (0, 1)
+    for stage in (0, 1):
+        selection = select(checkpoint, stack=f"encoder.layers.{stage}.blocks")
+        assert (selection.site, selection.layers) == ("input", (0, 1))
+        assert {entry.width for entry in selection.entries} == {4 << stage}
+    assert select(checkpoint, pattern="encoder.layers.1.blocks.{layer}.layernorm_before.weight").site == "input"
+    outer, *stages = find_stacks(checkpoint)
+    assert (outer.main, [stage.main for stage in stages]) == (True, [False, False])
+    assert [site.place for site in outer.sites] == ["final", "downsample.norm"]
+    assert outer.stages == tuple(stage.name for stage in stages)
+
+
+def test_stages_of_swin_v2_norm_what_their_sub_layers_give():
+    scale = {f"encoder.layers.{stage}.blocks.{n}.attention.self.logit_scale": (1,) for stage in (0, 1) for n in (0, 1)}
+    selection = select(checkpoint_of(swin() | scale, '{"model_type": "swinv2"}'), stack="encoder.layers.0.blocks")
+    assert selection.site == "post_attention"
+
+
+def test_norms_over_the_batch_stand_at_no_place():
+    shapes = blocks_of(["norm1"]) | {f"model.layers.{n}.norm1.running_mean": (4,) for n in range(3)}
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(shapes, LLAMA))
+    shapes = {f"network.{n}.blocks.0.norm1.{leaf}": (4,) for n in (0, 1) for leaf in ("weight", "running_mean")}
+    assert [stack.name for stack in find_stacks(checkpoint_of(shapes))] == ["network"]
+
+
+def test_stages_may_stand_between_blocks_without_stages():
+    shapes = {f"network.{stage}.blocks.0.norm1.weight": (4 + stage,) for stage in (0, 2)}
+    checkpoint = checkpoint_of(shapes | {"network.1.norm.weight": (9,)})
+    with pytest.raises(errors.SiteNotFound, match=r"pass --stack with one of network.0.blocks, network.2.blocks$"):
+        select(checkpoint)
+    assert select(checkpoint, stack="network.2.blocks").entries[0].width == 6
+
+
+def test_stages_may_be_lists_of_lists():
+    shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
+    selection = select(checkpoint_of(shapes, '{"model_type": "pvt"}'), stack="encoder.block.1")
+    assert (selection.site, selection.layers) == ("input", (0, 1))
 
 
 def test_a_plain_name_alone_tells_no_place():

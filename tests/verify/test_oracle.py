@@ -35,7 +35,7 @@ def test_it_differs_from_a_wrong_place(monkeypatch):
     words = dict(families.VOCABULARY)
     words["pre_mlp"] = ("input_layernorm",)
     words["input"] = ("pre_feedforward_layernorm",)
-    monkeypatch.setattr("gammatorch.architectures.match.VOCABULARY", words)
+    monkeypatch.setattr("gammatorch.architectures.places.VOCABULARY", words)
     verdicts = {found.name: found.verdict for found in verify(GEMMA)}
     assert verdicts["input_layernorm"] == "differ"
 
@@ -43,7 +43,7 @@ def test_it_differs_from_a_wrong_place(monkeypatch):
 def test_it_differs_where_a_norm_stands_on_the_other_side_of_the_mlp(monkeypatch):
     words = dict(families.VOCABULARY)
     words |= {"pre_mlp": ("post_feedforward_layernorm",), "post_mlp": ("pre_feedforward_layernorm",)}
-    monkeypatch.setattr("gammatorch.architectures.match.VOCABULARY", words)
+    monkeypatch.setattr("gammatorch.architectures.places.VOCABULARY", words)
     differing = {found.name: found.side for found in verify(GEMMA) if found.verdict == "differ"}
     assert differing == {"pre_feedforward_layernorm": "before", "post_feedforward_layernorm": "after"}
 

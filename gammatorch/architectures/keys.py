@@ -1,0 +1,122 @@
+"""From the keys of a checkpoint to its blocks, and to the tensors in them that are norms by their name."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from gammatorch.checkpoints.base import TensorEntry
+
+LEAVES = (".weight", ".gamma", ".scale", ".w")
+"""Last names of gains."""
+
+_FUSED = ".layer_norm_weight"
+"""Leaf of a norm that Transformer Engine keeps within the layer that it feeds."""
+
+Rows = dict[int, TensorEntry]
+"""Tensors by layer."""
+
+_BARE_LEAVES = frozenset(leaf[1:] for leaf in LEAVES)
+_INDEX = re.compile(r"(?:^|(?<=\.))\d{1,9}(?=\.)")
+_NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What torch.compile, FSDP and activation checkpointing put into names."""
+
+_BEFORE_BLOCKS = re.compile(r"emb|patch|stem|token|pre_?(norm|ln|layer)|(norm|ln)_?pre", re.IGNORECASE)
+"""Norms outside of blocks that stand before the first one."""
+
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+
+
+def group_keys(
+    entries: Mapping[str, TensorEntry],
+) -> tuple[dict[str, dict[int, set[str]]], dict[str, dict[str, Rows]]]:
+    """Blocks of each stack with the names in them, and its norms.
+
+    The layer is the first whole-number part of a key, the stack what stands before it, the name what comes after.
+
+    Args:
+        entries: Tensors by key.
+
+    Returns:
+        Names by stack and layer; norms by stack, name and layer.
+    """
+    blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    norms: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
+    for keys in _alike(list(entries)):
+        plain = [unwrapped(key) for key in keys] if is_wrapped(keys[0]) else keys
+        index = _INDEX.search(plain[0])
+        if index is None:
+            continue
+        start, stop = index.span()
+        rest = plain[0][stop + 1 :]
+        may_be_norms = rest in _BARE_LEAVES or any(is_norm(rest, dimensions) for dimensions in (1, 2))
+        by_block: dict[str, dict[str, str]] = defaultdict(dict)
+        for key, name in zip(keys, plain, strict=True):
+            by_block[name[:stop]][name[stop + 1 :]] = key
+        for block, names in by_block.items():
+            stack, layer = block[:start].rstrip("."), int(block[start:])
+            if rest in _BARE_LEAVES:  # XLM: a list of norms beside the list of attentions
+                stack, _, name = stack.rpartition(".")
+                names = {f"{name}.{rest}": names[rest]}
+            blocks[stack][layer].update(names)
+            for name, key in names.items() if may_be_norms else ():
+                if is_norm(name, len(entries[key].shape)):
+                    norms[stack][name][layer] = entries[key]
+    return blocks, norms
+
+
+def is_wrapped(key: str) -> bool:
+    """Whether wrappers put something into a key."""
+    return _WRAPPERS.search(key) is not None
+
+
+def unwrapped(key: str) -> str:
+    """A key without what wrappers put into it.
+
+    Example:
+        >>> unwrapped("_orig_mod.transformer.h.0.ln_1.weight")
+        'transformer.h.0.ln_1.weight'
+    """
+    return _WRAPPERS.sub("", key)
+
+
+def may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
+    """Whether a norm in no block, which does not stand before the first one, may be the final one of another name."""
+    outside = (key for key, entry in entries.items() if not _INDEX.search(key) and is_norm(key, len(entry.shape)))
+    return not all(map(_BEFORE_BLOCKS.search, outside))
+
+
+def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
+    """The keys that differ in nothing but digits, together: their parts stand at the same places."""
+    forms = "\n".join(keys).encode("utf-8", "surrogatepass").translate(_DIGITS).split(b"\n")
+    if len(forms) != len(keys):  # a key holds a line break
+        forms = [key.encode("utf-8", "surrogatepass").translate(_DIGITS) for key in keys]
+    alike: dict[bytes, list[str]] = defaultdict(list)
+    for form, key in zip(forms, keys, strict=True):
+        alike[form].append(key)
+    return alike.values()
+
+
+@lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
+def is_norm(rest: str, dimensions: int) -> bool:
+    """Whether a name is a norm's; one of two dimensions, a gain per head, only by its last part: gates hold matrices."""
+    if not rest.endswith((*LEAVES, _FUSED)) or dimensions not in (1, 2):
+        return False
+    name = own_name(rest) if dimensions == 1 else rest.split(".")[-2]
+    return _NORM.search(name) is not None
+
+
+def own_name(rest: str) -> str:
+    """The norm's name without the leaf; ``input_layernorm.norm`` is an ``input_layernorm`` with a gate or the like."""
+    name = rest.removesuffix("_weight") if rest.endswith(_FUSED) else rest.rpartition(".")[0]
+    stem, _, last = name.rpartition(".")
+    return stem if last == "norm" and _NORM.search(stem) else name
+
+
+def is_batch_norm(name: str, kinds: Collection[str]) -> bool:
+    """Whether a norm of a block is one over the batch, by the running mean beside it: it stands on channels of a
+    convolution, at no place of a block."""
+    return f"{name}.running_mean" in kinds

@@ -1,0 +1,139 @@
+"""From the names of a block's norms to the places where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from gammatorch.architectures.config import ModelConfig
+from gammatorch.architectures.families import AMBIGUOUS, BARE, BETWEEN, MACARON, MOVABLE, ODD_PLACES, VOCABULARY
+from gammatorch.architectures.keys import is_batch_norm
+
+_QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
+"""DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
+
+_SWIN_V2 = "attention.self.logit_scale"
+"""The scale of Swin v2's cosine attention, whose blocks norm what their sub-layers give, under the names of v1."""
+
+_SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm"}
+_SAYS_POST_NORM = {"focalnet": "use_post_layernorm"}
+"""The settings of config.json that decide it, by type."""
+
+_BERT_PRE_NORM = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
+"""Where BERT's norms stand in blocks that config.json says are pre-norm (X-MOD): under the names of post-LN."""
+
+_NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
+_NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
+"""Settings and types whose residual is what the norm before a sub-layer gives, not what it is fed with."""
+
+
+def read_places(
+    names: Collection[str], kinds: Collection[str], config: ModelConfig, *, has_final: bool
+) -> dict[str, str]:
+    """What the norms of a block are called → where they stand, by their names and by what stands beside them.
+
+    Args:
+        names: Names within the block, without layer index and ``.weight``.
+        kinds: Names of all tensors in the stack's blocks.
+        config: What config.json says.
+        has_final: Whether a norm stands after the last block.
+
+    Returns:
+        Place by name; names that tell no place are left out.
+    """
+    on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
+    over_batch = {name for name in names if is_batch_norm(name, kinds)}
+    places = read_names(set(names) - on_latent - over_batch, has_final=has_final)
+    if _SWIN_V2 in kinds:
+        places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
+    if says_pre_norm(config):
+        places |= {name: place for name, place in _BERT_PRE_NORM.items() if name in places}
+    if residual_is_normed(config):
+        places = {
+            name: "post_attention" if place == "pre_mlp" and name in AMBIGUOUS else place
+            for name, place in places.items()
+        }
+    for model_type in config.types:
+        places |= {name: place for name, place in ODD_PLACES.get(model_type, {}).items() if name in names}
+    return places
+
+
+def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
+    """What the norms of a block are called → where they stand.
+
+    The vocabulary's first name at each place counts. ``post_attention_layernorm`` stands before the MLP (Llama) unless
+    another norm does (Gemma 2) or no norm stands on the block's input (OLMo 2): then it is on attention's output. In a
+    stack without a final norm, names that post-LN models share stand after the residual.
+
+    Args:
+        names: Names within the block, without layer index and ``.weight``.
+        has_final: Whether a norm stands after the last block.
+
+    Returns:
+        Place by name; names that tell no place are left out.
+
+    Example:
+        >>> read_names(["input_layernorm", "post_attention_layernorm"], has_final=True)
+        {'input_layernorm': 'input', 'post_attention_layernorm': 'pre_mlp'}
+        >>> read_names(["post_attention_layernorm", "post_feedforward_layernorm"], has_final=True)
+        {'post_feedforward_layernorm': 'post_mlp', 'post_attention_layernorm': 'post_attention'}
+        >>> read_names(["self_attn_layer_norm", "final_layer_norm"], has_final=False)
+        {'self_attn_layer_norm': 'post_attention', 'final_layer_norm': 'post_mlp'}
+    """
+    present = set(names)
+    places: dict[str, str] = {}
+    for place, words in VOCABULARY.items():
+        word = next((word for word in words if word in present), None)
+        if word is not None:
+            places[word] = place
+    if places.keys() <= BARE:
+        places = {}
+    if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP
+        places |= {"attn_norm_2": "input", "attn_norm": "pre_mlp"}
+    if present & MACARON and "final_layer_norm" in present:  # it ends a conformer's block
+        places["final_layer_norm"] = "post_mlp"
+    between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
+    strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
+    untold = "input" not in places.values() and strange  # one of these may stand on the block's input
+    for name in (present & AMBIGUOUS) - between if not untold else ():
+        taken = set(places.values())
+        on_output = "pre_mlp" in taken or "input" not in taken
+        places[name] = "post_attention" if on_output else "pre_mlp"
+    if not has_final:
+        after = {"input": "post_attention", "pre_mlp": "post_mlp"}
+        places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
+    return _first_of_each(places)
+
+
+def is_strange(name: str) -> bool:
+    """Whether a norm that tells no place may stand at any: it is the block's own, and not cross-attention's.
+
+    Example:
+        >>> is_strange("first_norm"), is_strange("cross_attn_norm"), is_strange("mixer.norm")
+        (True, False, False)
+    """
+    return "." not in name and BETWEEN.search(name) is None
+
+
+def says_pre_norm(config: ModelConfig) -> bool | None:
+    """What a setting of config.json says on whether the stack is pre-norm; None if there is no such setting."""
+    for table, meaning in ((_SAYS_PRE_NORM, True), (_SAYS_POST_NORM, False)):
+        for model_type in config.types:
+            said = config.raw.get(table.get(model_type, ""))
+            if isinstance(said, bool):
+                return said is meaning
+    return None
+
+
+def residual_is_normed(config: ModelConfig) -> bool:
+    """Whether the residual passes through the norms: what they give goes on, not what they are fed with."""
+    set_so = any(config.raw.get(name) is True for name in _NORMED_RESIDUAL)
+    return set_so or not _NORMED_RESIDUAL_TYPES.isdisjoint(config.types)
+
+
+def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:
+    """Each place once, for the name that came to it first."""
+    unique: dict[str, str] = {}
+    for name, place in places.items():
+        if place not in unique.values():
+            unique[name] = place
+    return unique
