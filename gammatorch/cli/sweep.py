@@ -107,7 +107,7 @@ def sweep(
         progress.stage("planning")
         from gammatorch.sweep.plan import make_plan
 
-        plan = make_plan(specs, chosen, every=every, limit=limit, token=token)
+        plan = make_plan(specs, chosen, every=every, limit=limit, token=token, cache=not no_cache)
         if dry_run:
             progress.stage("reading headers")
             return _show_plan(plan, chosen, shard, out, token, not no_cache, format)

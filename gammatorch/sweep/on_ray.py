@@ -11,7 +11,7 @@ import os
 import re
 import socket
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -35,6 +35,9 @@ _IN_FLIGHT = 2
 
 _RETRIES = 3
 """Times that Ray begins a lost part again."""
+
+_PARTING_SECONDS = 5.0
+"""Time that parts which were cancelled have to end."""
 
 _ANSWER_SECONDS = 10.0
 """Time that a cluster has to take a connection; Ray itself would go on trying for minutes."""
@@ -110,8 +113,19 @@ def _run(ray: Any, task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
                 raise result
             yield from result
     finally:
-        for reference in flying:
-            ray.cancel(reference)
+        _cancel(ray, flying, Store(task.folder))
+
+
+def _cancel(ray: Any, flying: Mapping[Any, Sequence[Item]], store: Store) -> None:
+    """End the parts in flight; what they were at is nobody's then."""
+    if not flying:
+        return
+    for reference in flying:
+        ray.cancel(reference)
+    ray.wait(list(flying), num_returns=len(flying), timeout=_PARTING_SECONDS)
+    for part in flying.values():
+        for item in part:
+            store.release(item.key)
 
 
 def _resources(ray: Any, task: Task) -> tuple[dict[str, float], Task]:

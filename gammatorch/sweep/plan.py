@@ -46,6 +46,7 @@ def make_plan(
     every: int = 1,
     limit: int | None = None,
     token: str | None = None,
+    cache: bool = True,
 ) -> Plan:
     """Find the items that specs mean.
 
@@ -58,6 +59,7 @@ def make_plan(
         every: Of what a pattern or a folder of checkpoints gives, every so manieth, the first one included.
         limit: Most items.
         token: Access token for the Hub.
+        cache: Whether to keep on disk what branches mean, for when there is no network.
 
     Raises:
         CheckpointNotFound: Something that was typed does not exist, or nothing is left.
@@ -67,7 +69,7 @@ def make_plan(
     specs = list(read_specs(arguments))
     resolved = [_attempt(resolve, spec, spec) for spec in specs]
     repos = list(dict.fromkeys(one.repo for one in resolved if isinstance(one, HubSpec) and not _is_commit(one)))
-    refs = dict(zip(repos, _at_once(lambda repo: _refs(repo, token), repos), strict=True))
+    refs = dict(zip(repos, _at_once(lambda repo: _refs(repo, token, cache), repos), strict=True))
     found: list[Item | Failure] = []
     for spec, one in zip(specs, resolved, strict=True):
         found += _items(spec, one, refs, settings, every)
@@ -112,11 +114,11 @@ def _is_commit(spec: HubSpec) -> bool:
     return is_commit(spec.revision)
 
 
-def _refs(repo: str, token: str | None) -> Mapping[str, str] | GammatorchError:
+def _refs(repo: str, token: str | None, cache: bool) -> Mapping[str, str] | GammatorchError:
     from gammatorch.checkpoints.hub.refs import list_refs  # huggingface_hub: 0.1 s that a local sweep need not spend
 
     try:
-        return list_refs(repo, token, PATIENT)
+        return list_refs(repo, token, PATIENT, cache)
     except GammatorchError as error:
         return error
 

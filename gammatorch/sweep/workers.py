@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import queue
+import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -42,14 +45,33 @@ def run_workers(task: Task, items: Sequence[Item]) -> Generator[Outcome, None, N
         )
         for number, device in enumerate(devices)
     ]
-    for process in processes:
-        process.start()
+    with _interrupts_ignored():
+        for process in processes:
+            process.start()
+    finished = False
     try:
         yield from _collect(processes, results)
+        finished = True
     finally:
         for process in processes:
+            if not finished:
+                process.terminate()
+        for process in processes:
             process.join(_PARTING_SECONDS)
-            process.terminate()
+            process.kill()
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes begun meanwhile leave Ctrl-C, which a terminal sends to all, to this one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _devices(task: Task, items: int) -> list[str]:
@@ -62,14 +84,24 @@ def _devices(task: Task, items: int) -> list[str]:
 
 
 def _worker(task: Task, items: Sequence[Item], results: Any) -> None:
+    """One process: ends when it is done, told to, or left alone; what it is writing is written, and its claims go."""
+    signal.signal(signal.SIGTERM, _end)
+    parent = multiprocessing.parent_process()
     try:
         for outcome in work(task, items):
             results.put(outcome)
+            if parent is not None and not parent.is_alive():
+                return
         results.put(None)
     except KeyboardInterrupt:
-        pass
+        results.cancel_join_thread()  # nobody takes them any more
     except Exception as error:
         results.put(error)
+
+
+def _end(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def _collect(processes: Sequence[Any], results: Any) -> Iterator[Outcome]:

@@ -18,8 +18,9 @@ from tests.sweep.conftest import numbers, sweep
 
 
 def start(runs: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """A sweep, as the first process of a group of its own."""
     command = [sys.executable, "-m", "gammatorch", "sweep", str(runs), "--out", str(out), "--device", "cpu", *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for_items(out: Path, least: int, process: subprocess.Popen[str]) -> None:
@@ -82,3 +83,47 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(checkpoints, tmp_path, signals):
         assert f"{kept} of 150 items are kept" in stderr
         assert not list((out / "claims").iterdir())
     assert not [name for name in os.listdir(out / "items") if name.endswith(".tmp")] or signals == 2
+
+
+def left_of_group(group: int, wait_seconds: float = 10.0) -> list[int]:
+    """Processes of a group that are still there after a while."""
+    deadline = time.monotonic() + wait_seconds
+    while (left := [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if group_of(pid) == group]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    return left
+
+
+def group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["kill -INT", "a terminal's Ctrl-C"])
+def test_ctrl_c_ends_all_workers_and_leaves_nothing_behind(checkpoints, tmp_path, whole_group):
+    runs, out = checkpoints(*range(300), layers=16, hidden=128), tmp_path / "out"
+    process = start(runs, out, "--workers", "2")
+    wait_for_items(out, 3, process)
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert stdout == ""
+    assert "interrupted" in stderr and "Traceback" not in stderr
+    assert not left_of_group(process.pid)
+    kept = len(list(read_items(out)))
+    assert 3 <= kept < 300 and f"{kept} of 300 items are kept" in stderr
+    assert not list((out / "claims").iterdir())
+    assert not [name for name in os.listdir(out / "items") if name.endswith(".tmp")]
+
+
+def test_workers_whose_sweep_was_killed_end_too(checkpoints, tmp_path):
+    runs, out = checkpoints(*range(300), layers=16, hidden=128), tmp_path / "out"
+    process = start(runs, out, "--workers", "2")
+    wait_for_items(out, 3, process)
+    process.kill()
+    process.communicate()
+    assert not left_of_group(process.pid)
+    assert 3 <= len(list(read_items(out))) < 300

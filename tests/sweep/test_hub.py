@@ -95,3 +95,14 @@ def test_a_repository_that_fails_stops_nothing_where_a_list_names_it(hub, tmp_pa
     summary = sweep(tmp_path / "list.txt", out=tmp_path / "out", cache=False)
     assert summary.done == 1
     assert sorted(failure.name for failure in summary.failures) == ["org/gone", "org/name@step999"]
+
+
+@pytest.mark.parametrize("options", [["--dry-run"], []], ids=["dry run", "sweep"])
+def test_no_cache_keeps_nothing(hub, call, tmp_path, monkeypatch, options):
+    monkeypatch.setenv("GAMMATORCH_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("GAMMATORCH_CACHE_GB", "1")
+    command = ["sweep", "org/name@step*", "--out", str(tmp_path / "out"), "--device", "cpu", *options]
+    assert call(*command, "--no-cache").code == 0
+    assert not (tmp_path / "kept").exists()
+    assert call(*command).code == 0
+    assert (tmp_path / "kept").exists(), "which is what it keeps otherwise"

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -114,11 +115,15 @@ def test_an_interrupt_cancels_what_is_in_flight(cluster, checkpoints, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         run_sweep(plan, Task(out, Settings()), engine="ray", watch=interrupt)
-    time.sleep(1)
     kept = done_keys(out)
+    assert not list((out / "claims").iterdir())
     time.sleep(1)
     assert 0 < len(kept) < 30 and done_keys(out) == kept
     assert run_sweep(plan, Task(out, Settings()), engine="ray").done == 30 - len(kept)
+
+
+def test_a_task_does_not_show_its_token():
+    assert "hf_secret" not in repr(Task(Path("out"), Settings(), token="hf_secret"))
 
 
 def test_a_folder_that_a_node_does_not_see_ends_it(cluster, checkpoints, tmp_path, monkeypatch):

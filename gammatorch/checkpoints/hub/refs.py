@@ -19,7 +19,9 @@ from gammatorch.checkpoints.hub.source import fetch_description
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
 
-def list_refs(repo: str, token: str | None = None, patience: Patience | None = None) -> Mapping[str, str]:
+def list_refs(
+    repo: str, token: str | None = None, patience: Patience | None = None, cache: bool = True
+) -> Mapping[str, str]:
     """Commit of each branch and tag; where both have a name, the branch's.
 
     With ``HF_HUB_OFFLINE`` these are the ones that were listed last, and those whose snapshots huggingface_hub has in
@@ -29,21 +31,22 @@ def list_refs(repo: str, token: str | None = None, patience: Patience | None = N
         repo: ``org/name``.
         token: Access token; None for the one huggingface_hub knows.
         patience: When to give up; None for the client's own.
+        cache: Whether to keep what was listed for when there is no network, and to use what was kept.
 
     Raises:
         CheckpointNotFound: No such repository, or no right to see it.
         UnreadableCheckpoint: The Hub did not answer.
     """
-    client, cache = HubClient(token, patience), find_cache()
+    client, kept = HubClient(token, patience), find_cache() if cache else None
     repository = f"{client.endpoint}/{repo}"
     if constants.HF_HUB_OFFLINE:
-        found = (recall_refs(cache, repository) if cache else {}) | _downloaded_refs(repo)
+        found = (recall_refs(kept, repository) if kept else {}) | _downloaded_refs(repo)
         if not found:
             raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=repo)
         return found
     refs = _parse(fetch_description(client, repo, "/refs", repo, Traffic()), repo)
-    if cache:
-        remember_refs(cache, repository, refs)
+    if kept:
+        remember_refs(kept, repository, refs)
     return refs
 
 
