@@ -1,12 +1,15 @@
 """How long it takes to get all input gains of a checkpoint, beside safetensors itself, others, and the bare reads.
 
-    python benchmarks/extraction.py [--repeats 15] [--out FILE] [--layouts Qwen3-32B DeepSeek-V3 Kimi-K2]
+    python benchmarks/extraction.py [--repeats 15] [--out FILE] [--layouts Qwen3-32B DeepSeek-V3 Kimi-K2 real]
 
 The checkpoints are full-size layouts (sparse files, so the page cache holds what is read: warm times). Every candidate
 ends with the gains as float64, and is checked against what was written, by NumPy, before it is timed. There are
 floors that check nothing: the gains alone, their places known beforehand; and the headers too, with the keys found in
 their bytes, by Python or by the C library. fastsafetensors and runai-model-streamer, told which tensors are wanted, and
 mergekit's loader take part if they are installed.
+
+``real`` is a small Llama with all its bytes, made by transformers, in three formats: what loading the model takes, and
+what reading its gains takes from safetensors, from a ``.bin`` and from a folder of torch.distributed.checkpoint.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from gammatorch.bench.synthetic import FULL_SIZE, SyntheticCheckpoint, write_che
 from gammatorch.bench.timing import compare
 
 KEY = "model.layers.{}.input_layernorm.weight"
+REAL_LAYERS = 24
 KEY_END = b'.input_layernorm.weight":'
 MEMMEM = ctypes.CDLL(None).memmem
 MEMMEM.restype = ctypes.c_void_p
@@ -201,12 +205,80 @@ def measure(name: str, repeats: int) -> dict[str, object]:
     return {"bytes_read": gains.bytes_read, "checkpoint_bytes": gains.checkpoint_bytes, "times": times}
 
 
+def make_model(folder: Path) -> dict[str, torch.Tensor]:
+    """One model in three formats; its state dict."""
+    from torch.distributed import checkpoint
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        num_hidden_layers=REAL_LAYERS, hidden_size=768, intermediate_size=2048, num_attention_heads=12, vocab_size=8000
+    )
+    model = LlamaForCausalLM(config).to(torch.bfloat16)
+    for layer in model.model.layers:
+        torch.nn.init.normal_(layer.input_layernorm.weight, 1.0, 0.1)
+    state = dict(model.state_dict())
+    model.save_pretrained(folder / "safetensors")
+    (folder / "bin").mkdir()
+    config.save_pretrained(folder / "bin")
+    torch.save(state, folder / "bin" / "pytorch_model.bin")
+    checkpoint.save(dict(state), checkpoint_id=folder / "dcp", no_dist=True)
+    config.save_pretrained(folder / "dcp")
+    return state
+
+
+def load_model(folder: Path) -> torch.Tensor:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    return torch.stack([layer.input_layernorm.weight.detach() for layer in model.model.layers]).double()
+
+
+def load_bin(folder: Path) -> torch.Tensor:
+    state = torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True, mmap=True)
+    return torch.stack([state[KEY.format(layer)] for layer in range(REAL_LAYERS)]).double()
+
+
+def load_dcp(folder: Path, like: dict[str, torch.Tensor]) -> torch.Tensor:
+    from torch.distributed import checkpoint
+
+    wanted = {key: torch.empty_like(like[key]) for key in map(KEY.format, range(REAL_LAYERS))}
+    checkpoint.load(wanted, checkpoint_id=folder, no_dist=True)
+    return torch.stack(list(wanted.values())).double()
+
+
+def measure_real(repeats: int) -> dict[str, object]:
+    import transformers
+
+    transformers.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        state = make_model(folder)
+        written = torch.stack([state[KEY.format(layer)] for layer in range(REAL_LAYERS)]).double().numpy()
+        candidates: dict[str, Callable[[], torch.Tensor]] = {
+            "gammatorch, safetensors": lambda: by_gammatorch(folder / "safetensors", "cpu"),
+            "transformers from_pretrained": lambda: load_model(folder / "safetensors"),
+            "gammatorch, .bin": lambda: by_gammatorch(folder / "bin", "cpu"),
+            "torch.load(weights_only, mmap)": lambda: load_bin(folder / "bin"),
+            "gammatorch, torch.distributed": lambda: by_gammatorch(folder / "dcp", "cpu"),
+            "torch.distributed, the gains alone": lambda: load_dcp(folder / "dcp", state),
+        }
+        for candidate, read in candidates.items():
+            np.testing.assert_array_equal(read().numpy(), written, err_msg=candidate)
+        times = compare(candidates, repeats=repeats)
+    parameters = sum(tensor.numel() for tensor in state.values())
+    print_times(f"a Llama of {parameters / 1e6:.0f} M parameters, {REAL_LAYERS} × {written.shape[1]}", times)
+    return {"parameters": parameters, "tensors": len(state), "times": times}
+
+
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--layouts", nargs="+", choices=FULL_SIZE, default=list(FULL_SIZE))
+    options.add_argument("--layouts", nargs="+", choices=[*FULL_SIZE, "real"], default=[*FULL_SIZE, "real"])
     chosen = options.parse_args()
     torch.set_num_threads(1)  # a second one for a megabyte gains nothing, and on a shared machine waits for a core
-    save(chosen.out, {name: measure(name, chosen.repeats) for name in chosen.layouts})
+    results = {}
+    for name in chosen.layouts:
+        results[name] = measure_real(chosen.repeats) if name == "real" else measure(name, chosen.repeats)
+    save(chosen.out, results)
 
 
 if __name__ == "__main__":

@@ -139,6 +139,16 @@ class Machine:
                 if at > len(raw):
                     raise Broken("it ends too early")
                 stack.append(raw[start:at].decode())
+            elif code == _SHORT_BINUNICODE:
+                start = at + 1
+                at = start + raw[at]
+                if at > len(raw):
+                    raise Broken("it ends too early")
+                stack.append(raw[start:at].decode())
+            elif code == _EMPTY_TUPLE:
+                stack.append(())
+            elif code == _EMPTY_DICT:
+                stack.append({})
             elif code == _TUPLE1:
                 stack[-1] = (stack[-1],)
             elif code == _BININT2:
@@ -227,9 +237,14 @@ class Machine:
 
     def _set_items(self) -> None:
         items = self._marked()
-        target = as_type(dict, self._stack[-1])
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            put(target, key, value)
+        target, keys, values = as_type(dict, self._stack[-1]), items[::2], items[1::2]
+        if len(keys) != len(values):
+            raise IndexError
+        if set(map(type, keys)) == {str}:
+            target.update(zip(keys, values, strict=True))
+        else:
+            for key, value in zip(keys, values, strict=True):
+                put(target, key, value)
 
     def _name(self) -> None:
         module, name = self._line(), self._line()
@@ -296,7 +311,8 @@ def _short(text: str) -> str:
 
 
 _BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
-_BININT1, _BININT2, _BINUNICODE, _TUPLE1, _MARK, _TUPLE, _STOP = b"KMX\x85(t."
+_BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
+_EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
 _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
     ord(code): operation
     for code, operation in {
@@ -315,14 +331,11 @@ _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
         "\x8a": Machine._long,
         "G": Machine._float,
         "U": Machine._short_text,
-        "\x8c": Machine._short_text,
-        ")": lambda machine: machine._push(()),
         "\x86": lambda machine: machine._tuple_of(2),
         "\x87": lambda machine: machine._tuple_of(3),
         "]": lambda machine: machine._push([]),
         "a": Machine._append,
         "e": Machine._appends,
-        "}": lambda machine: machine._push({}),
         "s": Machine._set_item,
         "u": Machine._set_items,
     }.items()
