@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from gammatorch.gains.device import summing_device
@@ -141,7 +142,8 @@ class Accumulator:
             channel = stop
 
     def _add_piece(self, part: Tensor, few: slice, runs: slice) -> None:
-        by_run = part.view(*part.shape[:2], runs.stop - runs.start, -1).transpose(1, 2)
+        count = runs.stop - runs.start
+        by_run = rearrange(part, "checkpoint layer (run channel) -> checkpoint run layer channel", run=count)
         apart = about(by_run, self._pivot[few, None, :, None])
         self._products[few, runs] += (apart @ apart.mT).to(self._products)
         self._totals[few, runs] += apart.sum(dim=-1).to(self._totals)

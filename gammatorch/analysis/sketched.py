@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, about, chunk_width
@@ -77,7 +78,7 @@ class SketchedMoments:
         found = torch.linalg.vector_norm(centred.values, dim=-1)
         values = centred.values * torch.where(found > 0, length / found, 0)[:, None]
         blocks = 1 << min(CHANNEL_BLOCKS, self._dims, self._hidden).bit_length() - 1  # a power of two, as dims is
-        runs = values.reshape(len(values), blocks, -1).transpose(0, 1)
+        runs = rearrange(values, "layer (run dim) -> run layer dim", run=blocks)
         worth = 1 / (1 / self._hidden + 1 / self._dims) / blocks
         totals = torch.zeros(1, blocks, len(values), dtype=torch.float64, device=values.device)
         channels = torch.full_like(totals[0, :, 0], worth)

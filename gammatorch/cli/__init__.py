@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import re
 import sys
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     130 interrupted."""
     session = Session()
     gc.set_threshold(YOUNG_OBJECTS)
+    _accept_any_terminal()
     try:
         code = _invoke(arguments, session)
     except BrokenPipeError:  # the reader of our output (`| head`) has had enough
@@ -82,11 +84,24 @@ def _invoke(arguments: Sequence[str] | None, session: Session) -> int:
         if session.verbose:
             _show_traceback()
         _complain(f"error: {error}")
+    except OSError as error:
+        if session.verbose:
+            _show_traceback()
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(f"error: {where}{error.strerror or error} (-v shows where)")
     except Exception as error:
         if session.verbose:
             _show_traceback()
         _complain(f"error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
     return EXIT_FAILED
+
+
+def _accept_any_terminal() -> None:
+    """One without UTF-8 shows a question mark for γ, and a stream that was closed takes what it is given."""
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
 
 
 def _show_traceback() -> None:

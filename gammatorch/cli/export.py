@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def export(session: Session, folder: Path, format: str, out: Path | None) -> Non
     if out is None:
         if format in FILE_FORMATS:
             raise click.UsageError(f"{format} needs a file: pass --out")
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="")  # the bytes that a file would get
         TEXT_FORMATS[format](long_table(folder), sys.stdout)
         return
     check_writable(out)

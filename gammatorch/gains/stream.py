@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from gammatorch.architectures.base import Selection
@@ -216,7 +217,7 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
     for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
         block_bytes = sum(entry.nbytes for entry in rows)
         values = on_device[position : position + block_bytes].view(STORED_DTYPES[stored])
-        blocks.append(values.view(-1, entries[0].width).to(dtype))
+        blocks.append(rearrange(values, "(layer hidden) -> layer hidden", hidden=entries[0].width).to(dtype))
         position += block_bytes
     if len(blocks) == 1:
         return blocks[0]
