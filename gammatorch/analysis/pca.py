@@ -68,7 +68,8 @@ class PrincipalAxes:
 def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None) -> PrincipalAxes:
     """PCA of the directions u_i = γ_i / ‖γ_i‖, over layers.
 
-    ``svd``: U S Vᵀ = u − mean(u) with ``torch.linalg.svd``; proj = u · v₀. ``gram``: with C = u uᵀ and J = I − 11ᵀ/L,
+    ``svd``: U S Vᵀ = u − mean(u) with ``torch.linalg.svd``, of the triangular factor where the gains are wide; v₀ =
+    (u − mean(u))ᵀ u₀ / S₀ and proj = u · v₀. ``gram``: with C = u uᵀ and J = I − 11ᵀ/L,
     the eigenvalues of J C J are S² and proj = C J u₀ / S₀, so no axis of length hidden is needed; it cannot see
     singular values below some 1e-8 of √L. The sign makes the largest entry of the left vector positive.
 
@@ -98,9 +99,20 @@ def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None
     if not bool(directed.all()):
         return principal_axes(gains[directed], "svd", width).spread(directed)
     directions = units(gains)
-    U, S, Vh = torch.linalg.svd(directions - directions.mean(dim=0), full_matrices=False)
+    centred = directions - directions.mean(dim=0)
+    U, S, _ = torch.linalg.svd(_triangle(centred), full_matrices=False)
+    projections = directions @ (centred.mT @ U[:, 0]) / S[0]
     eps = torch.finfo(gains.dtype).eps
-    return _axes(S[None], U[None, :, 0], (directions @ Vh[0])[None], "svd", layers, eps, eps * math.sqrt(hidden))[0]
+    return _axes(S[None], U[None, :, 0], projections[None], "svd", layers, eps, eps * math.sqrt(hidden))[0]
+
+
+def _triangle(rows: Tensor) -> Tensor:
+    """Rᵀ of rowsᵀ = Q R, which has the rows' singular values and left vectors in as many columns as there are rows.
+
+    The right vectors, which are most of the work, are not needed: Golub and Van Loan's R-SVD without them.
+    """
+    layers, width = rows.shape
+    return rows if width <= layers else torch.linalg.qr(rows.mT, mode="r").R.mT
 
 
 def choose_method(layers: int, hidden: int, checkpoints: int = 1) -> str:

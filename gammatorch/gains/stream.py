@@ -27,7 +27,7 @@ STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float1
 """Stored types that are read as gains, by safetensors' spelling."""
 
 _WORKING_COPIES = 4
-"""Copies of the gains that an analysis holds at most (gains, units, centred units, right vectors)."""
+"""Copies of the gains that an analysis holds at most (gains, units, centred units, their factor)."""
 
 _SMALL = 100_000_000
 """Bytes that any device has."""
