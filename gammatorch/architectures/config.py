@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gammatorch.errors import MalformedCheckpoint
@@ -23,6 +23,7 @@ class ModelConfig:
         num_layers: Blocks of the main stack.
         hidden: Width of its residual stream.
         raw: The text model's own configuration.
+        whole: All of config.json.
     """
 
     model_type: str | None
@@ -30,6 +31,12 @@ class ModelConfig:
     num_layers: int | None
     hidden: int | None
     raw: Mapping[str, Any]
+    whole: Mapping[str, Any] = field(default_factory=dict)
+
+    def says(self, name: str) -> bool | None:
+        """A setting that is yes or no, wherever in config.json it stands; None if it is nowhere, or both are said."""
+        said = set(_switches(self.whole, name))
+        return said.pop() if len(said) == 1 else None
 
 
 def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
@@ -59,7 +66,16 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
         num_layers=_count(_LAYERS, text, where),
         hidden=_count(_HIDDEN, text, where),
         raw=text,
+        whole=config,
     )
+
+
+def _switches(config: Mapping[str, Any], name: str) -> Iterator[bool]:
+    levels = [config]
+    for level in levels:  # grows as it is gone through
+        if isinstance(level.get(name), bool):
+            yield level[name]
+        levels += (inner for inner in level.values() if isinstance(inner, Mapping))
 
 
 def _types(levels: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:

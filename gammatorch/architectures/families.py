@@ -174,6 +174,9 @@ AMBIGUOUS = frozenset({"post_attention_layernorm", "post_attention_norm", "attn_
 BARE = frozenset({"LayerNorm", "layernorm", "ln"})
 """Names so plain that they tell a place only beside a norm whose place is known."""
 
+PLAIN = frozenset({"norm", "layer_norm"})
+"""Names of an input norm that is its block's only one, and of norms elsewhere."""
+
 MACARON = frozenset({"norm_feed_forward1", "ff1.pre_norm", "feed_forward1.pre_layer_norm", "ffn1_layer_norm"})
 """First norms of conformers, whose blocks begin and end with an MLP."""
 

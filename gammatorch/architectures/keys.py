@@ -102,7 +102,7 @@ def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
 
 @lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
 def is_norm(rest: str, dimensions: int) -> bool:
-    """Whether a name is a norm's; one of two dimensions, a gain per head, only by its last part: gates hold matrices."""
+    """Whether a name is a norm's; with two dimensions, a gain per head, only by its last part: gates are matrices."""
     if not rest.endswith((*LEAVES, _FUSED)) or dimensions not in (1, 2):
         return False
     name = own_name(rest) if dimensions == 1 else rest.split(".")[-2]

@@ -168,12 +168,13 @@ def _describe(
     kinds = frozenset().union(*blocks.values())
     own_names = {own_name(rest) for rest in norms}
     if own_names >= _WAV2VEC2:  # its norm beside the stack may stand before the first block
-        pre_norm = config.raw.get("do_stable_layer_norm") is True
+        said = config.says("do_stable_layer_norm")
+        pre_norm = said is True
         finals = finals if pre_norm else ()
     fed_with = _fed_with(norms, kinds, config)
     offset_known = bool(config.types) and all(map(is_known, config.types))
     known_names = set() if _ONLY_PREPARES.search(name) else own_names
-    if not pre_norm and not offset_known and may_end_elsewhere(entries):
+    if not pre_norm and said is None and not offset_known and may_end_elsewhere(entries):
         known_names = known_names - MOVABLE
     places = read_places(known_names, kinds, config, has_final=pre_norm)
     found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.families import AMBIGUOUS, BARE, BETWEEN, MACARON, MOVABLE, ODD_PLACES, VOCABULARY
+from gammatorch.architectures.families import AMBIGUOUS, BARE, BETWEEN, MACARON, MOVABLE, ODD_PLACES, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import is_batch_norm
 
 _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 """DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
+
+_DEPTHWISE = ("depthwise_conv.", "dwconv.")
+"""The convolution that ConvNeXt's blocks begin with, before their norm."""
 
 _SWIN_V2 = "attention.self.logit_scale"
 """The scale of Swin v2's cosine attention, whose blocks norm what their sub-layers give, under the names of v1."""
@@ -41,8 +44,9 @@ def read_places(
         Place by name; names that tell no place are left out.
     """
     on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
+    after_convolution = PLAIN if any(kind.startswith(_DEPTHWISE) for kind in kinds) else frozenset()
     over_batch = {name for name in names if is_batch_norm(name, kinds)}
-    places = read_names(set(names) - on_latent - over_batch, has_final=has_final)
+    places = read_names(set(names) - on_latent - over_batch - after_convolution, has_final=has_final)
     if _SWIN_V2 in kinds:
         places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
     if says_pre_norm(config):

@@ -105,7 +105,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
     """The site asked for and why; for ``auto`` the analogue nearest to the block's input."""
     wanted = "input" if site == "auto" else site
     found = stack.site(wanted)
-    if stack.stages and wanted != "final":
+    if stack.stages and (wanted != "final" or found is None):
         raise SiteNotFound(
             f"stack {stack.name!r} holds stages with blocks of their own, which may differ in width: "
             f"pass --stack with one of {', '.join(stack.stages)}",
@@ -124,12 +124,15 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             f"post_attention is the nearest: {PLACES['post_attention']}"
         )
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
-    if places and not strange:
+    in_blocks = any(known.place in PLACES and known.place != "final" for known in stack.sites)
+    candidates = strange or [known.pattern for known in stack.sites if known.place != "final"]
+    if (in_blocks and not strange) or not candidates:
         raise SiteNotFound(
-            f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}",
+            f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}"
+            if places
+            else f"no norm in the blocks of stack {stack.name!r}",
             file=checkpoint.source.name,
         )
-    candidates = strange or [known.pattern for known in stack.sites]
     raise SiteNotFound(
         f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r} "
         f"(there are {', '.join(candidates)}): pass --pattern {candidates[0]!r} or another of them",

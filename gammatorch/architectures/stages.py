@@ -6,11 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from gammatorch.architectures.families import AMBIGUOUS, VOCABULARY
+from gammatorch.architectures.families import AMBIGUOUS, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
 
 _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL)
-_FIRST_PLACES = frozenset({*VOCABULARY["input"], *VOCABULARY["post_attention"], *AMBIGUOUS})
+_FIRST_PLACES = frozenset({*VOCABULARY["input"], *VOCABULARY["post_attention"], *AMBIGUOUS}) - PLAIN
+"""Names of norms that stand first in a block; not those that a stage may give the norm after it."""
 
 
 def split_stages(

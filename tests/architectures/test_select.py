@@ -495,6 +495,43 @@ def test_stages_may_stand_between_blocks_without_stages():
     assert select(checkpoint, stack="network.2.blocks").entries[0].width == 6
 
 
+def test_a_stack_of_prediction_heads_alone_has_no_norm_to_read():
+    shapes = blocks_of(["enorm", "hnorm", "input_layernorm"], layers=1)
+    with pytest.raises(errors.SiteNotFound, match="no norm in the blocks of stack 'model.layers'"):
+        select(checkpoint_of(shapes))
+
+
+def test_a_norm_after_each_stage_does_not_make_blocks_of_stages():
+    shapes = {
+        f"encoder.layers.{stage}.blocks.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)
+    }
+    shapes |= {f"encoder.layers.{stage}.layer_norm.weight": (4 << stage,) for stage in (0, 1)}
+    checkpoint = checkpoint_of(shapes, '{"model_type": "pvt_v2"}')
+    with pytest.raises(errors.SiteNotFound, match="holds stages with blocks of their own"):
+        select(checkpoint)
+    assert select(checkpoint, stack="encoder.layers.1.blocks").site == "input"
+
+
+def test_a_norm_after_a_depthwise_convolution_is_not_on_the_input():
+    for name in ("norm", "layer_norm"):
+        shapes = blocks_of([name, "depthwise_conv"]) | {"model.norm.weight": (4,)}
+        with pytest.raises(errors.SiteNotFound, match=r"do not tell .*there are model.layers.\{layer\}"):
+            select(checkpoint_of(shapes, LLAMA))
+    shapes = {
+        f"stages.{stage}.layers.0.{name}.weight": (4,) for stage in (0, 1) for name in ("layer_norm", "depthwise_conv")
+    }
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(shapes))
+
+
+@pytest.mark.parametrize(("stable", "site"), [("true", "input"), ("false", "post_attention")])
+def test_a_setting_of_an_encoder_counts_wherever_config_json_holds_it(stable, site):
+    shapes = llama(prefix="decoder.") | blocks_of(["layer_norm", "final_layer_norm"], "encoder.encoder.layers")
+    config = f'{{"model_type": "x", "decoder": {LLAMA}, "encoder": {{"do_stable_layer_norm": {stable}}}}}'
+    stack = next(stack for stack in find_stacks(checkpoint_of(shapes, config)) if not stack.main)
+    assert stack.sites[0].place == site
+
+
 def test_stages_may_be_lists_of_lists():
     shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
     selection = select(checkpoint_of(shapes, '{"model_type": "pvt"}'), stack="encoder.block.1")
