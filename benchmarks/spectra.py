@@ -12,6 +12,7 @@ any time is reported. scikit-learn takes part where it is installed. The floor i
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ from gammatorch.gains.undisturbed import undisturbed
 SIZES = ("36x2560", "64x5120", "126x16384", "154x32x4096", "64x1000000")
 SETTLE_SECONDS = 0.2  # OpenBLAS and MKL each bring threads of their own, which spin for a while when done
 BOUNDS = {"cosine": 1e-12, "explained": 1e-10}
-ORIGINAL = "NumPy float32 (the original)"
+ORIGINAL, SCRIPT = "NumPy float32 (the original)", "the same with its phases and JSON"
 TOP = 10
 
 Array = np.ndarray[Any, Any]
@@ -40,6 +41,29 @@ def original(gamma: Array) -> Figures:
     _, singular_values, right = np.linalg.svd(units - units.mean(axis=0, keepdims=True), full_matrices=False)
     _ = units @ right[0]
     return cosine, singular_values**2 / (singular_values**2).sum()
+
+
+def script(gamma: Array) -> str:
+    """All that the original script does with loaded gains but printing: three phases, as `analyze` takes by default."""
+    norms = np.linalg.norm(gamma, axis=1)
+    units = gamma / norms[:, None]
+    cosine = units @ units.T
+    _, singular_values, right = np.linalg.svd(units - units.mean(axis=0, keepdims=True), full_matrices=False)
+    projection = units @ right[0]
+    explained = singular_values**2 / (singular_values**2).sum()
+    found: dict[str, Any] = {
+        "norms": norms.tolist(),
+        "proj_top1": projection.tolist(),
+        "residual": np.sqrt(np.maximum(1 - projection**2, 0)).tolist(),
+        "explained_var": explained.tolist(),
+        "cos_adjacent": [float(cosine[row, row + 1]) for row in range(len(gamma) - 1)],
+    }
+    for phase, rows in enumerate(np.array_split(np.arange(len(gamma)), 3)):
+        others = [row for row in range(len(gamma)) if row not in rows]
+        intra = (units[rows] @ units[rows].T)[np.triu_indices(len(rows), k=1)].mean()
+        between = (units[rows] @ units[others].T).mean()
+        found[f"P{phase}"] = [float(of) for of in (norms[rows].mean(), norms[rows].std(), intra, between)]
+    return json.dumps(found)
 
 
 def ours(stack: torch.Tensor, method: str, dtype: torch.dtype) -> list[Figures]:
@@ -146,6 +170,8 @@ def measure(size: str, chosen: Any) -> dict[str, Any]:
             exactness[name] = errors(figures, truths)
             check(name, exactness[name])
     wide = gamma.size > 10_000_000
+    stack = (gamma if gamma.ndim == 3 else gamma[None]).astype(np.float32)
+    candidates[SCRIPT] = lambda: [script(one) for one in stack]
     for device in devices:
         placed = torch.from_numpy(gamma).to(device)
         candidates[f"the whole of analyze() {device}"] = lambda placed=placed: gammatorch.analyze(placed)

@@ -2,8 +2,9 @@
 
     python benchmarks/wide.py [--layers 64] [--columns 4000000] [--memory 2GB] [--folder DIR] [--repeats 3] [--out FILE]
 
-The checkpoint is written first, bfloat16, one tensor a layer, in `--folder` (a temporary one by default). The floor
-reads the same blocks of all layers with `os.preadv` and does nothing with them. Cold means that the file was dropped
+The checkpoint is written first, bfloat16, one tensor a layer, in `--folder` (a temporary one by default). Two
+floors stand beside it: the same blocks of all layers read with `os.preadv`, and X Xᵀ of as many float64 numbers that
+are in the cache; no exact method can be faster than the slower of the two. Cold means that the file was dropped
 from the page cache before each call. Cosines and the ten largest shares of the variance are held against NumPy float64,
 taken block by block (products, and TSQR for the spectrum), before any time is reported.
 """
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from common import chosen_devices, parser, peak_bytes, print_times, save, settle, synchronize
 
 import gammatorch
@@ -92,6 +94,16 @@ def bare_reads(path: Path, layers: int, columns: int, width: int) -> Callable[[]
     return read
 
 
+def bare_products(layers: int, columns: int) -> Callable[[], None]:
+    chunk = torch.ones(layers, 4096, dtype=torch.float64)
+
+    def multiply() -> None:
+        for _ in range(0, columns, chunk.shape[1]):
+            chunk @ chunk.mT
+
+    return multiply
+
+
 def drop(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -114,6 +126,7 @@ def measure(path: Path, chosen: Any) -> dict[str, Any]:
     truth = truth_of(path, layers, columns)
     width = gammatorch.scan_gains(path, pattern=KEY.format("{layer}"), memory=chosen.memory, device="cpu").columns
     candidates: dict[str, Callable[[], Any]] = {"bare reads (the floor)": bare_reads(path, layers, columns, width)}
+    candidates["bare products in float64"] = bare_products(layers, columns)
     memory, exactness = {}, {}
     for device in chosen_devices(chosen.device):
         for method in chosen.methods:

@@ -166,7 +166,8 @@ class Sketcher:
         device, working = torch.device(device), torch.float64 if dtype is torch.float64 else torch.float32
         self._totals = torch.zeros(layers, dims, dtype=torch.float64, device=summing_device(device))
         rows = layers if device.type != "cpu" else min(_ROWS, layers)
-        self._scratch = torch.empty(2, rows, BUCKETS, dtype=working, device=device)
+        self._sums = torch.empty(rows, BUCKETS, dtype=working, device=device)
+        self._cast: Tensor | None = None
         self._carried: Tensor | None = None
         self._hidden, self._dims, self._seed, self._column = hidden, dims, seed, 0
 
@@ -185,7 +186,7 @@ class Sketcher:
     @property
     def rounding(self) -> float:
         """What adding up rounds at most, for gains of size 1: an error of the sketch's length."""
-        eps = torch.finfo(self._scratch.dtype).eps
+        eps = torch.finfo(self._sums.dtype).eps
         return float(eps * GROUP_BLOCKS * self._hidden**0.5)
 
     def finish(self) -> Sketch:
@@ -208,27 +209,28 @@ class Sketcher:
         self._column += columns.shape[-1]
         ended = self._column % (GROUP_BLOCKS * BUCKETS) == 0 or self._column == self._hidden
         if self._carried is None and (begun or not ended):
-            self._carried = self._scratch.new_empty(len(columns), BUCKETS)
-        rows = self._scratch.shape[1]
+            self._carried = self._sums.new_empty(len(columns), BUCKETS)
+        rows = len(self._sums)
         for row in range(0, len(columns), rows):
             few = columns[row : row + rows]
-            sums = self._carried[row : row + rows] if self._carried is not None else self._scratch[0, : len(few)]
+            sums = self._carried[row : row + rows] if self._carried is not None else self._sums[: len(few)]
             self._add_runs(few, sums if begun else sums.zero_(), runs)
             if ended:
                 self._totals[row : row + rows] += self._fold(sums).to(self._totals)
 
     def _add_runs(self, columns: Tensor, sums: Tensor, runs: list[_Run]) -> None:
-        scratch = self._scratch[1, : columns.shape[0]]
+        if columns.dtype != sums.dtype and self._cast is None:
+            self._cast = torch.empty_like(self._sums)
         for first, stop, buckets in runs:
             part = columns[:, first:stop]
-            if part.dtype != sums.dtype:
-                part = scratch[:, : stop - first].copy_(part)
+            if part.dtype != sums.dtype and self._cast is not None:
+                part = self._cast[: part.shape[0], : stop - first].copy_(part)
             for begin, end, bucket, signs_of in buckets:
                 sums[:, bucket : bucket + end - begin].addcmul_(part[:, begin:end], signs_of)
 
     def _runs(self, count: int) -> list[_Run]:
         """The next columns by blocks of W, and each by runs of neighbouring buckets."""
-        drawn = signs(self._column, count, self._seed, self._scratch.device).to(self._scratch.dtype)
+        drawn = signs(self._column, count, self._seed, self._sums.device).to(self._sums.dtype)
         runs: list[_Run] = []
         first = 0
         while first < count:

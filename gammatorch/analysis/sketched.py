@@ -19,15 +19,12 @@ class SketchedMoments:
     intervals and nulls hold its error too: k buckets over H channels tell what 1 / (1/H + 1/k) channels would.
 
     Args:
-        layers: Number of layers.
-        hidden: Number of channels.
-        dims: Buckets, a power of two from 32 to 65,536.
-        seed: Seed of the sketch.
-        device: Where the columns are.
-        dtype: Type of the columns.
-
-    Raises:
-        InvalidArgument: ``dims`` is no power of two from 32 to 65,536.
+        layers: As for :class:`~gammatorch.analysis.projection.Sketcher`, like all others and the error.
+        hidden: As there.
+        dims: As there.
+        seed: As there.
+        device: As there.
+        dtype: As there.
 
     Example:
         >>> sketched = SketchedMoments(layers=1, hidden=2, dims=64)
