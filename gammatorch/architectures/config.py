@@ -9,7 +9,8 @@ from typing import Any
 from gammatorch.errors import MalformedCheckpoint
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
-_LAYERS = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
+_LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HIDDEN = ("d_latents", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
@@ -21,6 +22,7 @@ class ModelConfig:
         model_type: The model's own type, ``"gemma3"``.
         types: That type, and the text model's where one is nested, ``("gemma3", "gemma3_text")``.
         num_layers: Blocks of the main stack.
+        of_decoder: Whether that is what config.json says of a decoder.
         hidden: Width of its residual stream.
         raw: The text model's own configuration.
         whole: All of config.json.
@@ -32,6 +34,7 @@ class ModelConfig:
     hidden: int | None
     raw: Mapping[str, Any]
     whole: Mapping[str, Any] = field(default_factory=dict)
+    of_decoder: bool = False
 
     def says(self, name: str) -> bool | None:
         """A setting that is yes or no, wherever in config.json it stands; None if it is nowhere, or both are said."""
@@ -67,6 +70,7 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
         hidden=_count(_HIDDEN, text, where),
         raw=text,
         whole=config,
+        of_decoder=any(text.get(name) is not None for name in _DECODER_LAYERS),
     )
 
 

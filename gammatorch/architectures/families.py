@@ -190,6 +190,7 @@ MOVABLE = frozenset(
         "layer_norm",
         "feed_forward_layer_norm",
         "final_layer_norm",
+        "norm3",
         *(f"{stem}{number}" for stem in ("ln_", "ln", "layer_norm", "layernorm", "norm", "norm_") for number in (1, 2)),
     }
 )
@@ -287,6 +288,20 @@ GAPS = frozenset({"modernbert", "modernbert-decoder"})
 
 PRE_NORM = frozenset({"radio", "vitdet", "sapiens2", "sam_vision_model", "sam_hq_vision_model"})
 """Types that are pre-norm although no final norm stands beside the stack under a final norm's name."""
+
+POST_NORM = frozenset(
+    {
+        "detr",
+        "conditional_detr",
+        "maskformer",
+        "mask2former",
+        "rf_detr",
+        "lw_detr",
+        "grounding-dino",
+        "mm-grounding-dino",
+    }
+)
+"""Types whose decoder is post-LN although a norm follows its last block."""
 
 SHARED_BLOCKS = frozenset({"albert"})
 """Types that run the same block several times, so that fewer are stored than config.json counts."""

@@ -16,6 +16,7 @@ from gammatorch.architectures.families import (
     MOVABLE,
     ODD_FINALS,
     OFFSETS,
+    POST_NORM,
     PRE_NORM,
     VOCABULARY,
     is_known,
@@ -26,7 +27,7 @@ from gammatorch.architectures.stages import split_stages
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
 _TOWER = re.compile(
-    r"vision|visual|video|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|patch_.*|vq\w*)(\.|$)",
+    r"vision|visual|video|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|mit|patch_.*|vq\w*)(\.|$)",
     re.IGNORECASE,
 )
 _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
@@ -37,7 +38,7 @@ _ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
 """Lists of convolutions that prepare the input: their norms stand at no place of a block."""
 
 _SIDE = re.compile(
-    r"(^|\.)(mtp|nextn|patcher)|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
+    r"(^|\.)(mtp|nextn|patcher|prompts_generator|predictor(\.|$))|talker|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
     r"|multimodal_model|merger|connector|projector|" + _ONLY_PREPARES.pattern
 )
 """Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
@@ -86,10 +87,13 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     for name in names:
         finals = [final for final in _finals_beside(name, entries, config) if final.key not in taken]
         stage_blocks, stage_norms = split_stages(name, blocks[name], norms[name])
-        stages = [
-            _describe(stage, stage_blocks[stage], stage_norms[stage], config, entries, [], ends=bool(finals))
-            for stage in stage_norms
-        ]
+        stages = []
+        for stage in stage_norms:
+            ends = _finals_beside(stage, entries, config)
+            described = _describe(
+                stage, stage_blocks[stage], stage_norms[stage], config, entries, ends, ends=bool(ends or finals)
+            )
+            stages.append(described)
         within = {entry.key for stage in stages for site in stage.sites for _, entry in site.rows}
         own = {
             rest: kept
@@ -119,6 +123,11 @@ def _rivals(stacks: Sequence[Stack]) -> Iterator[str]:
 def is_beside(stack: str) -> bool:
     """Whether a stack's name says that it is not the model's own: a tower, a head, an encoder."""
     return any(_rank(stack))
+
+
+def is_encoder(stack: Stack) -> bool:
+    """Whether a stack's name says that it is an encoder."""
+    return _ENCODER.search(stack.name) is not None
 
 
 def _rank(name: str) -> tuple[bool, bool, bool]:
@@ -162,7 +171,7 @@ def _describe(
     is_tower = _TOWER.search(name) is not None or any(map(_TOWER_TYPE.search, config.types))
     # towers hand on what their last block gives, so a missing final norm says nothing of them
     pre_norm = ends or is_tower or not PRE_NORM.isdisjoint(config.types)
-    said = says_pre_norm(config)
+    said = False if "decoder" in name and not POST_NORM.isdisjoint(config.types) else says_pre_norm(config)
     if said is not None:
         pre_norm = said
     kinds = frozenset().union(*blocks.values())
@@ -271,7 +280,7 @@ def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelCon
     if not on_input and not on_output:
         return None
     if not on_input:
-        return "output norms only" if "final" in present else "post-LN"
+        return "output norms only" if "final" in present and POST_NORM.isdisjoint(config.types) else "post-LN"
     if residual_is_normed(config):
         return "norms on the residual stream"
     layout = "sandwich norms" if on_output else "pre-norm"

@@ -11,6 +11,9 @@ from gammatorch.architectures.keys import is_batch_norm
 _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 """DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
 
+_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
+"""Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
+
 _DEPTHWISE = ("depthwise_conv.", "dwconv.")
 """The convolution that ConvNeXt's blocks begin with, before their norm."""
 
@@ -89,6 +92,8 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
+    if _NORMS_OF_DECODERS <= present:
+        places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
     if places.keys() <= BARE:
         places = {}
     if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP

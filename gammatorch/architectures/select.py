@@ -10,7 +10,7 @@ from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, St
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
 from gammatorch.architectures.keys import unwrapped
-from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.match import find_stacks, is_encoder
 from gammatorch.architectures.places import is_strange
 from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
@@ -142,7 +142,8 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
 
 def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
     config = read_config(checkpoint.config)
-    promised = config.num_layers if stack.main and not SHARED_BLOCKS.intersection(config.types) else None
+    told = stack.main and not SHARED_BLOCKS.intersection(config.types) and not (config.of_decoder and is_encoder(stack))
+    promised = config.num_layers if told else None
     expected = range(promised if promised is not None else stack.layers[-1] + 1)
     said = f"config.json says {promised}" if promised is not None else f"the last one is {stack.layers[-1]}"
     if extra := sorted(set(stack.layers) - set(expected)):

@@ -37,10 +37,12 @@ def split_stages(
     inner = {name: match for name in names if (match := _INNER.fullmatch(name)) is not None}
     lists = {match["inside"] for match in inner.values() if own_name(match["name"]) in _FIRST_PLACES}
     found: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
-    for name, match in inner.items():
-        for stage, entry in norms[name].items() if match["inside"] in lists else ():
-            if stage not in whole:
-                found[_stage(stack, stage, match["inside"])][match["name"]][int(match["layer"])] = entry
+    for stage in sorted(blocks.keys() - whole):
+        for name, match in inner.items():
+            if match["inside"] in lists and stage in norms[name]:
+                found[_stage(stack, stage, match["inside"])][match["name"]][int(match["layer"])] = norms[name][stage]
+    if not found:  # a mixture of experts has many names to go through for nothing
+        return {}, {}
     stages: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for stage, within in sorted(blocks.items()):
         for match in filter(None, map(_INNER.fullmatch, within)):

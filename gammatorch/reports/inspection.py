@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
+from gammatorch.architectures.match import is_encoder
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.reports.text import moved, plural, printable, size
 
@@ -43,7 +44,8 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         notes.append("no config.json beside the weights: layer count and offsets are not checked against it")
     for stack in stacks:
         notes += stack.notes
-        if stack.main and config.num_layers is not None and len(stack.layers) != config.num_layers:
+        told = stack.main and not (config.of_decoder and is_encoder(stack))
+        if told and config.num_layers is not None and len(stack.layers) != config.num_layers:
             notes.append(f"config.json says {config.num_layers} layers, stack {stack.name!r} has {len(stack.layers)}")
         if stack.main and not stack.offset_known:
             who = (

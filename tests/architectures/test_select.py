@@ -532,6 +532,44 @@ def test_a_setting_of_an_encoder_counts_wherever_config_json_holds_it(stable, si
     assert stack.sites[0].place == site
 
 
+def test_a_decoder_of_detections_is_post_ln_although_a_norm_follows_it():
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], "model.decoder.layers")
+    shapes |= blocks_of(["norm1", "norm2"], "model.backbone.0.body.encoder.layer", 2)
+    shapes |= {"model.decoder.layernorm.weight": (4,), "model.backbone.0.body.layernorm.weight": (4,)}
+    decoder, _, backbone = find_stacks(checkpoint_of(shapes, '{"model_type": "rf_detr", "decoder_layers": 3}'))
+    assert [site.place for site in decoder.sites] == ["post_attention", "post_mlp", "final"]
+    assert decoder.layout == "post-LN"
+    assert backbone.name == "model.backbone.0.body.encoder.layer"
+    assert [site.place for site in backbone.sites] == ["input", "pre_mlp", "final"]
+
+
+def test_of_three_norms_the_second_stands_at_cross_attention():
+    shapes = blocks_of(["norm1", "norm2", "norm3"])
+    assert places_of(checkpoint_of(shapes, LLAMA)) == {
+        "norm1.weight": "post_attention",
+        "norm3.weight": "post_mlp",
+        "norm2.weight": "norm2",
+    }
+    assert places_of(checkpoint_of(shapes | {"model.norm.weight": (4,)}, LLAMA)) == {
+        "norm1.weight": "input",
+        "norm3.weight": "pre_mlp",
+        "norm2.weight": "norm2",
+        "model.norm.weight": "final",
+    }
+
+
+def test_what_config_json_says_of_a_decoder_is_not_held_against_an_encoder():
+    shapes = blocks_of(["norm_feed_forward1", "norm_self_att"], "encoder.layers", 5)
+    config = '{"model_type": "parakeet_tdt", "num_decoder_layers": 2}'
+    assert select(checkpoint_of(shapes, config)).layers == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("side", ["prompts_generator.decoder", "predictor.layer", "patcher.layers"])
+def test_what_stands_beside_the_model_is_not_the_main_stack(side):
+    shapes = blocks_of(["norm1", "norm2"], side, 9) | blocks_of(["norm1", "norm2"], "encoder.layer")
+    assert find_stacks(checkpoint_of(shapes))[0].name == "encoder.layer"
+
+
 def test_stages_may_be_lists_of_lists():
     shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
     selection = select(checkpoint_of(shapes, '{"model_type": "pvt"}'), stack="encoder.block.1")
