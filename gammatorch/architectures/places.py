@@ -92,7 +92,7 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
-    if _NORMS_OF_DECODERS <= present:
+    if present >= _NORMS_OF_DECODERS:
         places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
     if places.keys() <= BARE:
         places = {}
