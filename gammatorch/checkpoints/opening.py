@@ -35,7 +35,7 @@ def open_checkpoint(
     """Open a checkpoint without loading it: its config.json and the headers of its shards are read.
 
     Args:
-        model: Folder, single weight file (``.safetensors``, ``.bin``, ``.pt``, ``.pth``, ``.gguf``),
+        model: Folder, single weight file (``.safetensors``, ``.bin``, ``.pt``, ``.pth``, ``.ckpt``, ``.gguf``),
             ``*.index.json``, ``org/name`` or ``org/name@revision`` on the Hub. A local path that exists wins.
         revision: Branch, tag or commit on the Hub; the default branch if None.
         token: Access token for the Hub; None for the one huggingface_hub knows.

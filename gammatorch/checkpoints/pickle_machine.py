@@ -102,6 +102,10 @@ class Machine:
                 "pickle is broken, nothing was executed: download it again", file=self._where
             ) from None
 
+    def unlisted(self, module: str, name: str) -> Name | None:
+        """What a name stands for that is not among ``names``; None refuses it."""
+        return None
+
     def persistent(self, identity: Any) -> Any:
         """What stands outside the pickle under an identity."""
         raise Broken("something that stands outside of it")
@@ -223,20 +227,42 @@ class Machine:
             raise IndexError
         self._stack[-count:] = [tuple(self._stack[-count:])]
 
+    def _text(self, size_bytes: int) -> None:
+        self._push(self._take(int.from_bytes(self._take(size_bytes), "little")).decode())
+
+    def _opaque(self, size_bytes: int) -> None:
+        """Bytes after their count, neither of which is looked at."""
+        self._take(int.from_bytes(self._take(size_bytes), "little"))
+        self._push(OPAQUE)
+
+    def _frozen(self) -> None:
+        self._marked()
+        self._push(OPAQUE)
+
     def _append(self) -> None:
         item = self._stack.pop()
-        as_type(list, self._stack[-1]).append(item)
+        if self._stack[-1] is not OPAQUE:
+            as_type(list, self._stack[-1]).append(item)
 
     def _appends(self) -> None:
         items = self._marked()
-        as_type(list, self._stack[-1]).extend(items)
+        if self._stack[-1] is not OPAQUE:
+            as_type(list, self._stack[-1]).extend(items)
+
+    def _add_items(self) -> None:
+        self._marked()
+        if self._stack[-1] is not OPAQUE:
+            raise Broken("items of a set where none is")
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
-        put(as_type(dict, self._stack[-1]), key, value)
+        if self._stack[-1] is not OPAQUE:
+            put(as_type(dict, self._stack[-1]), key, value)
 
     def _set_items(self) -> None:
         items = self._marked()
+        if self._stack[-1] is OPAQUE:
+            return
         target, keys, values = as_type(dict, self._stack[-1]), items[::2], items[1::2]
         if len(keys) != len(values):
             raise IndexError
@@ -255,7 +281,7 @@ class Machine:
         self._push_name(as_type(str, module), as_type(str, name))
 
     def _push_name(self, module: str, name: str) -> None:
-        known = self.names.get((module, name))
+        known = self.names.get((module, name)) or self.unlisted(module, name)
         if known is None:
             raise UnsupportedFormat(
                 f"its pickle names {_short(f'{module}.{name}')}, which is {self.purpose}", file=self._where
@@ -271,8 +297,13 @@ class Machine:
         function = as_type(Name, self._stack.pop())
         self._push(self.returns[function.kind](*arguments))
 
-    def _new_object(self) -> None:
+    def _new_object(self, named_arguments: bool = False) -> None:
+        if named_arguments:
+            self._stack.pop()
         arguments, made = self._stack.pop(), as_type(Name, self._stack.pop())
+        if made.kind == "opaque":
+            self._push(OPAQUE)
+            return
         if made.kind != "record" or arguments != ():
             raise Broken("an object of another type")
         self._push(Record(made.value))
@@ -284,7 +315,7 @@ class Machine:
             if target.state is not None or type(state) not in (dict, tuple):
                 raise Broken("a state that is none")
             target.state = state
-        else:
+        elif target is not OPAQUE:
             as_type(dict, state)
             as_type(dict, target)
 
@@ -323,14 +354,24 @@ _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
         "Q": Machine._outside,
         "R": Machine._reduce,
         "\x81": Machine._new_object,
+        "\x92": lambda machine: machine._new_object(named_arguments=True),
         "b": Machine._build,
         "N": lambda machine: machine._push(None),
         "\x88": lambda machine: machine._push(True),
         "\x89": lambda machine: machine._push(False),
         "J": Machine._signed,
         "\x8a": Machine._long,
+        "\x8b": lambda machine: machine._opaque(4),  # an integer of more than 255 bytes
         "G": Machine._float,
         "U": Machine._short_text,
+        "\x8d": lambda machine: machine._text(8),
+        "B": lambda machine: machine._opaque(4),
+        "C": lambda machine: machine._opaque(1),
+        "\x8e": lambda machine: machine._opaque(8),
+        "\x96": lambda machine: machine._opaque(8),
+        "\x8f": lambda machine: machine._push(OPAQUE),
+        "\x90": Machine._add_items,
+        "\x91": Machine._frozen,
         "\x86": lambda machine: machine._tuple_of(2),
         "\x87": lambda machine: machine._tuple_of(3),
         "]": lambda machine: machine._push([]),

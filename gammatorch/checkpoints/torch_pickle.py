@@ -6,6 +6,7 @@ What comes out is what ``torch.load(..., weights_only=True)`` would build, with 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -100,8 +101,33 @@ class StoredTensor(NamedTuple):
         return nbytes
 
 
+_DATA: Mapping[str, str] = {
+    "argparse": "Namespace",
+    "types": "SimpleNamespace",
+    "collections": "Counter deque",
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "uuid": "UUID",
+    "_codecs": "encode",
+    "copyreg": "_reconstructor",
+    "copy_reg": "_reconstructor",
+    "pathlib": "Path PosixPath PurePosixPath PureWindowsPath WindowsPath",
+    "pathlib._local": "Path PosixPath PurePosixPath PureWindowsPath WindowsPath",
+    "builtins": "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple",
+    "__builtin__": "bool bytearray complex dict float frozenset int list long object set slice str tuple unicode xrange",
+    "numpy": "dtype ndarray",
+    **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct scalar"),
+    **dict.fromkeys(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"),
+    "torch": "device",
+    "torch.torch_version": "TorchVersion",
+}
+"""Types of plain data, by module, that trainers keep beside the weights: settings, dates, counters."""
+
 _NAMES: Mapping[tuple[str, str], Name] = {
+    **{(module, name): Name("opaque") for module, names in _DATA.items() for name in names.split()},
     ("collections", "OrderedDict"): Name("dict"),
+    ("collections", "defaultdict"): Name("empty dict"),
     ("torch._utils", "_rebuild_tensor_v2"): Name("tensor"),
     ("torch._utils", "_rebuild_tensor_v3"): Name("typed tensor"),
     ("torch._utils", "_rebuild_parameter"): Name("parameter"),
@@ -109,12 +135,13 @@ _NAMES: Mapping[tuple[str, str], Name] = {
     ("torch.storage", "UntypedStorage"): Name("storage", "U8"),
     **{("torch", name): Name("storage", dtype) for name, dtype in _STORAGES.items()},
     **{("torch", name): Name("dtype", dtype) for name, dtype in DTYPES.items()},
-    ("torch", "device"): Name("opaque"),
-    ("_codecs", "encode"): Name("opaque"),
-    ("__builtin__", "set"): Name("opaque"),
-    ("collections", "Counter"): Name("opaque"),
 }
-"""All that a pickle may name."""
+"""All that a pickle may name of Python's, NumPy's and PyTorch's modules."""
+
+_GUARDED = sys.stdlib_module_names | frozenset(
+    ("torch", "numpy", "__builtin__", "copy_reg", "commands", "cPickle", "distutils", "exceptions", "imp", "popen2")
+)
+"""Modules, of any Python, of which a state dict needs no other names: whoever names them means to have them called."""
 
 
 def as_size(value: Any) -> int:
@@ -185,6 +212,7 @@ def _parameter(data: Any, *_: Any) -> StoredTensor:
 
 _RETURNS: Mapping[str, Callable[..., Any]] = {
     "dict": _dict,
+    "empty dict": lambda *arguments: {},
     "tensor": _tensor,
     "typed tensor": _typed_tensor,
     "parameter": _parameter,
@@ -204,6 +232,10 @@ class _TorchMachine(Machine):
     def __init__(self, raw: bytes, where: str) -> None:
         super().__init__(raw, where)
         self.storages: dict[str, Storage] = {}
+
+    def unlisted(self, module: str, name: str) -> Name | None:
+        """A class of the trainer's own, whose objects are passed over: settings mostly."""
+        return None if module.partition(".")[0] in _GUARDED else Name("opaque")
 
     def persistent(self, identity: Any) -> Storage:
         """A storage, as torch.save writes it: a tag, a type, a name, a device, a length; of old, None for no view."""

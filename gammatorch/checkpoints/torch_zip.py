@@ -1,4 +1,4 @@
-"""PyTorch's files (``.bin``, ``.pt``, ``.pth``): a pickle that describes the tensors, and their bytes beside it.
+"""PyTorch's files (``.bin``, ``.pt``, ``.pth``, ``.ckpt``): a pickle tells of the tensors, their bytes stand beside it.
 
 Read are the directory at the end of the archive and the pickle, which :mod:`gammatorch.checkpoints.torch_pickle` takes
 apart without executing it; from a Hub both come in one round. Files from before PyTorch 1.6 are no archives:

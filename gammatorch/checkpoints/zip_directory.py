@@ -35,6 +35,9 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_FOLDER = 0x10
+"""MS-DOS's attribute of folders, which PyTorch's reader goes by."""
+
 _ENCRYPTED, _DESCRIPTOR = 1, 8
 _FULL = 0xFFFFFFFF
 
@@ -199,7 +202,7 @@ def _parse_entry(raw: bytes, position: int) -> tuple[_Entry, int]:
     """One entry of the directory, and where the next one begins."""
     unpacked = _ENTRY.unpack_from(raw, position)
     magic, _, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes, comment_bytes, disk = unpacked[:14]
-    header = unpacked[16]
+    attributes, header = unpacked[15:17]
     position += _ENTRY.size
     extra_at = position + name_bytes
     name = raw[position:extra_at].decode()
@@ -212,6 +215,8 @@ def _parse_entry(raw: bytes, position: int) -> tuple[_Entry, int]:
         wide = _zip64(raw[extra_at : extra_at + extra_bytes])
         size, packed, header = [next(wide, _FULL) if value == _FULL else value for value in (size, packed, header)]
     if stored and size != packed:
+        raise ValueError
+    if size and (attributes & _FOLDER or name.endswith("/")):  # torch.load gives what was in memory before
         raise ValueError
     descriptor = (24 if zip64 else 16) if flags & _DESCRIPTOR else 0
     return _Entry(name, name_bytes, header, packed, stored, descriptor), stop

@@ -225,7 +225,7 @@ def test_a_revision_is_not_for_local_paths(folder):
 
 
 def test_other_files_are_refused_by_name(tmp_path):
-    for name in ("model.ckpt", "model.h5", "tf_model.index.json", "README"):
+    for name in ("model.ckpt.index", "model.h5", "tf_model.index.json", "README"):
         (tmp_path / name).write_bytes(b"anything")
         with pytest.raises(errors.UnsupportedFormat, match=name):
             gammatorch.open_checkpoint(tmp_path / name)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
+import datetime
+import enum
 import os
 import pickle
+import random
 import struct
 import time
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -150,9 +157,52 @@ def test_plain_values_come_out_as_pickle_gives_them(value):
     assert read_pickle(pickle.dumps(value, 2), "m") == pickle.loads(pickle.dumps(value, 2))
 
 
-def test_what_is_not_part_of_a_state_dict_is_named(tmp_path):
-    import argparse
+class Settings:
+    """A class of a trainer's own."""
 
-    torch.save({"model": {"w": torch.ones(3)}, "args": argparse.Namespace(lr=1)}, tmp_path / "x.pt")
-    with pytest.raises(errors.UnsupportedFormat, match="names argparse.Namespace, which is no part of a state dict"):
+    def __init__(self) -> None:
+        self.rate = 1e-3
+
+
+class Kind(enum.Enum):
+    ONE = 1
+
+
+BESIDE = {
+    "namespace": argparse.Namespace(rate=1e-3, betas=[0.9, 0.99]),
+    "path": Path("/runs/1"),
+    "defaultdict": collections.defaultdict(list, {1: [2]}),
+    "counter": collections.Counter("aab"),
+    "deque": collections.deque([1, 2]),
+    "numpy": [np.float64(3), np.arange(3), np.random.default_rng(0).bit_generator.state, np.random.get_state()],
+    "own class": Settings(),
+    "enum": Kind.ONE,
+    "dates": [datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(1)],
+    "numbers": [Decimal("1.5"), Fraction(1, 2), 1 + 2j, 2**5000, -(2**70), slice(1, 2), range(3)],
+    "sets": [{1, 2}, frozenset({1}), set()],
+    "bytes": [b"abc", b"x" * 300, bytearray(b"y")],
+    "types": [int, float, torch.bfloat16, torch.Size([1, 2]), torch.device("cpu"), torch.__version__],
+    "random states": [random.getstate(), torch.get_rng_state()],
+    "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict(),
+    "long text": "é" * 300,
+}
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("beside", BESIDE)
+def test_what_trainers_keep_beside_the_weights_is_passed_over(beside, protocol, tmp_path):
+    weights = {f"net.layers.{layer}.norm.weight": torch.rand(8) for layer in range(3)}
+    saved = {"epoch": 3, beside: BESIDE[beside], "state_dict": weights, "again": BESIDE[beside]}
+    torch.save(saved, tmp_path / "last.ckpt", pickle_protocol=protocol)
+    gains = gammatorch.read_gains(tmp_path / "last.ckpt", device="cpu")
+    assert gains.gamma.equal(torch.stack(list(weights.values())).double())
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [(len, "builtin"), (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"), (os.getcwd, "posix")],
+)
+def test_what_is_not_part_of_a_state_dict_is_named(value, named, tmp_path):
+    torch.save({"model": {"w": torch.ones(3)}, "beside": value}, tmp_path / "x.pt")
+    with pytest.raises(errors.UnsupportedFormat, match=rf"names \w*{named}.*, which is no part of a state dict"):
         gammatorch.open_checkpoint(tmp_path / "x.pt")

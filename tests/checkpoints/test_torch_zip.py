@@ -265,6 +265,15 @@ def test_a_local_header_that_contradicts_the_directory_is_refused_before_its_gai
         gammatorch.read_gains(checkpoint, pattern="layers.{layer}.norm.weight", device="cpu")
 
 
+def test_a_record_that_is_called_a_folder_is_refused(good):
+    """torch.load gives whatever was in memory before."""
+    raw = bytearray(good.read_bytes())
+    entry = raw.rindex(b"pytorch_model/data/0") - 46  # the fixed part of a directory's entry
+    raw[entry + 38] |= 0x10
+    with pytest.raises(errors.MalformedCheckpoint, match="directory of the archive is broken"):
+        open_bytes(bytes(raw))
+
+
 @settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_a_damaged_file_gives_an_error_or_what_torch_load_gives(data, good, tmp_path_factory):
