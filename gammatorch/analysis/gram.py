@@ -137,7 +137,8 @@ class Accumulator:
                 alike = bisect_right(self._edges, min(end, channel + width)) - 1 - run
                 while runs < alike and self._edges[run + runs + 1] - self._edges[run + runs] == of_run:
                     runs += 1
-            stop = min(self._edges[run + runs], end, channel + width)
+            left = self._edges[run + runs] - channel
+            stop = min(channel + -(-left // -(-left // width)), end)  # in equal parts
             yield channel, stop - channel, slice(run, run + runs)
             channel = stop
 
