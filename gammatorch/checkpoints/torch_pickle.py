@@ -101,6 +101,8 @@ class StoredTensor(NamedTuple):
         return nbytes
 
 
+_BUILTINS = "bool bytearray complex dict float frozenset int list object set slice str tuple"
+
 _DATA: Mapping[str, str] = {
     "argparse": "Namespace",
     "types": "SimpleNamespace",
@@ -114,8 +116,8 @@ _DATA: Mapping[str, str] = {
     "copy_reg": "_reconstructor",
     "pathlib": "Path PosixPath PurePosixPath PureWindowsPath WindowsPath",
     "pathlib._local": "Path PosixPath PurePosixPath PureWindowsPath WindowsPath",
-    "builtins": "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple",
-    "__builtin__": "bool bytearray complex dict float frozenset int list long object set slice str tuple unicode xrange",
+    "builtins": f"{_BUILTINS} bytes range",
+    "__builtin__": f"{_BUILTINS} long unicode xrange",
     "numpy": "dtype ndarray",
     **dict.fromkeys(("numpy.core.multiarray", "numpy._core.multiarray"), "_reconstruct scalar"),
     **dict.fromkeys(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"),
