@@ -14,8 +14,8 @@ SCHEMA_VERSION = 1
 
 _STEP = re.compile(r"(?:^|[^a-z])(?:step|checkpoint|ckpt|iteration|iter)[-_=]?(\d+)", re.IGNORECASE)
 
-_TOKENS = re.compile(r"tokens?[-_]?\d+[kmbt]?", re.IGNORECASE)
-"""What some branches tell beside the step."""
+_BESIDE = re.compile(r"(?P<word>tokens?|epochs?|(?:[a-z]+_)?loss|ppl)[-_=]?\d+(?:\.\d+)?[kmbt]?", re.IGNORECASE)
+"""What names of branches and files tell beside the step, and what changes with it."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ def run_of(item: Item) -> str | None:
         'a/b@step*'
         >>> run_of(Item("c", "/runs/one/checkpoint-500", "", step=500))
         '/runs/one/checkpoint-*'
+        >>> run_of(Item("d", "/runs/two/epoch=3-step=300-val_loss=2.31.ckpt", "", step=300))
+        '/runs/two/epoch*-step=*-val_loss*.ckpt'
     """
     if item.step is None:
         return None
@@ -133,7 +135,7 @@ def run_of(item: Item) -> str | None:
     if not found:
         return item.source if item.revision is not None else item.source.rpartition("/")[0]
     start, stop = found[-1].span(1)
-    return _TOKENS.sub("tokens*", f"{place[:start]}*{place[stop:]}")
+    return _BESIDE.sub(r"\g<word>*", f"{place[:start]}*{place[stop:]}")
 
 
 def natural(name: str) -> tuple[tuple[int, int | str], ...]:
