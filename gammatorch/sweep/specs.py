@@ -6,14 +6,14 @@ import glob
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gammatorch.checkpoints.weights import FOLDER_SUFFIXES, SUFFIXES
-from gammatorch.errors import CheckpointNotFound, InvalidArgument
-from gammatorch.sweep.item import natural
+from gammatorch.checkpoints.weights import FOLDER_SUFFIXES, SUFFIXES, find_weights
+from gammatorch.errors import CheckpointError, CheckpointNotFound, InvalidArgument
+from gammatorch.sweep.item import natural, step_of
 
 LIST_SUFFIXES = (".txt", ".list", ".jsonl")
 """How the names of list files end."""
@@ -111,8 +111,8 @@ def has_magic(text: str) -> bool:
 def resolve(spec: Spec) -> list[str] | HubSpec:
     """The local paths that a spec means, in natural order, or what it means on the Hub; a path that exists wins.
 
-    A folder without weights of its own stands for those of its subfolders that have some; of what a glob matches,
-    only checkpoints count.
+    A folder without weights of its own stands for those of its subfolders that have some, or for its weight files, if
+    they are no set and their names tell steps; of what a glob matches, only checkpoints count.
 
     Args:
         spec: What was asked for.
@@ -138,15 +138,27 @@ def resolve(spec: Spec) -> list[str] | HubSpec:
 
 
 def _inside(path: str) -> list[str]:
-    if not os.path.isdir(path) or looks_like_checkpoint(path):
+    if not os.path.isdir(path):
         return [path]
     try:
         names = sorted(os.listdir(path), key=natural)
     except OSError:
         return [path]  # reading it will say why
+    if looks_like_checkpoint(path):
+        steps = [name for name in names if name.endswith(SUFFIXES) and step_of(name) is not None]
+        return [os.path.join(path, name) for name in steps] if len(steps) > 1 and not _is_one(names) else [path]
     return [
         inner for name in names if os.path.isdir(inner := os.path.join(path, name)) and looks_like_checkpoint(inner)
     ] or [path]
+
+
+def _is_one(names: Sequence[str]) -> bool:
+    """Whether the weights among these files are one checkpoint's."""
+    try:
+        find_weights(names, "")
+    except CheckpointError:
+        return False
+    return True
 
 
 def looks_like_checkpoint(path: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from gammatorch.errors import CheckpointNotFound, InvalidArgument
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.plan import make_plan
+from gammatorch.sweep.specs import Spec, resolve
 from tests.sweep.conftest import USUAL
 
 
@@ -30,6 +31,14 @@ def test_a_folder_without_weights_stands_for_the_checkpoints_in_it(checkpoints):
     runs = checkpoints(2, 10)
     assert names(runs) == ["step2", "step10"]
     assert names(runs / "step2") == ["step2"]
+
+
+def test_a_trainers_folder_stands_for_the_files_in_it_that_are_steps(tmp_path):
+    for name in ("epoch=1-step=200.ckpt", "epoch=0-step=100.ckpt", "hparams.yaml"):
+        (tmp_path / name).touch()
+    assert resolve(Spec(str(tmp_path))) == [str(tmp_path / f"epoch={n}-step={n + 1}00.ckpt") for n in range(2)]
+    (tmp_path / "model.safetensors").touch()  # now it is a checkpoint itself
+    assert resolve(Spec(str(tmp_path))) == [str(tmp_path)]
 
 
 def test_every_thins_what_a_pattern_matches_and_limit_caps_the_whole(checkpoints):
