@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -74,8 +75,10 @@ class LocalSource:
             UnreadableCheckpoint: A file cannot be opened, is shorter than it was, or is not a regular file.
         """
         arriving = self._read_at_once(reads) if len(reads) > 1 and self.is_remote else self.read_in_turn(reads)
-        for read in arriving:
-            if advance is not None:
+        if advance is None:
+            deque(arriving, maxlen=0)
+        else:
+            for read in arriving:
                 advance(len(read.into))
 
     def read_in_turn(self, reads: Iterable[Read]) -> Iterator[Read]:

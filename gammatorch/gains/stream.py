@@ -211,16 +211,17 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
         device: Where to.
         dtype: To what.
     """
-    order = _order(entries)
     on_device = staging.to(device, non_blocking=True)
+    if len(kinds := {entry.dtype for entry in entries}) == 1:
+        values = on_device.view(STORED_DTYPES[kinds.pop()])
+        return rearrange(values, "(layer hidden) -> layer hidden", layer=len(entries)).to(dtype)
+    order = _order(entries)
     blocks, position = [], 0
     for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
         block_bytes = sum(entry.nbytes for entry in rows)
         values = on_device[position : position + block_bytes].view(STORED_DTYPES[stored])
         blocks.append(rearrange(values, "(layer hidden) -> layer hidden", hidden=entries[0].width).to(dtype))
         position += block_bytes
-    if len(blocks) == 1:
-        return blocks[0]
     restored = torch.tensor(order, device="cpu").argsort()
     return torch.cat(blocks)[restored.to(device)]
 

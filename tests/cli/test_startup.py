@@ -62,4 +62,4 @@ def test_inspect_of_other_formats_needs_no_torch_either(tmp_path):
 def test_a_local_run_imports_no_transformers_and_no_hub_client(tmp_path):
     write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
     code = f"from gammatorch.cli import main; main(['run', {str(tmp_path)!r}])"
-    assert imported_by(code) == {"torch", "numpy", "rich"}
+    assert imported_by(code) == {"torch", "numpy", "rich", "einops"}
