@@ -6,8 +6,8 @@ local: checkpoints of 12 × 768 to 64 × 5120 in 2 to 17 shards, full-size layou
 positioned reads of headers and gains that check nothing, plus the analysis in batches of one shape; it writes nothing.
 The loop of the original's arithmetic opens each shard by safetensors' `safe_open` and keeps nothing either. A shell
 loop of `gammatorch run` is timed on a few checkpoints and extrapolated. hub: revisions of one repository from a server
-of its own process, with a round trip waited before every answer; the ideal is one revision alone, divided by the number
-of revisions read together. memory: largest resident size of a whole process by number of items.
+of its own process, with a round trip waited before every answer; the ideal is that of the 20 connections: as many round
+trips as there are requests, 20 at a time. memory: largest resident size of a whole process by number of items.
 
 Every number that a sweep stores is held against NumPy float64 before a time counts.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import math
 import multiprocessing
 import os
 import re
@@ -42,8 +41,8 @@ from safetensors import safe_open
 import gammatorch
 from gammatorch.bench import reference
 from gammatorch.bench.synthetic import SyntheticCheckpoint, write_checkpoint
+from gammatorch.checkpoints.hub.client import CONNECTIONS
 from gammatorch.sweep.item import Settings
-from gammatorch.sweep.pipeline import REMOTE_READERS
 from gammatorch.sweep.plan import Plan, make_plan
 from gammatorch.sweep.run import run_sweep
 from gammatorch.sweep.store import read_items
@@ -218,7 +217,7 @@ def hub(revisions: int, repeats: int) -> dict[str, Any]:
                 for workers in (1, 2):
                     seconds[str(workers)].append(sweep(plan, out, cache=False, workers=workers))
                 alone += [_alone(plan, number, out) for number in range(3)]
-    ideal = median(alone) * math.ceil(revisions / REMOTE_READERS)
+    ideal = counts["requests"] * ROUND_TRIP_SECONDS / CONNECTIONS
     return {
         "revisions": revisions,
         "round_trip_seconds": ROUND_TRIP_SECONDS,

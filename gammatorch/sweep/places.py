@@ -21,7 +21,10 @@ _AROUND = 4
 _FEWEST = 5
 """Checkpoints from which on places can be told."""
 
-_WINDOW, _OVERLAP = 1024, 128
+_STILL = 8
+"""Checkpoints over which a layer may stand still without being a copy."""
+
+_WINDOW, _OVERLAP = 512, 128
 """Checkpoints compared with each other at once."""
 
 
@@ -42,14 +45,22 @@ def find_misplaced(run: Trajectory, points: Tensor, known: frozenset[int]) -> tu
         part = positions[start : start + _WINDOW]
         if len(part) >= _FEWEST:
             initial = part[0] == 0 and bool(run.constant[0].all())
-            for pair in find_exchanged(points[part], initial):
-                one, other = (part[place] for place in pair)
-                if not {one, other} & moved:
+            for one, other in find_exchanged(points, part, initial):
+                if not {one, other} & moved and _without_copies(run, points, part, (one, other), initial):
                     names = (run.labels[one], run.labels[other])
                     text = f"{names[0]} and {names[1]} are exchanged: each lies where the other should"
                     findings.append(Finding("swapped", "anomaly", names, text))
                     moved |= {one, other}
     return findings, frozenset(moved)
+
+
+def _without_copies(run: Trajectory, points: Tensor, part: list[int], pair: tuple[int, int], initial: bool) -> bool:
+    """Whether an exchange shows as well without the layers that are those of a third step, which may be a mixture."""
+    copied = torch.zeros(len(run.layers), dtype=torch.bool)
+    for place in pair:
+        elsewhere = [at for at in part if abs(at - place) > _STILL]
+        copied |= (run.rows[elsewhere] == run.rows[place]).any(dim=0)
+    return not bool(copied.any()) or bool(copied.all()) or pair in find_exchanged(points[:, ~copied], part, initial)
 
 
 def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[Finding]:
@@ -85,7 +96,7 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
 def _goes_on(points: Tensor, place: int) -> bool:
     """Whether the steps around a checkpoint, itself left out, do not go to and fro in a few directions."""
     before, after = points[max(0, place - 8) : place], points[place + 1 : place + 9]
-    return to_and_fro(torch.cat([before, after]).to(torch.float64), (len(before),)) < _FEW
+    return to_and_fro(torch.cat([before, after])) < _FEW
 
 
 def _tell_jump(

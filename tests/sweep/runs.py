@@ -118,7 +118,7 @@ def order_log_odds(kind: Kind, seed: int, stored: list[torch.Tensor], one: int, 
         rounding = torch.finfo(kind.dtype).eps ** 2 / 12
         inverse = np.linalg.inv(pace**2 * path + rounding * np.eye(n))
         as_it_stands, exchanged = (np.einsum("nc,nm,mc->", x, inverse, x) for x in (gains[:, layer], swapped[:, layer]))
-        odds += float(as_it_stands - exchanged) / 2
+        odds += float(exchanged - as_it_stands) / 2
     return odds
 
 
