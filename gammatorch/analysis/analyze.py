@@ -11,7 +11,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.answer import Answer, answer
+from gammatorch.analysis.answer import READS, Answer, answer
 from gammatorch.analysis.contrasts import phase_contrasts
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import CHANNEL_BLOCKS
@@ -383,7 +383,7 @@ def _outliers(found: tuple[list[int], Correlations] | None) -> dict[str, Any]:
     if found is None:
         return {"channels": [], "mean_pearson": None, "verdict": None}
     channels, rest = found
-    (statistics,) = measure(rest)
+    (statistics,) = measure(rest, READS)
     said = answer({**statistics, "outliers": None}, rest.layers, copies=False)
     return {"channels": channels, "mean_pearson": statistics["mean_pearson"]["value"], "verdict": said.verdict}
 

@@ -18,6 +18,9 @@ CARRIED = 0.1
 DRIFT = 0.05
 """Correlation lost from near to far layers from which on the direction is said to drift."""
 
+READS = ("mean_pearson", "shared_energy", "depth_contrast", "change_points", "period", "odd_layers")
+"""The statistics of the table from which the answer is given."""
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -23,11 +23,12 @@ from gammatorch.analysis.schedules import schedules
 from gammatorch.analysis.segments import change_points
 
 
-def measure(correlations: Correlations) -> list[dict[str, Any]]:
-    """Every statistic of the table, of each checkpoint.
+def measure(correlations: Correlations, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+    """Every statistic of the table, or some, of each checkpoint.
 
     Args:
         correlations: Of one checkpoint or several.
+        names: Which statistics; all if None.
 
     Returns:
         For each checkpoint name → tensor (with layer axes), float or None (undefined), mapping or list.
@@ -39,7 +40,7 @@ def measure(correlations: Correlations) -> list[dict[str, Any]]:
         >>> found[0]["shared_energy"]["value"]
         0.5
     """
-    columns = {name: _by_checkpoint(statistic(correlations)) for name, statistic in STATISTICS.items()}
+    columns = {name: _by_checkpoint(STATISTICS[name](correlations)) for name in names or STATISTICS}
     return [{name: column[row] for name, column in columns.items()} for row in range(len(correlations.norms))]
 
 
