@@ -47,7 +47,8 @@ SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text", "longformer", "hiera"
 STAGES = "its stages differ in width, so no stack of it has one norm per layer"
 REFUSED = dict.fromkeys(("focalnet", "swin", "donut-swin", "pvt"), STAGES)
 """Types with a norm on a block's input that is rightly not returned, and why."""
-TOWERS = ("vision", "visual", "audio", "encoder")
+BESIDE = ("feature_extractor", "predictor", "prompts_generator")
+TOWERS = ("vision", "visual", "video", "audio")
 RESHAPED = {"norm1", "temporal_layernorm"}
 """Norms that ViTDet and TimeSformer feed with the block's input in another order of axes, or with a part of it."""
 SECONDS = 60
@@ -75,9 +76,10 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
     return max(
         stacks.values(),
         key=lambda stack: (
-            "feature_extractor" not in stack[0].stack,
+            not any(beside in stack[0].stack for beside in BESIDE),
             "decoder" in stack[0].stack,
             not any(tower in stack[0].stack for tower in TOWERS),
+            "encoder" not in stack[0].stack,
             sum(bool(block.norms) for block in stack),
         ),
         default=[],
