@@ -195,7 +195,7 @@ def measure(name: str, repeats: int) -> dict[str, object]:
             np.testing.assert_array_equal(read().cpu().numpy(), written, err_msg=candidate)
         ours = gammatorch.analyze(by_gammatorch(made.folder, devices()[-1]))
         np.testing.assert_allclose(ours.cosine.cpu(), reference.analyze(written)["cosine"], atol=1e-12)
-        times = compare(candidates, repeats=repeats, synchronize=synchronize)
+        times = compare(candidates, repeats=repeats, synchronize=synchronize, warm=True)
         gains = gammatorch.read_gains(made.folder, device="cpu")
     print_times(
         f"{name}: {layers} × {written.shape[1]} in {gains.shards} shards, "
@@ -264,7 +264,7 @@ def measure_real(repeats: int) -> dict[str, object]:
         }
         for candidate, read in candidates.items():
             np.testing.assert_array_equal(read().numpy(), written, err_msg=candidate)
-        times = compare(candidates, repeats=repeats)
+        times = compare(candidates, repeats=repeats, warm=True)
     parameters = sum(tensor.numel() for tensor in state.values())
     print_times(f"a Llama of {parameters / 1e6:.0f} M parameters, {REAL_LAYERS} × {written.shape[1]}", times)
     return {"parameters": parameters, "tensors": len(state), "times": times}

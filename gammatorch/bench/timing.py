@@ -31,6 +31,7 @@ def compare(
     repeats: int = 15,
     synchronize: Callable[[], None] = lambda: None,
     settle_seconds: float = 0.0,
+    warm: bool = False,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time the candidates in turn, A B C A B C …, so that a machine that drifts drifts for all.
@@ -41,6 +42,8 @@ def compare(
         synchronize: Waits for the device; called before and after each call.
         clock: Gives seconds; ``time.process_time`` where other programs take the processor in between.
         settle_seconds: Pause before each call, for thread pools of one candidate that spin on into the next.
+        warm: Whether a call of its own goes before each counted one, so that the caches hold what the candidate needs
+            and not what the one before it left.
 
     Returns:
         Times by name.
@@ -55,6 +58,8 @@ def compare(
     for _ in range(repeats):
         for name, candidate in candidates.items():
             time.sleep(settle_seconds)
+            if warm:
+                candidate()
             synchronize()
             started = clock()
             candidate()
