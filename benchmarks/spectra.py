@@ -5,7 +5,7 @@
 NumPy's candidate does the original script's arithmetic: norms, units, cosines, SVD of the centred units, in float32.
 The methods give the same figures from float64. Errors are against NumPy float64, worst entry: absolute for cosines,
 relative for the ten largest shares of the variance; svd and gram must keep to 1e-12 and 1e-10, or the run ends before
-any time is reported. Each counted call follows one of the same candidate that is not counted, so that the caches are its
+any time is reported. Each counted call follows one of the same candidate that is not counted, so the caches are its
 own. scikit-learn takes part where it is installed. The floor is a copy of the same tensor.
 `benchmarks/wide.py` goes on where gains no longer fit in memory.
 """
