@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# torch, imported later, reads it: workers that each take all cores stand in each other's way
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+)
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "0"
 os.environ["GAMMATORCH_CACHE_GB"] = "0"  # but where a test is about the cache

@@ -1,0 +1,175 @@
+"""Where the norms of a block stand, by their names, what is beside them, and config.json."""
+
+from __future__ import annotations
+
+import pytest
+
+import gammatorch
+from gammatorch import errors
+from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.select import select
+from gammatorch.checkpoints.base import Checkpoint
+from tests.architectures.headers import LLAMA, blocks_of, checkpoint_of, llama
+
+
+def places_of(checkpoint: Checkpoint) -> dict[str, str]:
+    (stack,) = find_stacks(checkpoint)
+    return {site.rows[0][1].key.removeprefix(f"{stack.name}.0."): site.place for site in stack.sites}
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("llama", "pre-norm"),
+        ("phi", "pre-norm, one norm per block"),
+        ("pythia", "pre-norm, attention and MLP in parallel"),
+        ("gpt_neox", "pre-norm"),
+        ("falcon_parallel", "pre-norm, one norm per block, attention and MLP in parallel"),
+        ("gemma2", "sandwich norms"),
+        ("olmo2", "output norms only"),
+        ("bert", "post-LN"),
+        ("opt_post", "post-LN"),
+    ],
+)
+def test_the_layout_is_recognised(name, layout, tiny):
+    assert find_stacks(gammatorch.open_checkpoint(tiny(name)))[0].layout == layout
+
+
+def test_a_setting_that_says_pre_norm_goes_before_a_missing_final_norm():
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], "model.decoder.layers")
+    for before, site in ((True, "input"), (False, "post_attention")):
+        config = LLAMA.replace("llama", "opt")[:-1] + f', "do_layer_norm_before": {str(before).lower()}}}'
+        assert select(checkpoint_of(shapes, config)).site == site
+
+
+def test_a_setting_that_says_pre_norm_goes_before_names_of_post_ln():
+    shapes = blocks_of(["attention.output.LayerNorm", "output.LayerNorm"], "roberta.encoder.layer")
+    shapes["roberta.encoder.LayerNorm.weight"] = (4,)
+    for before, places in ((True, ["input", "pre_mlp", "final"]), (False, ["post_attention", "post_mlp", "final"])):
+        config = LLAMA.replace("llama", "xmod")[:-1] + f', "pre_norm": {str(before).lower()}}}'
+        assert list(places_of(checkpoint_of(shapes, config)).values()) == places
+
+
+def test_the_norm_of_the_latent_that_queries_are_made_from_is_not_on_the_queries():
+    shapes = blocks_of(["attn_norm", "attn.q_norm"]) | {f"model.layers.{n}.attn.wq_a.weight": (4, 4) for n in range(3)}
+    assert places_of(checkpoint_of(shapes, LLAMA))["attn.q_norm.weight"] == "attn.q_norm"
+
+
+def test_a_norm_between_two_attentions_is_neither_on_an_output_nor_before_the_mlp():
+    shapes = blocks_of(["input_layernorm", "post_attention_layernorm", "final_layernorm"])
+    assert set(places_of(checkpoint_of(shapes, LLAMA)).values()) == {"input", "pre_mlp", "post_attention_layernorm"}
+
+
+def test_a_conformer_begins_with_its_first_mlp():
+    shapes = blocks_of(["ffn1_layer_norm", "self_attn_layer_norm", "ffn2_layer_norm", "final_layer_norm"])
+    places = places_of(checkpoint_of(shapes | {"model.layer_norm.weight": (4,)}, LLAMA))
+    assert (places["ffn1_layer_norm.weight"], places["ffn2_layer_norm.weight"]) == ("input", "pre_mlp")
+    assert places["final_layer_norm.weight"] == "post_mlp"
+
+
+@pytest.mark.parametrize(
+    ("model_type", "setting"),
+    [("minimax", ""), ("bloom", ', "apply_residual_connection_post_layernorm": true'), ("novel", ', "postnorm": true')],
+)
+def test_where_the_residual_is_normed_the_norm_after_attention_stands_after_its_residual(model_type, setting):
+    checkpoint = checkpoint_of(llama(), LLAMA.replace("llama", model_type)[:-1] + setting + "}")
+    (stack,) = find_stacks(checkpoint)
+    assert [site.place for site in stack.sites] == ["input", "post_attention", "final"]
+    assert stack.layout == "norms on the residual stream"
+
+
+def test_norms_over_the_batch_stand_at_no_place():
+    shapes = blocks_of(["norm1"]) | {f"model.layers.{n}.norm1.running_mean": (4,) for n in range(3)}
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(shapes, LLAMA))
+    shapes = {f"network.{n}.blocks.0.norm1.{leaf}": (4,) for n in (0, 1) for leaf in ("weight", "running_mean")}
+    assert [stack.name for stack in find_stacks(checkpoint_of(shapes))] == ["network"]
+
+
+def test_a_norm_after_a_depthwise_convolution_is_not_on_the_input():
+    for name in ("norm", "layer_norm"):
+        shapes = blocks_of([name, "depthwise_conv"]) | {"model.norm.weight": (4,)}
+        with pytest.raises(errors.SiteNotFound, match=r"do not tell .*there are model.layers.\{layer\}"):
+            select(checkpoint_of(shapes, LLAMA))
+    shapes = {
+        f"stages.{stage}.layers.0.{name}.weight": (4,) for stage in (0, 1) for name in ("layer_norm", "depthwise_conv")
+    }
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(shapes))
+
+
+def test_of_three_norms_the_second_stands_at_cross_attention():
+    shapes = blocks_of(["norm1", "norm2", "norm3"])
+    assert places_of(checkpoint_of(shapes, LLAMA)) == {
+        "norm1.weight": "post_attention",
+        "norm3.weight": "post_mlp",
+        "norm2.weight": "norm2",
+    }
+    assert places_of(checkpoint_of(shapes | {"model.norm.weight": (4,)}, LLAMA)) == {
+        "norm1.weight": "input",
+        "norm3.weight": "pre_mlp",
+        "norm2.weight": "norm2",
+        "model.norm.weight": "final",
+    }
+
+
+def test_a_plain_name_alone_tells_no_place():
+    checkpoint = checkpoint_of(blocks_of(["LayerNorm"]), LLAMA)
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint)
+    assert places_of(checkpoint_of(blocks_of(["ln_1", "LayerNorm"]) | {"model.norm.weight": (4,)}, LLAMA)) == {
+        "ln_1.weight": "input",
+        "LayerNorm.weight": "pre_mlp",
+        "model.norm.weight": "final",
+    }
+
+
+def test_hyper_connections_are_mentioned():
+    shapes = llama() | {f"model.layers.{n}.hc_attn_base": (24,) for n in range(3)}
+    config = LLAMA.replace("llama", "hy_v4")[:-1] + ', "hc_mult": 4}'
+    selection = select(checkpoint_of(shapes, config))
+    on = "a mix of several residual streams (hyper-connections)"
+    assert selection.notes == (f"the norm on the input in model.layers is fed with {on}",)
+    assert selection.reason.endswith(f", here fed with {on}")
+
+
+def test_what_feeds_the_norm_of_altup_is_said_with_the_reason():
+    shapes = llama() | {f"model.layers.{n}.altup.router_norm.weight": (4,) for n in range(3)}
+    config = LLAMA.replace("llama", "gemma3n_text")[:-1] + ', "altup_num_inputs": 4}'
+    selection = select(checkpoint_of(shapes, config))
+    assert selection.entries[0].key == "model.layers.0.input_layernorm.weight"
+    assert selection.reason.endswith(
+        "here fed with one of several residual streams, as predicted from all of them (AltUp)"
+    )
+
+
+def test_attention_over_residuals_is_said_with_the_reason():
+    config = LLAMA[:-1] + ', "n_layers_per_attn_res_block": 2}'
+    assert (
+        "here fed with what attention over the residuals of earlier blocks gives"
+        in select(checkpoint_of(llama(), config)).reason
+    )
+
+
+def test_a_norm_of_the_embeddings_in_the_first_block_is_mentioned_and_not_taken_for_its_input_norm():
+    shapes = blocks_of(["ln1", "ln2"], "rwkv.blocks") | {
+        "rwkv.blocks.0.pre_ln.weight": (4,),
+        "rwkv.ln_out.weight": (4,),
+    }
+    selection = select(checkpoint_of(shapes, LLAMA.replace("llama", "rwkv")))
+    assert [entry.key for entry in selection.entries] == [f"rwkv.blocks.{n}.ln1.weight" for n in range(3)]
+    assert selection.reason.endswith("here fed with what pre_ln, before it, makes of the block's input in layer 0")
+
+
+def test_hybrid_blocks_that_begin_with_a_shared_block_have_no_norm_on_their_input_alone():
+    shapes = {key: shape for key, shape in blocks_of(["input_layernorm", "mamba.x_proj"]).items() if ".1." not in key}
+    shared = (
+        ("shared_transf.input_layernorm", 8),
+        ("mamba_decoder.input_layernorm", 4),
+        ("mamba_decoder.mamba.x_proj", 4),
+    )
+    shapes |= {f"model.layers.1.{name}.weight": (width,) for name, width in shared}
+    selection = select(checkpoint_of(shapes, LLAMA.replace("llama", "zamba")))
+    assert selection.layers == (0, 2)
+    assert "mamba_decoder.input_layernorm stands on the input plus what that block gives" in selection.notes[0]
+    assert selection.notes[1] == "layer 1 has no norm at this site"
