@@ -13,7 +13,7 @@ from torch import Tensor
 from gammatorch.analysis.across import Across, across
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.stream import STORED_DTYPES
+from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.undisturbed import undisturbed
 
 FINE_TUNED = 0.95

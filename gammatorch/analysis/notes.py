@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.gains.stack import Origin
-from gammatorch.gains.stream import STORED_DTYPES
+from gammatorch.gains.stored import STORED_DTYPES
 
 _NAMED = 8
 """Layers that a note names."""

@@ -20,7 +20,8 @@ from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import INDEX
 from gammatorch.errors import GammatorchError
 from gammatorch.gains.device import choose_device, choose_dtype, synchronize
-from gammatorch.gains.stream import stage, stream_gains, unpack
+from gammatorch.gains.staging import stage, unpack
+from gammatorch.gains.stream import stream_gains
 
 EXTRACTION = ("open", "select", "read", "transfer")
 """Stages that give gains, in order: headers, choice of tensors, their bytes, the device."""

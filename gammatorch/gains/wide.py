@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 
 import torch
@@ -13,22 +11,16 @@ from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
-from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry
+from gammatorch.checkpoints.base import Advance, Checkpoint
 from gammatorch.checkpoints.opening import open_checkpoint
 from gammatorch.errors import InvalidArgument
+from gammatorch.gains.columns import ColumnReader, column_block
 from gammatorch.gains.device import choose_device, choose_dtype
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Origin
-from gammatorch.gains.stream import (
-    STORED_DTYPES,
-    check_dtypes,
-    check_finite,
-    describe,
-    fill,
-    make_staging,
-    offset_note,
-    unpack,
-)
+from gammatorch.gains.staging import unpack
+from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, offset_note
+from gammatorch.gains.stream import describe
 
 BUFFER_BYTES = 64_000_000
 """Most bytes of one buffer; larger ones read no faster, and leave the device waiting for the first."""
@@ -116,8 +108,8 @@ class WideGains:
         entries = self._selection.entries
         self._sum = self._negative = 0.0
         starts = range(0, self.hidden, self.columns)
-        pieces = [_slice(entries, start, min(start + self.columns, self.hidden)) for start in starts]
-        with _Reader(self._checkpoint, pieces, self.device, self._advance) as reader:
+        pieces = [column_block(entries, start, min(start + self.columns, self.hidden)) for start in starts]
+        with ColumnReader(self._checkpoint, pieces, self.device, self._advance) as reader:
             for start, piece, staged in zip(starts, pieces, reader, strict=True):
                 weights = unpack(staged, piece, self.device, self.dtype)
                 reader.copied()
@@ -149,77 +141,6 @@ class WideGains:
         columns = min((memory - fixed) // (2 * across + 2 * cast), BUFFER_BYTES // across)
         columns = max(columns, _LEAST_COLUMNS)
         return min(self.hidden, columns - columns % _LEAST_COLUMNS)
-
-
-class _Reader:
-    """Staged bytes of one piece after another, the next being read meanwhile."""
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        pieces: Sequence[Sequence[TensorEntry]],
-        device: torch.device,
-        advance: Advance | None,
-    ) -> None:
-        self._checkpoint, self._pieces, self._device, self._advance = checkpoint, pieces, device, advance
-        largest = sum(entry.nbytes for entry in pieces[0])
-        self._buffers = [make_staging(largest, device) for _ in range(min(2, len(pieces)))]
-        self._copies: list[torch.cuda.Event | None] = [None, None]
-        self._turn = 0
-        self._abandoned = threading.Event()
-        self._pool = ThreadPoolExecutor(1, "gammatorch-columns")
-
-    def __enter__(self) -> _Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._abandoned.set()
-        self._pool.shutdown(cancel_futures=True)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        reading = self._pool.submit(self._read, 0)
-        for turn in range(len(self._pieces)):
-            self._turn = turn
-            staged = reading.result()
-            if turn + 1 < len(self._pieces):
-                reading = self._pool.submit(self._read, turn + 1)
-            yield staged
-
-    def copied(self) -> None:
-        """The piece has been sent to the device: its buffer is free once the copy is done."""
-        if self._device.type == "cuda":
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(self._device))
-            self._copies[self._turn % 2] = event
-
-    def _read(self, turn: int) -> Tensor:
-        event = self._copies[turn % 2]
-        if event is not None:
-            event.synchronize()
-        piece = self._pieces[turn]
-        staged = self._buffers[turn % 2][: sum(entry.nbytes for entry in piece)]
-        fill(staged, self._checkpoint, piece, self._arrived)
-        return staged
-
-    def _arrived(self, count: int) -> None:
-        if self._abandoned.is_set():
-            raise _Abandoned
-        if self._advance is not None:
-            self._advance(count)
-
-
-class _Abandoned(Exception):
-    """Nobody waits for what is being read."""
-
-
-def _slice(entries: Sequence[TensorEntry], start: int, stop: int) -> list[TensorEntry]:
-    """Columns of flattened tensors as entries of their own."""
-    pieces = []
-    for entry in entries:
-        size = STORED_DTYPES[entry.dtype].itemsize
-        first, last = entry.start + start * size, entry.start + stop * size
-        pieces.append(entry._replace(shape=(stop - start,), start=first, stop=last))
-    return pieces
 
 
 def scan_gains(

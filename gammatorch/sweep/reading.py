@@ -17,7 +17,8 @@ from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import UnreadableCheckpoint
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.stream import STORED_DTYPES, offset_notes, stream_gains
+from gammatorch.gains.stored import STORED_DTYPES, offset_notes
+from gammatorch.gains.stream import stream_gains
 from gammatorch.gains.wide import WideGains
 from gammatorch.sweep.item import Item
 from gammatorch.sweep.plan import local_identity

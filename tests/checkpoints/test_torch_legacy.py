@@ -13,7 +13,7 @@ from gammatorch.checkpoints import torch_legacy
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.checkpoints.torch_zip import STRIDED
-from gammatorch.gains.stream import STORED_DTYPES
+from gammatorch.gains.stored import STORED_DTYPES
 from tests.sources import MemorySource
 
 TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

@@ -1,0 +1,88 @@
+"""From stored bytes to rows: one buffer on the host, one copy to the device, one cast there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry
+from gammatorch.gains.stored import STORED_DTYPES
+
+
+def stage(
+    checkpoint: Checkpoint, entries: Sequence[TensorEntry], device: torch.device, advance: Advance | None = None
+) -> Tensor:
+    """The stored bytes of all entries, read into one buffer on the host (pinned for CUDA).
+
+    The rows of the buffer stand in layer order, whatever shard they come from; where the layers are stored in
+    several types, the rows of each type stand together.
+
+    Args:
+        checkpoint: An open checkpoint.
+        entries: Tensors of it, in layer order.
+        device: Where they go afterwards.
+        advance: Called with the bytes that have arrived since its last call.
+
+    Returns:
+        The buffer, shape (byte), for :func:`unpack`.
+    """
+    staging = make_staging(sum(entry.nbytes for entry in entries), device)
+    fill(staging, checkpoint, entries, advance)
+    return staging
+
+
+def make_staging(count: int, device: torch.device) -> Tensor:
+    """A buffer of so many bytes on the host, pinned for CUDA."""
+    return torch.empty(count, dtype=torch.uint8, device="cpu", pin_memory=device.type == "cuda")
+
+
+def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], advance: Advance | None) -> None:
+    """Read the stored bytes of all entries into a buffer that holds just them; see :func:`stage`."""
+    buffer = memoryview(staging.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer since Python 3.12's typing
+    reads, position = [], 0
+    for row in _order(entries):
+        _, _, _, file, start, stop = entries[row]
+        end = position + stop - start
+        reads.append(Read(file, start, buffer[position:end]))
+        position = end
+    checkpoint.source.read(sorted(reads, key=itemgetter(0, 1)), advance)  # file, start
+
+
+def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The stored values of a staged buffer, shape (layer, hidden), in layer order, cast on the device.
+
+    Args:
+        staging: What :func:`stage` read.
+        entries: The tensors it was read for.
+        device: Where to.
+        dtype: To what.
+    """
+    on_device = staging.to(device, non_blocking=True)
+    if len(kinds := {entry.dtype for entry in entries}) == 1:
+        values = on_device.view(STORED_DTYPES[kinds.pop()])
+        return rearrange(values, "(layer hidden) -> layer hidden", layer=len(entries)).to(dtype)
+    order = _order(entries)
+    blocks, position = [], 0
+    for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
+        block_bytes = sum(entry.nbytes for entry in rows)
+        values = on_device[position : position + block_bytes].view(STORED_DTYPES[stored])
+        blocks.append(rearrange(values, "(layer hidden) -> layer hidden", hidden=entries[0].width).to(dtype))
+        position += block_bytes
+    restored = torch.tensor(order, device="cpu").argsort()
+    return torch.cat(blocks)[restored.to(device)]
+
+
+def _order(entries: Sequence[TensorEntry]) -> list[int]:
+    """Rows by stored type, widest first, so that each type's values are aligned."""
+    if len({entry.dtype for entry in entries}) == 1:
+        return list(range(len(entries)))
+    return sorted(range(len(entries)), key=lambda row: (-_itemsize(entries[row]), entries[row].dtype, row))
+
+
+def _itemsize(entry: TensorEntry) -> int:
+    return STORED_DTYPES[entry.dtype].itemsize
