@@ -30,7 +30,8 @@ from safetensors import safe_open
 
 import gammatorch
 from gammatorch.bench import reference
-from gammatorch.bench.synthetic import FULL_SIZE, SyntheticCheckpoint, write_checkpoint
+from gammatorch.bench.layouts import FULL_SIZE
+from gammatorch.bench.synthetic import SyntheticCheckpoint, write_checkpoint
 from gammatorch.bench.timing import compare
 
 KEY = "model.layers.{}.input_layernorm.weight"

@@ -33,7 +33,8 @@ from common import parser, save
 from huggingface_hub.utils import close_session
 from safetensors import safe_open
 
-from gammatorch.bench.synthetic import FULL_SIZE, write_checkpoint
+from gammatorch.bench.layouts import FULL_SIZE
+from gammatorch.bench.synthetic import write_checkpoint
 
 ROOT = Path(__file__).parents[1]
 REPO = "org/model"

@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gammatorch.bench.synthetic import FULL_SIZE, write_checkpoint
+from gammatorch.bench.layouts import FULL_SIZE
+from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source

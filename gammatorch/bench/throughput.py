@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections import defaultdict
@@ -15,6 +14,7 @@ from typing import Any
 from gammatorch.analysis.analyze import analyze
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
+from gammatorch.bench.page_cache import can_drop, disk_bytes, drop_from_cache
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import INDEX
@@ -149,43 +149,6 @@ def measure(
     )
 
 
-def drop_from_cache(paths: Sequence[str]) -> None:
-    """Drop files from the page cache; nothing but these files is touched.
-
-    Args:
-        paths: The files.
-    """
-    for path in paths:
-        with open(path, "rb", buffering=0) as file:
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def can_drop(paths: Sequence[str]) -> bool:
-    """Whether files leave the page cache when they are dropped: not on every system and file system.
-
-    Asked once and not before every cold run, since the question itself may fetch the page that it is about.
-
-    Args:
-        paths: The files.
-    """
-    if not paths or not hasattr(os, "posix_fadvise") or not hasattr(os, "RWF_NOWAIT"):
-        return False
-    drop_from_cache(paths)
-    return not all(_is_cached(path) for path in paths)  # a fast disk may fetch a page within the question
-
-
-def _is_cached(path: str) -> bool:
-    """Whether a file's first byte is to be had without waiting; yes where that cannot be told."""
-    with open(path, "rb", buffering=0) as file:
-        try:
-            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
-    return True
-
-
 def _times(
     reopen: Callable[[], Checkpoint],
     device: str,
@@ -196,13 +159,13 @@ def _times(
     taken: dict[str, list[float]] = defaultdict(list)
     for repeat in range(repeats + 1):
         prepare()
-        before = _disk_bytes()
+        before = disk_bytes()
         seconds = _run(reopen, device)
         _note_fetched(seconds, "disk_bytes", before)
         seconds["extraction"] = sum(seconds[name] for name in EXTRACTION)
         if peer is not None:
             prepare()
-            before = _disk_bytes()
+            before = disk_bytes()
             with _clock(seconds, "safe_open"):
                 peer()
             _note_fetched(seconds, "safe_open_disk_bytes", before)
@@ -219,17 +182,8 @@ def _times(
     )
 
 
-def _disk_bytes() -> int | None:
-    """Bytes that this process has made the system fetch from a disk; None where it does not tell."""
-    try:
-        with open("/proc/self/io", encoding="ascii") as lines:
-            return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes:"))
-    except (OSError, StopIteration):  # not Linux, or not allowed
-        return None
-
-
 def _note_fetched(figures: dict[str, float], name: str, before: int | None) -> None:
-    after = _disk_bytes()
+    after = disk_bytes()
     if before is not None and after is not None:
         figures[name] = after - before
 

@@ -52,7 +52,7 @@ def bench(
     if out is not None:
         check_writable(out)
     from gammatorch.bench.demo import full_size_checkpoint
-    from gammatorch.bench.synthetic import FULL_SIZE
+    from gammatorch.bench.layouts import FULL_SIZE
     from gammatorch.bench.throughput import measure
     from gammatorch.bench.timing import machine
     from gammatorch.checkpoints.opening import open_checkpoint

@@ -13,7 +13,8 @@ from gammatorch.architectures import shortcut
 from gammatorch.architectures.base import PLACES
 from gammatorch.architectures.families import VOCABULARY
 from gammatorch.architectures.select import select
-from gammatorch.bench.synthetic import LAYOUTS, write_checkpoint
+from gammatorch.bench.layouts import LAYOUTS
+from gammatorch.bench.synthetic import write_checkpoint
 from tests.zoo import TABLE
 
 SITES = ["auto", *PLACES]

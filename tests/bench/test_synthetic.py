@@ -7,7 +7,8 @@ import pytest
 from safetensors import safe_open
 
 from gammatorch import errors
-from gammatorch.bench.synthetic import LAYOUTS, write_checkpoint
+from gammatorch.bench.layouts import LAYOUTS
+from gammatorch.bench.synthetic import write_checkpoint
 
 
 @pytest.mark.parametrize("family", LAYOUTS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from gammatorch.bench import synthetic, throughput
+from gammatorch.bench import layouts, page_cache, throughput
 from gammatorch.bench.synthetic import write_checkpoint
 
 STAGES = ["open, headers", "selection", "reads", "to the device", "gains, together", "analysis"]
@@ -62,17 +62,17 @@ def test_the_table_has_a_line_for_each_stage(call, folder):
 
 
 def test_without_a_model_it_times_the_layouts_of_real_models(call, monkeypatch):
-    assert {name: size["layers"] for name, size in synthetic.FULL_SIZE.items()} == {
+    assert {name: size["layers"] for name, size in layouts.FULL_SIZE.items()} == {
         "Qwen3-32B": 64,
         "DeepSeek-V3": 61,
         "Kimi-K2": 61,
     }
-    for name, size in synthetic.FULL_SIZE.items():
+    for name, size in layouts.FULL_SIZE.items():
         small = {"family": size["family"], "layers": 4, "hidden": 16, "shards": 2}
-        monkeypatch.setitem(synthetic.FULL_SIZE, name, small)
+        monkeypatch.setitem(layouts.FULL_SIZE, name, small)
     document = json.loads(call("bench", "--device", "cpu", "--repeats", 1, "--format", "json").stdout)
     assert [one["model"] for one in document["checkpoints"]] == [
-        f"{name}'s layout, synthetic gains" for name in synthetic.FULL_SIZE
+        f"{name}'s layout, synthetic gains" for name in layouts.FULL_SIZE
     ]
 
 
@@ -92,13 +92,13 @@ def test_what_cannot_be_dropped_from_the_cache_has_no_cold_times_but_a_note(call
 
 def test_what_was_read_a_moment_ago_is_in_the_cache_and_then_dropped(folder):
     paths = [str(path) for path in sorted(folder.glob("*.safetensors"))]
-    if not throughput.can_drop(paths):
+    if not page_cache.can_drop(paths):
         pytest.skip("this file system keeps its pages")
     for path in paths:
         with open(path, "rb") as file:
             file.read(8)
-    assert all(throughput._is_cached(path) for path in paths)
-    assert any(throughput.can_drop(paths) for _ in range(20))
+    assert all(page_cache.is_cached(path) for path in paths)
+    assert any(page_cache.can_drop(paths) for _ in range(20))
 
 
 def test_gains_that_safe_open_reads_otherwise_are_an_error(call, folder, monkeypatch):
