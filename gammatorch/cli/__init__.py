@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -55,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     _accept_any_terminal()
     try:
         code = _invoke(arguments, session)
+    except (KeyboardInterrupt, click.Abort):
+        _leave()
     except BrokenPipeError:  # the reader of our output (`| head`) has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
@@ -75,10 +81,7 @@ def _invoke(arguments: Sequence[str] | None, session: Session) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except (KeyboardInterrupt, click.Abort, BrokenPipeError):
         raise
     except GammatorchError as error:
         if session.verbose:
@@ -94,6 +97,23 @@ def _invoke(arguments: Sequence[str] | None, session: Session) -> int:
             _show_traceback()
         _complain(f"error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
     return EXIT_FAILED
+
+
+def _leave() -> NoReturn:
+    """End after an interrupt, whatever other threads are doing and however often Ctrl-C is pressed meanwhile.
+
+    The interpreter's own way out waits for threads that wait for a server, fails in those that begin another, and shows
+    a traceback where it is interrupted.
+    """
+    with contextlib.suppress(ValueError):  # only the main thread may say so, and only it is interrupted
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        _complain("interrupted")
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(EXIT_INTERRUPTED)
 
 
 def _accept_any_terminal() -> None:

@@ -9,6 +9,7 @@ Memory is bounded by the queue and by the bytes of gains in flight, not by the n
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -56,7 +57,7 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     readers = Readers(_walk(store, items, claimed), partial(load, task=task), _reader_count(items), AHEAD)
-    writers = ThreadPoolExecutor(WRITERS, "gammatorch-write")
+    writers = _writers()
     writing: set[Future[Outcome]] = set()
     try:
         for read in readers.batches(batch_size(device), alike):
@@ -72,6 +73,13 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
         for key in claimed:
             store.release(key)
         torch.set_num_threads(threads)
+
+
+def _writers() -> ThreadPoolExecutor:
+    """All threads begun: a pool begins them as work comes, which fails where the interpreter has begun to end."""
+    pool, all_there = ThreadPoolExecutor(WRITERS, "gammatorch-write"), threading.Barrier(WRITERS)
+    wait([pool.submit(all_there.wait) for _ in range(WRITERS)])
+    return pool
 
 
 def _walk(store: Store, items: Sequence[Item], claimed: set[str]) -> Iterator[tuple[Item, bool]]:

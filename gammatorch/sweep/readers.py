@@ -39,19 +39,21 @@ class Readers(Generic[_Item, _Read]):
         self._threads = [
             threading.Thread(target=self._work, name="gammatorch-read", daemon=True) for _ in range(threads)
         ]
-        for thread in self._threads:
-            thread.start()
 
     def batches(
         self, most: int, alike: Callable[[_Read], Hashable] = lambda result: None
     ) -> Iterator[list[tuple[_Item, _Read | Exception | None]]]:
-        """Each item with its result, the error it raised, or None where the function was not to be called.
+        """Each item with its result, the error it raised, or None where the function was not to be called; once.
+
+        The threads begin here, where whoever iterates is ready to close.
 
         Args:
             most: Results that come together, where so many alike are there: while others are there to be taken some
                 wait for more of their kind, up to twice as many; when nothing else is there, none does.
             alike: What those that come together have in common.
         """
+        for thread in self._threads:
+            thread.start()
         running, waiting = len(self._threads), dict[Hashable, list[tuple[_Item, _Read | Exception | None]]]()
         while running or waiting:
             while running and not (waiting and self._results.empty()):

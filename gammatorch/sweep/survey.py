@@ -11,7 +11,6 @@ from typing import Any
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.checkpoints.hub.patience import PATIENT
-from gammatorch.checkpoints.hub.ranges import MERGE_GAP
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import GammatorchError
@@ -76,10 +75,16 @@ def _bytes_of(entries: Sequence[TensorEntry], *, local: bool) -> int:
     """What reading tensors moves; from the Hub, small gaps between them come along."""
     spans: list[tuple[str, int, int]] = []
     for entry in sorted(entries, key=lambda entry: (entry.file, entry.start)):
-        near = spans and not local and spans[-1][0] == entry.file and entry.start - spans[-1][2] <= MERGE_GAP
+        near = spans and not local and spans[-1][0] == entry.file and entry.start - spans[-1][2] <= _merge_gap()
         first = spans.pop()[1] if near else entry.start
         spans.append((entry.file, first, entry.stop))
     return sum(stop - start for _, start, stop in spans)
+
+
+def _merge_gap() -> int:
+    from gammatorch.checkpoints.hub.ranges import MERGE_GAP  # with it come modules that local items do without
+
+    return MERGE_GAP
 
 
 def survey_document(

@@ -9,7 +9,7 @@ import pytest
 
 from gammatorch.bench.synthetic import write_checkpoint
 
-HEAVY = {"torch", "transformers", "numpy", "huggingface_hub", "rich", "einops"}
+HEAVY = {"torch", "transformers", "numpy", "huggingface_hub", "rich", "einops", "gammatorch.checkpoints.hub.client"}
 
 
 def imported_by(code: str) -> set[str]:
@@ -63,3 +63,10 @@ def test_a_local_run_imports_no_transformers_and_no_hub_client(tmp_path):
     write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
     code = f"from gammatorch.cli import main; main(['run', {str(tmp_path)!r}])"
     assert imported_by(code) == {"torch", "numpy", "rich", "einops"}
+
+
+def test_a_dry_run_of_local_items_needs_rich_alone(tmp_path):
+    (tmp_path / "step1").mkdir()
+    write_checkpoint(tmp_path / "step1", layers=2, hidden=8, shards=1)
+    arguments = ["sweep", str(tmp_path), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert imported_by(f"from gammatorch.cli import main; main({arguments})") == {"rich"}
