@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from gammatorch.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from gammatorch.analysis.analyze import Analysis, analyze
+    from gammatorch.analysis.analyze import analyze
     from gammatorch.analysis.lineage import Comparison, compare
     from gammatorch.analysis.projection import Sketch, sketch
+    from gammatorch.analysis.result import Analysis
     from gammatorch.architectures.match import find_stacks
     from gammatorch.checkpoints.base import Checkpoint
     from gammatorch.checkpoints.opening import open_checkpoint
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Analysis": "gammatorch.analysis.analyze",
+    "Analysis": "gammatorch.analysis.result",
     "Checkpoint": "gammatorch.checkpoints.base",
     "Comparison": "gammatorch.analysis.lineage",
     "Gains": "gammatorch.gains.stack",

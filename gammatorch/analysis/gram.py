@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -176,14 +176,15 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
     return accumulator.finish()
 
 
-def side_by_side(parts: Sequence[Moments], count: int) -> Moments:
-    """Moments of several checkpoints as those of one batch.
+def side_by_side(stack: Tensor, count: int) -> Moments:
+    """Moments of a batch, each checkpoint multiplied by itself: the same bits whatever lies beside it.
 
     Args:
-        parts: Of checkpoints of the same layers and width.
-        count: Checkpoints in the batch; the last part is repeated where there are fewer.
+        stack: Gain vectors γ, shape (checkpoint, layer, hidden), in float64.
+        count: Checkpoints in the batch; the last one is repeated where there are fewer.
     """
-    parts = [*parts, *[parts[-1]] * (count - len(parts))]
+    parts = [moments(one) for one in stack]
+    parts += [parts[-1]] * (count - len(parts))
     products, totals, pivot = (
         torch.cat([getattr(part, name) for part in parts]) for name in ("products", "totals", "pivot")
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,19 @@ _SAMPLE = 256
 
 _TO_DEVIATION = 1.4826
 """Standard deviation of a normal law in units of its median absolute deviation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outliers:
+    """The outlier channels of one checkpoint.
+
+    Attributes:
+        channels: Their indices, ascending.
+        rest: What the layers share without them; None if there are none.
+    """
+
+    channels: list[int]
+    rest: Correlations | None
 
 
 def standing_out(gains: Tensor) -> Tensor:
@@ -60,7 +73,7 @@ def outlier_channels(gains: Tensor) -> Tensor:
     return (2 * out >= varied.sum(dim=-1, keepdim=True)) & (out > 0)
 
 
-def without_outliers(gains: Tensor, correlations: Correlations) -> list[tuple[list[int], Correlations] | None]:
+def without_outliers(gains: Tensor, correlations: Correlations) -> list[Outliers]:
     """What the layers share once the outlier channels are taken out.
 
     Few channels with gains of ten times the usual carry most of the variance, and so the correlation: layers that
@@ -68,29 +81,29 @@ def without_outliers(gains: Tensor, correlations: Correlations) -> list[tuple[li
 
     Args:
         gains: Gain vectors γ, shape (checkpoint, layer, hidden).
-        correlations: Of the same.
+        correlations: Of the same, and perhaps of more after them.
 
     Returns:
-        For each checkpoint the indices of its outlier channels and its correlations without them; None if it has none.
+        The outlier channels of each checkpoint.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.randn(1, 8, 512, generator=torch.Generator().manual_seed(0))
         >>> gains[..., 7] = 100
-        >>> channels, rest = without_outliers(gains, Correlations(moments(gains), tuple(range(8))))[0]
-        >>> channels, bool(rest.filled.tril(-1).abs().max() < 0.2)
+        >>> (found,) = without_outliers(gains, Correlations(moments(gains), tuple(range(8))))
+        >>> found.channels, bool(found.rest.filled.tril(-1).abs().max() < 0.2)
         ([7], True)
     """
     low, high = _usual_range(gains)
     least, most = gains.amin(dim=-1), gains.amax(dim=-1)  # each is faster alone than aminmax
     far = ((least < low[..., 0]) | (most > high[..., 0])) & (most > least)
     suspects = 2 * far.sum(dim=-1) >= (most > least).sum(dim=-1)
-    found: list[tuple[list[int], Correlations] | None] = [None] * len(gains)
+    found = [Outliers([], None)] * len(gains)
     for checkpoint in (suspects & far.any(dim=-1)).nonzero()[:, 0].tolist():
         channels = outlier_channels(gains[checkpoint]).nonzero()[:, 0]
         if len(channels):
             one = correlations.only(channels.new_tensor([checkpoint]), torch.arange(gains.shape[1]))
-            found[checkpoint] = (channels.tolist(), _without(gains[checkpoint], channels, one))
+            found[checkpoint] = Outliers(channels.tolist(), _without(gains[checkpoint], channels, one))
     return found
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
+from gammatorch.analysis.outliers import Outliers, without_outliers
 from gammatorch.analysis.pca import (
     METHODS,
     SVD_MAX_WIDTH,
@@ -36,6 +37,8 @@ class Settings:
         dims: Numbers of each layer that a sketch keeps.
         seed: Seed of the sketch.
         fingerprint: Whether to keep a sketch where the method does not ask for one.
+        batch: Checkpoints to work as if there were, so that no result depends on how many came along: each is
+            multiplied by itself, and the rest is done in a batch of this size, for the method ``gram`` in float64.
     """
 
     method: str = "auto"
@@ -43,10 +46,13 @@ class Settings:
     dims: int = 4096
     seed: int = 0
     fingerprint: bool = False
+    batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InvalidArgument(f"there is no method {self.method!r}: pass {', '.join(METHODS)}")
+        if self.batch is not None and (self.method != "gram" or self.dtype is not torch.float64):
+            raise InvalidArgument("a batch of fixed size takes the method gram in float64")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +60,15 @@ class Reduced:
     """Gains of one checkpoint or several without their channels.
 
     Attributes:
-        correlations: Moments, and what follows from them.
+        correlations: Moments, and what follows from them; of a batch of fixed size those that fill it up as well.
         axes: Principal axes of each checkpoint.
+        outliers: Outlier channels of each; None where they were not looked for.
         fingerprints: A sketch of each checkpoint, none where none was asked for.
     """
 
     correlations: Correlations
     axes: list[PrincipalAxes]
+    outliers: Sequence[Outliers | None]
     fingerprints: list[Sketch]
 
 
@@ -76,28 +84,16 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     method = choose_method(count, hidden, checkpoints) if settings.method == "auto" else settings.method
     if method == "project":
         return _project([stack[0]], stack[0], layers, settings)
-    correlations = Correlations(moments(stack, settings.dtype), layers)
+    taken = moments(stack, settings.dtype) if settings.batch is None else side_by_side(stack, settings.batch)
+    correlations = Correlations(taken, layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, [stack], stack.device)
     if method == "svd":
         axes = [principal_axes(gamma.to(settings.dtype), "svd") for gamma in stack]
     else:
-        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
+        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)[:checkpoints]
     fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
-    return Reduced(correlations, axes, fingerprints)
-
-
-def reduce_side_by_side(gains: Sequence[Tensor], layers: tuple[int, ...], dtype: torch.dtype, count: int) -> Reduced:
-    """Gains of several checkpoints by the method ``gram``, each multiplied by itself and the rest in one batch.
-
-    Args:
-        gains: Gain vectors γ of each, shape (layer, hidden).
-        layers: Layer index of each row.
-        dtype: Precision.
-        count: Checkpoints in the batch; the last one is repeated where there are fewer.
-    """
-    correlations = Correlations(side_by_side([moments(one, dtype) for one in gains], count), layers)
-    return Reduced(correlations, axes_of_cosines(correlations.cosine, gains[0].shape[1], dtype), [])
+    return Reduced(correlations, axes, without_outliers(stack, correlations), fingerprints)
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:
@@ -149,7 +145,7 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
         axes = [principal_axes(triangle.finish(), "svd", hidden)]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
-    return Reduced(correlations, axes, [sketcher.finish()] if settings.fingerprint else [])
+    return Reduced(correlations, axes, [None], [sketcher.finish()] if settings.fingerprint else [])
 
 
 def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
@@ -171,4 +167,4 @@ def _project(
     correlations = Correlations(found, layers)
     (axes,) = axes_of_cosines(correlations.cosine, hidden)
     error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var
-    return Reduced(correlations, [replace(axes, method="project", error_estimate=error)], [fingerprint])
+    return Reduced(correlations, [replace(axes, method="project", error_estimate=error)], [None], [fingerprint])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
-from gammatorch.analysis.analyze import Analysis
+from gammatorch.analysis.result import Analysis
 from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
 from gammatorch.reports.text import moved, plural, printable, size

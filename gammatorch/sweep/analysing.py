@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.analyze import Analysis, analyze, analyze_together
+from gammatorch.analysis.analyze import analyze, analyze_together
+from gammatorch.analysis.result import Analysis
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.wide import WideGains
