@@ -24,6 +24,11 @@ _NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
 _WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What torch.compile, FSDP and activation checkpointing put into names."""
 
+_TIME_STEP = re.compile(
+    r"(^|\.)(adaln\w*|scale_shift_table|modulation|t_embedder|time_?(step_)?embed\w*|time_in)(\.|$)", re.IGNORECASE
+)
+"""What brings a diffusion model's time step into it."""
+
 _BEFORE_BLOCKS = re.compile(r"emb|patch|stem|token|pre_?(norm|ln|layer)|(norm|ln)_?pre", re.IGNORECASE)
 """Norms outside of blocks that stand before the first one."""
 
@@ -87,6 +92,12 @@ def may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
     """Whether a norm in no block, which does not stand before the first one, may be the final one of another name."""
     outside = (key for key, entry in entries.items() if not _INDEX.search(key) and is_norm(key, len(entry.shape)))
     return not all(map(_BEFORE_BLOCKS.search, outside))
+
+
+def is_conditioned(keys: Iterable[str]) -> bool:
+    """Whether the model is told a time step, as diffusion models are: the norm after their last block is modulated by
+    it and has no weights of its own, so that it is missing says nothing about the blocks."""
+    return any(map(_TIME_STEP.search, keys))
 
 
 def _alike(keys: Sequence[str]) -> Iterable[list[str]]:

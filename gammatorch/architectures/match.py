@@ -21,8 +21,17 @@ from gammatorch.architectures.families import (
     VOCABULARY,
     is_known,
 )
-from gammatorch.architectures.keys import LEAVES, Rows, group_keys, is_wrapped, may_end_elsewhere, own_name, unwrapped
-from gammatorch.architectures.places import read_places, residual_is_normed, says_pre_norm
+from gammatorch.architectures.keys import (
+    LEAVES,
+    Rows,
+    group_keys,
+    is_conditioned,
+    is_wrapped,
+    may_end_elsewhere,
+    own_name,
+    unwrapped,
+)
+from gammatorch.architectures.places import is_diffusers, read_places, residual_is_normed, says_pre_norm
 from gammatorch.architectures.stages import split_stages
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
@@ -103,7 +112,16 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
         stack = _describe(name, blocks[name], own, config, entries, finals, ends=bool(finals))
         taken |= {site.rows[0][1].key for site in stack.sites if site.place == "final"}
         stacks += [replace(stack, main=not stacks, stages=tuple(stage_norms)), *stages]
-    return tuple(stacks[:1] and [replace(stacks[0], notes=(*stacks[0].notes, *_rivals(stacks))), *stacks[1:]])
+    if not stacks:
+        return ()
+    notes = (*stacks[0].notes, *_rivals(stacks), *_conditioned(config, entries))
+    return (replace(stacks[0], notes=notes), *stacks[1:])
+
+
+def _conditioned(config: ModelConfig, keys: Iterable[str]) -> Iterator[str]:
+    """A note on what else multiplies in diffusion models."""
+    if not config.types and is_conditioned(keys):
+        yield "a time step conditions this model: it may scale what a norm gives further, γ is the norm's own gain"
 
 
 def _rivals(stacks: Sequence[Stack]) -> Iterator[str]:
@@ -183,7 +201,8 @@ def _describe(
     fed_with = _fed_with(norms, kinds, config)
     offset_known = bool(config.types) and all(map(is_known, config.types))
     known_names = set() if _ONLY_PREPARES.search(name) else own_names
-    if not pre_norm and said is None and not offset_known and may_end_elsewhere(entries):
+    untold = not pre_norm and said is None and not offset_known and not is_diffusers(kinds)
+    if untold and (may_end_elsewhere(entries) or is_conditioned(entries)):
         known_names = known_names - MOVABLE
     places = read_places(known_names, kinds, config, has_final=pre_norm)
     found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)

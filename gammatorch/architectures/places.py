@@ -14,6 +14,10 @@ _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 _NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
 """Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
 
+_DIFFUSERS_SELF, _DIFFUSERS_CROSS = "attn1.", "attn2."
+"""What diffusers calls self- and cross-attention. Its blocks go norm1, attn1, norm2, attn2, norm3, MLP
+(``BasicTransformerBlock`` in diffusers/models/attention.py, and what was made after it)."""
+
 _DEPTHWISE = ("depthwise_conv.", "dwconv.")
 """The convolution that ConvNeXt's blocks begin with, before their norm."""
 
@@ -49,7 +53,11 @@ def read_places(
     on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
     after_convolution = PLAIN if any(kind.startswith(_DEPTHWISE) for kind in kinds) else frozenset()
     over_batch = {name for name in names if is_batch_norm(name, kinds)}
-    places = read_names(set(names) - on_latent - over_batch - after_convolution, has_final=has_final)
+    told = set(names) - on_latent - over_batch - after_convolution
+    if is_diffusers(kinds):
+        places = read_names(told - _NORMS_OF_DECODERS, has_final=True) | _read_diffusers(told, kinds)
+    else:
+        places = read_names(told, has_final=has_final)
     if _SWIN_V2 in kinds:
         places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
     if says_pre_norm(config):
@@ -111,6 +119,20 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         after = {"input": "post_attention", "pre_mlp": "post_mlp"}
         places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
     return _first_of_each(places)
+
+
+def is_diffusers(kinds: Collection[str]) -> bool:
+    """Whether the blocks are those of diffusers, pre-norm all of them."""
+    return any(kind.startswith(_DIFFUSERS_SELF) for kind in kinds)
+
+
+def _read_diffusers(names: Collection[str], kinds: Collection[str]) -> dict[str, str]:
+    """Places in diffusers' blocks; the norm after their last one has no weights, so that it is missing says nothing."""
+    crosses = any(kind.startswith(_DIFFUSERS_CROSS) for kind in kinds)
+    places = {"norm1": "input", "norm3": "pre_mlp"}
+    if not crosses and "norm3" not in names:
+        places["norm2"] = "pre_mlp"
+    return {name: place for name, place in places.items() if name in names}
 
 
 def is_strange(name: str) -> bool:
