@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -16,8 +16,8 @@ from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.headers import read_headers
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.search import SearchedEntries
-from gammatorch.checkpoints.weights import CONFIG, Weights, find_weights, index_suffix, parse_index
-from gammatorch.errors import MalformedCheckpoint
+from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, Weights, find_weights, index_suffix, parse_index
+from gammatorch.errors import CheckpointNotFound, MalformedCheckpoint
 
 JSON_CAP = 256_000_000
 """Longest config.json or index that is read, in bytes."""
@@ -51,7 +51,12 @@ def open_checkpoint(
     """
     started = time.perf_counter()
     location = locate(model, revision, token, cache=cache)
-    checkpoint = open_source(location.source, model=location.model, target=location.target)
+    try:
+        checkpoint = open_source(location.source, model=location.model, target=location.target)
+    except CheckpointNotFound:
+        if inside := _folders_with_weights(model):
+            raise CheckpointNotFound(_point_inside(inside), file=os.fspath(model)) from None
+        raise
     notes = (*location.notes, *checkpoint.notes)
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)
 
@@ -103,6 +108,27 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         config=contents.config if contents.config is not None else stored_config,
         notes=(*((weights.note,) if weights.note is not None else ()), *contents.notes),
     )
+
+
+def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, or a pipeline's."""
+    try:
+        if _holds_weights(folder):
+            return []
+        with os.scandir(folder) as held:
+            return sorted(entry.name for entry in held if entry.is_dir() and _holds_weights(entry.path))
+    except OSError:  # not a folder, or not to be listed
+        return []
+
+
+def _holds_weights(folder: str | os.PathLike[str]) -> bool:
+    with os.scandir(folder) as held:
+        return any(entry.name.endswith(FOLDER_SUFFIXES) for entry in held)
+
+
+def _point_inside(folders: Sequence[str]) -> str:
+    named = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if len(folders) > 3 else "")
+    return f"holds no weights itself, but its folders do ({named}): pass one of them, or all to `gammatorch sweep`"
 
 
 def _as_weights(target: str) -> Weights:

@@ -76,7 +76,10 @@ def offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, 
 def offset_note(checkpoint: Checkpoint, mean: float, negative: float) -> str:
     """Evidence on an offset that is not known: mean of the stored weights, and the share of them below zero."""
     model_type = read_config(checkpoint.config).model_type
-    who = f"model type {model_type!r} is not among the known ones" if model_type else "no config.json"
+    if model_type:
+        who = f"model type {model_type!r} is not among the known ones"
+    else:
+        who = "no config.json" if checkpoint.config is None else "config.json names no model type"
     return (
         f"{who}: offset taken as 0, so γ is the stored weight (mean {mean:.3g}, {negative:.1%} below zero); "
         "a zero-centred norm (γ = 1 + w) would have a mean near 0"

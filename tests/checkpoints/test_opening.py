@@ -229,3 +229,25 @@ def test_other_files_are_refused_by_name(tmp_path):
         (tmp_path / name).write_bytes(b"anything")
         with pytest.raises(errors.UnsupportedFormat, match=name):
             gammatorch.open_checkpoint(tmp_path / name)
+
+
+def test_a_folder_of_checkpoints_is_pointed_into(tmp_path):
+    for step in (500, 1000):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        write_checkpoint(tmp_path / f"checkpoint-{step}", layers=1, hidden=8, shards=1)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "events.log").write_text("")
+    with pytest.raises(
+        errors.CheckpointNotFound, match=r"its folders do \(checkpoint-1000, checkpoint-500\): pass one"
+    ):
+        gammatorch.open_checkpoint(tmp_path)
+
+
+def test_a_folder_that_holds_weights_itself_is_not_pointed_into(tmp_path):
+    (tmp_path / "checkpoint-500").mkdir()
+    for folder in (tmp_path, tmp_path / "checkpoint-500"):
+        for name in ("one", "other"):
+            write_checkpoint(folder, layers=1, hidden=8, shards=1)
+            (folder / "model.safetensors").rename(folder / f"{name}.safetensors")
+    with pytest.raises(errors.CheckpointNotFound, match="several safetensors files"):
+        gammatorch.open_checkpoint(tmp_path)
