@@ -19,6 +19,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
     "input": (
         "input_layernorm",
         "input_layernorm.0",
+        "input_rmsnorm",
         "attn_hyper_connection.hc_norm",
         "pre_self_attn_layernorm",
         "pre_attention_layer_norm",
@@ -62,6 +63,8 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attention.self.layernorm1",
         "self_att.layernorm_before_attention",
         "layer.0.layer_norm",
+        "channel_feature_mixer.norm",
+        "patch_mixer.norm",
         "norm",
         "layer_norm",
     ),
@@ -122,6 +125,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "LayerNorm",
         "layernorm",
         "ln",
+        "feature_mixer.norm",
         "layer.2.layer_norm",
         "layer.1.layer_norm",
         "final_layer_norm",
@@ -176,7 +180,12 @@ it tell which (:func:`gammatorch.architectures.places.read_names`). ``attn_norm`
 and ``attn_output_norm`` are also GGUF's, for all its architectures.
 """
 
-AMBIGUOUS = frozenset({"post_attention_layernorm", "post_attention_norm", "attn_output_norm", "post_sa_norm"})
+AMBIGUOUS = frozenset(
+    {
+        *("post_attention_layernorm", "post_attention_rmsnorm", "post_attention_norm"),
+        *("attn_output_norm", "post_sa_norm"),
+    }
+)
 """Names that stand before the MLP in some models and on attention's output in others."""
 
 BARE = frozenset({"LayerNorm", "layernorm", "ln"})
@@ -294,8 +303,13 @@ EMBEDDING_NORMS = frozenset({"pre_ln", "ln0", "pre_norm"})
 GAPS = frozenset({"modernbert", "modernbert-decoder"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
 
-PRE_NORM = frozenset({"radio", "vitdet", "sapiens2", "sam_vision_model", "sam_hq_vision_model"})
-"""Types that are pre-norm although no final norm stands beside the stack under a final norm's name."""
+PRE_NORM: Mapping[str, str] = {
+    **dict.fromkeys(("radio", "vitdet", "sapiens2", "sam_vision_model", "sam_hq_vision_model"), ""),
+    **dict.fromkeys(("sam3", "sam3_lite_text"), r"(^|\.)(detr|geometry)_encoder\."),
+    "pp_formulanet": r"(^|\.)encoder\.",
+}
+"""Types that are pre-norm although no final norm stands beside the stack under a final norm's name, and what the names
+of the stacks hold for which that is so."""
 
 POST_NORM = frozenset(
     {

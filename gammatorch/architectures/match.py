@@ -188,7 +188,11 @@ def _describe(
     heads = _prediction_heads(blocks, config)
     is_tower = _TOWER.search(name) is not None or any(map(_TOWER_TYPE.search, config.types))
     # towers hand on what their last block gives, so a missing final norm says nothing of them
-    pre_norm = ends or is_tower or not PRE_NORM.isdisjoint(config.types)
+    pre_norm = (
+        ends
+        or is_tower
+        or any(re.search(PRE_NORM[model_type], name) for model_type in config.types if model_type in PRE_NORM)
+    )
     said = False if "decoder" in name and not POST_NORM.isdisjoint(config.types) else says_pre_norm(config)
     if said is not None:
         pre_norm = said

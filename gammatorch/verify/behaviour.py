@@ -15,6 +15,9 @@ _EPSILONS = ("eps", "variance_epsilon", "epsilon", "layer_norm_eps", "norm_eps")
 _FIT = 1e-3
 """Largest relative residual of the fit y = γ ⊙ x̂ + b for a module that counts as a norm."""
 
+_ALIKE = 1e-6
+"""Largest relative spread of a module's outputs that is rounding."""
+
 
 @dataclass(frozen=True)
 class ObservedNorm:
@@ -201,6 +204,8 @@ def _epsilon(module: nn.Module) -> float:
 def fit_gain(fed: Tensor, given: Tensor, weight: Tensor, epsilon: float) -> Tensor | None:
     """The gain γ of y = γ ⊙ x̂ + b, with x̂ = x / rms(x) or (x − mean x) / std x, by least squares; None if neither fits.
 
+    Nor is there a gain to be told where all samples are alike.
+
     Args:
         fed: What goes in, x, shape (..., width).
         given: What comes out, y, same shape.
@@ -216,6 +221,8 @@ def fit_gain(fed: Tensor, given: Tensor, weight: Tensor, epsilon: float) -> Tens
     for centre in (0.0, x.mean(dim=-1, keepdim=True)):
         normal = (x - centre) * ((x - centre).square().mean(dim=-1, keepdim=True) + epsilon).rsqrt()
         from_mean, about = normal - normal.mean(dim=0), y - y.mean(dim=0)
+        if about.norm() <= _ALIKE * y.norm():  # all samples give the same, which tells nothing of what is multiplied
+            return None
         gain = (from_mean * about).sum(dim=0) / from_mean.square().sum(dim=0)
         if (about - gain * from_mean).norm() <= _FIT * about.norm():
             return gain

@@ -38,6 +38,11 @@ _RULES: tuple[tuple[str, int], ...] = (
 )
 """Settings by their name, and the size they are cut to."""
 
+_SPREADS = re.compile(r"initializer_range|init_std|layer_?scale(_init)?_value|layer_scale_initial_scale")
+_LEAST_SPREAD = 0.02
+"""Settings for the size of what sub-layers are initialised with, and the least that they are raised to: with SAM's
+1e-10 no sub-layer adds anything to the residual stream, and flows that should differ are all alike."""
+
 _STREAM = frozenset({"hidden_size", "d_model", "n_embd", "embed_dim", "dim", "emb_dim", "hidden_dim", "model_dim"})
 """Names for the width of the residual stream."""
 
@@ -91,6 +96,8 @@ def _cut(config: Any) -> dict[str, Any]:
                 settings[name] = min(value, size)
             elif name.endswith("_token_id") and value >= VOCABULARY:
                 settings[name] = 1
+        elif type(value) is float and 0 < value < _LEAST_SPREAD and _SPREADS.fullmatch(name):
+            settings[name] = _LEAST_SPREAD
     for name, value in _nested(config):
         settings[name] = {"model_type": value.model_type, **_cut(value)}
     return settings

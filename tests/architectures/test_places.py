@@ -173,3 +173,23 @@ def test_hybrid_blocks_that_begin_with_a_shared_block_have_no_norm_on_their_inpu
     assert selection.layers == (0, 2)
     assert "mamba_decoder.input_layernorm stands on the input plus what that block gives" in selection.notes[0]
     assert selection.notes[1] == "layer 1 has no norm at this site"
+
+
+def test_a_mixer_of_patches_begins_with_the_first_of_its_parts():
+    shapes = blocks_of(["patch_mixer.norm.norm", "feature_mixer.norm.norm"], "mixers")
+    config = LLAMA.replace("llama", "patchtsmixer")
+    assert list(places_of(checkpoint_of(shapes, config)).values()) == ["input", "pre_mlp"]
+    across_channels = blocks_of(["channel_feature_mixer.norm.norm"], "mixers")
+    places = places_of(checkpoint_of(shapes | across_channels, config))
+    assert places["channel_feature_mixer.norm.norm.weight"] == "input"
+    assert places["patch_mixer.norm.norm.weight"] == "patch_mixer.norm"
+
+
+def test_a_type_may_be_known_to_be_pre_norm_in_some_of_its_stacks_without_a_final_norm():
+    shapes = blocks_of(["layer_norm1", "layer_norm2"], "model.detr_encoder.layers")
+    shapes |= blocks_of(["layer_norm1", "layer_norm2"], "model.encoder.layers")
+    stacks = find_stacks(checkpoint_of(shapes, '{"model_type": "sam3"}'))
+    assert {stack.name: [site.place for site in stack.sites] for stack in stacks} == {
+        "model.detr_encoder.layers": ["input", "pre_mlp"],
+        "model.encoder.layers": ["post_attention", "post_mlp"],
+    }

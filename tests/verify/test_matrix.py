@@ -45,10 +45,12 @@ def cases() -> list[tuple[str, str]]:
 
 SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text", "longformer", "hiera", "swin2sr"}
 STAGES = "its stages differ in width, so no stack of it has one norm per layer"
-REFUSED = dict.fromkeys(("focalnet", "swin", "donut-swin", "pvt"), STAGES)
+REFUSED = dict.fromkeys(
+    ("focalnet", "swin", "donut-swin", "pvt", "pvt_v2", "hiera", "sam2_hiera_det_model", "sam2_vision_model"), STAGES
+)
 """Types with a norm on a block's input that is rightly not returned, and why."""
-BESIDE = ("feature_extractor", "predictor", "prompts_generator")
-TOWERS = ("vision", "visual", "video", "audio")
+BESIDE = ("feature_extractor", "predictor", "prompts_generator", "connector", "model.local_")
+TOWERS = ("vision", "visual", "video", "audio", "speech_")
 RESHAPED = {"norm1", "temporal_layernorm"}
 """Norms that ViTDet and TimeSformer feed with the block's input in another order of axes, or with a part of it."""
 SECONDS = 60
@@ -69,7 +71,7 @@ def time_limit():
 
 
 def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
-    """The blocks of the stack that the text goes through: the decoder, else the one with the most norms."""
+    """The blocks of the stack that the text goes through: its decoder, else the one with the most norms."""
     stacks: dict[str, list[ObservedBlock]] = defaultdict(list)
     for block in blocks:
         stacks[block.stack].append(block)
@@ -77,8 +79,8 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
         stacks.values(),
         key=lambda stack: (
             not any(beside in stack[0].stack for beside in BESIDE),
-            "decoder" in stack[0].stack,
             not any(tower in stack[0].stack for tower in TOWERS),
+            "decoder" in stack[0].stack,
             "encoder" not in stack[0].stack,
             sum(bool(block.norms) for block in stack),
         ),
