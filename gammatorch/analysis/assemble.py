@@ -43,16 +43,18 @@ def assemble(
         device: Where they are.
         started: ``time.perf_counter()`` at the beginning.
     """
-    correlations, layers = reduced.correlations, reduced.correlations.layers
+    correlations, layers, apart = reduced.correlations, reduced.correlations.layers, settings.batch is not None
     measured = measure(correlations)[: len(reduced.axes)]
-    described, contrasts = _by_phase(correlations, measured, origins, phases, apart=settings.batch is not None)
+    hidden = round(float(correlations.moments.hidden[0]))
+    outliers = _without_outliers(reduced.outliers, len(measured), apart)
+    described, contrasts = _by_phase(correlations, measured, origins, phases, apart)
     analyses = []
     for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
         origin = origins[row] if origins else None
         statistics["phase_contrasts"] = contrasts[row]
         statistics["singular_gap"] = axis.singular_gap
-        statistics["outliers"] = _without_outliers(reduced.outliers[row])
+        statistics["outliers"] = outliers[row]
         notes = list(origin.notes) if origin else []
         notes += undefined(axis.explained_var, statistics, layers)
         notes += unseen(axis)
@@ -61,7 +63,7 @@ def assemble(
         analyses.append(
             Analysis(
                 num_layers=len(layers),
-                hidden=correlations.moments.hidden,
+                hidden=hidden,
                 layers=layers,
                 norms=lengths,
                 cosine=cosine,
@@ -112,15 +114,21 @@ def _by_phase(
     return described, contrasts
 
 
-def _without_outliers(found: Outliers | None) -> dict[str, Any]:
+def _without_outliers(found: Outliers | None, count: int, apart: bool) -> list[dict[str, Any]]:
     """The channels that stand out, and what is said of the layers without them; null where they were not looked for."""
     if found is None:
-        return dict.fromkeys(("channels", "mean_pearson", "verdict"))
+        return [dict.fromkeys(("channels", "mean_pearson", "verdict"))] * count
+    said: list[dict[str, Any]] = [
+        {"channels": channels, "mean_pearson": None, "verdict": None} for channels in found.channels
+    ]
     if found.rest is None:
-        return {"channels": [], "mean_pearson": None, "verdict": None}
-    (statistics,) = measure(found.rest, READS)
-    said = answer({**statistics, "outliers": None}, found.rest.layers, copies=False)
-    return {"channels": found.channels, "mean_pearson": statistics["mean_pearson"]["value"], "verdict": said.verdict}
+        return said
+    parts = [found.rest.only(row) for row in torch.arange(len(found.rest.norms))[:, None]] if apart else [found.rest]
+    measured = [one for part in parts for one in measure(part, READS)]
+    for one, statistics in zip((one for one in said if one["channels"]), measured, strict=True):
+        one["mean_pearson"] = statistics["mean_pearson"]["value"]
+        one["verdict"] = answer({**statistics, "outliers": None}, found.rest.layers, copies=False).verdict
+    return said
 
 
 def _equal(lengths: Tensor) -> bool:

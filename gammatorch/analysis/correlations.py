@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -66,13 +65,13 @@ class Correlations:
     @cached_property
     def cos_ones(self) -> Tensor:
         """Σ_h γ_ih / (√H ‖γ_i‖), shape (checkpoint, layer); NaN for zero gains."""
-        return (self.moments.sums() / (self.norms * math.sqrt(self.moments.hidden))).clamp_(-1, 1)
+        return (self.moments.sums() / (self.norms * self.moments.hidden.sqrt()[:, None])).clamp_(-1, 1)
 
     @cached_property
     def varied(self) -> Tensor:
         """Which gains vary over channels by more than rounding (a zero gain does not), shape (checkpoint, layer)."""
         products, totals = self.moments.products.sum(1), self.moments.totals.sum(1)
-        spread = products.diagonal(dim1=-2, dim2=-1) - totals.square() / self.moments.hidden
+        spread = products.diagonal(dim1=-2, dim2=-1) - totals.square() / self.moments.hidden[:, None]
         return spread.clamp(min=0).sqrt() > _ROUNDING * torch.finfo(spread.dtype).eps * self.norms
 
     @cached_property
@@ -96,20 +95,19 @@ class Correlations:
     @cached_property
     def filled(self) -> Tensor:
         """The correlations with 0 where they are undefined, on the diagonal too."""
-        hidden = self.moments.channels.sum()
-        return self._correlate(self.moments.products.sum(1), self.moments.totals.sum(1), hidden)
+        channels = self.moments.channels.sum(-1)
+        return self._correlate(self.moments.products.sum(1), self.moments.totals.sum(1), channels[:, None, None])
 
     @cached_property
     def without(self) -> Tensor:
         """``filled`` with each run of channels left out, shape (checkpoint, block, layer, layer)."""
         products, totals, channels = self.moments.products, self.moments.totals, self.moments.channels
-        left = (channels.sum() - channels).clamp(min=1)
-        return self._correlate(
-            products.sum(1, keepdim=True) - products, totals.sum(1, keepdim=True) - totals, left[:, None, None]
-        )
+        left = (channels.sum(-1, keepdim=True) - channels).clamp(min=1)[..., None, None]
+        return self._correlate(products.sum(1, keepdim=True) - products, totals.sum(1, keepdim=True) - totals, left)
 
     def _correlate(self, products: Tensor, totals: Tensor, channels: Tensor) -> Tensor:
-        centred = torch.addcmul(products, totals[..., None], totals[..., None, :] / channels, value=-1)
+        """Correlations, in the place of the products."""
+        centred = products.addcmul_(totals[..., None], totals[..., None, :] / channels, value=-1)
         spread = centred.diagonal(dim1=-2, dim2=-1).clamp(min=0).sqrt()
         varied = self.varied if totals.ndim == 2 else self.varied[:, None]
         scale = torch.where(varied & (spread > 0), 1 / spread, 0)
@@ -117,17 +115,18 @@ class Correlations:
         pearson.diagonal(dim1=-2, dim2=-1).copy_(varied)
         return pearson
 
-    def only(self, checkpoints: Tensor, rows: Tensor) -> Correlations:
+    def only(self, checkpoints: Tensor, rows: Tensor | None = None) -> Correlations:
         """Some of the checkpoints, with some of their layers.
 
         Args:
             checkpoints: Their numbers, shape (checkpoint).
-            rows: The row numbers to keep, shape (layer), the same in all of them.
+            rows: The row numbers to keep, shape (layer), the same in all of them; all if None.
         """
-        taken = self.moments
-        products = taken.products[checkpoints][:, :, rows][..., rows]
-        totals, pivot = taken.totals[checkpoints][:, :, rows], taken.pivot[checkpoints][:, rows]
-        kept = replace(taken, products=products, totals=totals, pivot=pivot)
+        if rows is None:
+            rows = torch.arange(len(self.layers))
+        taken = self.moments.only(checkpoints)
+        products, totals = taken.products[:, :, rows][..., rows], taken.totals[:, :, rows]
+        kept = replace(taken, products=products, totals=totals, pivot=taken.pivot[:, rows])
         measured = self.measured[checkpoints][:, rows][..., rows] if self.measured is not None else None
         return Correlations(kept, tuple(self.layers[row] for row in rows.tolist()), measured)
 

@@ -65,6 +65,12 @@ def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
     near = pairs & (lag <= max(1, layers // 8))
     far = pairs & (lag >= max(2, math.ceil(layers / 2)))
     close, distant = pair_mean(correlations.filled, near), pair_mean(correlations.filled, far)
-    without = pair_mean(correlations.without, near) - pair_mean(correlations.without, far)
-    fall = jackknife(close - distant, without, -2.0, 2.0)
+    weights = _mean_of(near) - _mean_of(far)
+    without = correlations.without.flatten(2) @ weights.to(correlations.filled).flatten(1)[..., None]
+    fall = jackknife(close - distant, without[..., 0], -2.0, 2.0)
     return {"near": close, "far": distant, "value": fall.value, "low": fall.low, "high": fall.high}
+
+
+def _mean_of(pairs: Tensor) -> Tensor:
+    """Weights of the pairs whose sum is their mean; NaN where there are none."""
+    return pairs / pairs.sum(dim=(-2, -1), keepdim=True, dtype=torch.float64)

@@ -45,13 +45,18 @@ def _squares(correlations: Correlations) -> Tensor:
     """Σ γ_i² over each run of channels, shape (checkpoint, block, layer)."""
     taken, pivot = correlations.moments, correlations.moments.pivot[:, None]
     squares = taken.products.diagonal(dim1=-2, dim2=-1)
-    return squares + 2 * pivot * taken.totals + _widths(correlations)[:, None] * pivot.square()
+    return squares + 2 * pivot * taken.totals + _widths(correlations)[..., None] * pivot.square()
 
 
 def _widths(correlations: Correlations) -> Tensor:
-    """Channels that each run stands for, shape (block)."""
+    """Channels that each run stands for, shape (checkpoint, block)."""
     channels = correlations.moments.channels
-    return channels * (correlations.moments.hidden / channels.sum())
+    return channels * (correlations.moments.hidden / channels.sum(-1))[:, None]
+
+
+def _worth(correlations: Correlations) -> list[int]:
+    """Channels that the correlations of each checkpoint are worth."""
+    return [round(channels) for channels in correlations.moments.channels.sum(-1).tolist()]
 
 
 def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
@@ -73,8 +78,10 @@ def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
     pairs = correlations.pairs.sum(dim=(-2, -1)) // 2
     value = pair_mean(correlations.filled, correlations.pairs)
     found = jackknife(value, pair_mean(correlations.without, correlations.pairs), -1.0, 1.0)
-    hidden = round(float(correlations.moments.channels.sum()))
-    null = [mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan for count in pairs.tolist()]
+    null = [
+        mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan
+        for count, hidden in zip(pairs.tolist(), _worth(correlations), strict=True)
+    ]
     return {"value": value, "low": found.low, "high": found.high, "null_95": value.new_tensor(null)}
 
 
@@ -94,10 +101,12 @@ def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
         >>> round(float(first_eigenvalue(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
         3.0
     """
-    hidden = round(float(correlations.moments.channels.sum()))
     counts = correlations.varied.sum(dim=-1)
     value = torch.where(counts > 1, correlations.eigenvalues[:, -1], torch.nan)
-    null = [first_eigenvalue_null(count, hidden) if count > 1 and hidden > 2 else math.nan for count in counts.tolist()]
+    null = [
+        first_eigenvalue_null(count, hidden) if count > 1 and hidden > 2 else math.nan
+        for count, hidden in zip(counts.tolist(), _worth(correlations), strict=True)
+    ]
     return {"value": value, "null_95": value.new_tensor(null)}
 
 
@@ -124,7 +133,7 @@ def effective_dimension(correlations: Correlations) -> Interval:
     pairs = correlations.pairs.sum(dim=(-2, -1))[:, None, None]
     without = correlations.without.flatten(2)
     products = (without @ without.mT - count[:, None, None]) / pairs  # less those of the diagonal, which is 1
-    value = _participation(pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum())
+    value = _participation(pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum(-1))
     squares = products.diagonal(dim1=-2, dim2=-1)
     products = products - products.mean(dim=-1, keepdim=True)
     products = products - products.mean(dim=-2, keepdim=True)  # now of what each run moves
@@ -132,7 +141,7 @@ def effective_dimension(correlations: Correlations) -> Interval:
     slope = value.square() * (count - 1) / count
     found = jackknife(
         value,
-        _participation(squares, count[:, None], channels.sum() - channels),
+        _participation(squares, count[:, None], channels.sum(-1, keepdim=True) - channels),
         1.0,
         count,
         twice * slope.square(),

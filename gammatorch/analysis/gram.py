@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,25 +34,35 @@ class Moments:
         products: Σ x_i x_j over the channels of each run, shape (checkpoint, block, layer, layer).
         totals: Σ x_i likewise, shape (checkpoint, block, layer).
         pivot: p, shape (checkpoint, layer).
-        channels: Channels that each run is worth, shape (block): all of its own, or fewer where they were sketched.
-        hidden: Channels in all.
+        channels: Channels that each run is worth, shape (checkpoint, block): all of its own, or fewer where they were
+            sketched or some were taken out.
+        hidden: Channels in all, shape (checkpoint).
     """
 
     products: Tensor
     totals: Tensor
     pivot: Tensor
     channels: Tensor
-    hidden: int
+    hidden: Tensor
 
     def gram(self) -> Tensor:
         """G = X Xᵀ of the gains themselves, shape (checkpoint, layer, layer)."""
         totals, pivot = self.totals.sum(1), self.pivot
         cross = pivot[:, :, None] * totals[:, None, :]
-        return self.products.sum(1) + cross + cross.mT + self.hidden * pivot[:, :, None] * pivot[:, None, :]
+        squares = self.hidden[:, None, None] * pivot[:, :, None] * pivot[:, None, :]
+        return self.products.sum(1) + cross + cross.mT + squares
 
     def sums(self) -> Tensor:
         """s = X·1 of the gains themselves, shape (checkpoint, layer)."""
-        return self.totals.sum(1) + self.hidden * self.pivot
+        return self.totals.sum(1) + self.hidden[:, None] * self.pivot
+
+    def only(self, checkpoints: Tensor) -> Moments:
+        """Those of some of the checkpoints.
+
+        Args:
+            checkpoints: Their numbers, shape (checkpoint).
+        """
+        return Moments(**{name: value[checkpoints] for name, value in vars(self).items()})
 
 
 def run_edges(hidden: int) -> list[int]:
@@ -151,8 +161,9 @@ class Accumulator:
 
     def finish(self) -> Moments:
         """The moments of all that was added."""
-        edges = torch.tensor(self._edges, dtype=torch.float64, device=self._totals.device)
-        return Moments(self._products, self._totals, self._pivot.to(self._totals), edges.diff(), self._channel)
+        widths = torch.tensor(self._edges, dtype=torch.float64, device=self._totals.device).diff()
+        channels = widths.expand(len(self._totals), -1)
+        return Moments(self._products, self._totals, self._pivot.to(self._totals), channels, channels.sum(-1))
 
 
 def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
@@ -184,11 +195,16 @@ def side_by_side(stack: Tensor, count: int) -> Moments:
         count: Checkpoints in the batch; the last one is repeated where there are fewer.
     """
     parts = [moments(one) for one in stack]
-    parts += [parts[-1]] * (count - len(parts))
-    products, totals, pivot = (
-        torch.cat([getattr(part, name) for part in parts]) for name in ("products", "totals", "pivot")
-    )
-    return Moments(products, totals, pivot, parts[0].channels, parts[0].hidden)
+    return joined(parts + [parts[-1]] * (count - len(parts)))
+
+
+def joined(parts: Sequence[Moments]) -> Moments:
+    """Moments of several batches as those of one.
+
+    Args:
+        parts: Of checkpoints of the same layers.
+    """
+    return Moments(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
 
 def chunk_width(columns: Tensor, dtype: torch.dtype) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.gram import Moments, groups, joined
 
 FAR = 10.0
 """Robust standard deviations from the median beyond which a gain stands out."""
@@ -21,14 +23,14 @@ _TO_DEVIATION = 1.4826
 
 @dataclass(frozen=True, eq=False)
 class Outliers:
-    """The outlier channels of one checkpoint.
+    """The outlier channels of one checkpoint or several.
 
     Attributes:
-        channels: Their indices, ascending.
-        rest: What the layers share without them; None if there are none.
+        channels: Their indices, ascending, for each checkpoint.
+        rest: What the layers share without them, of the checkpoints that have any; None if none has.
     """
 
-    channels: list[int]
+    channels: list[list[int]]
     rest: Correlations | None
 
 
@@ -51,7 +53,7 @@ def standing_out(gains: Tensor) -> Tensor:
         >>> standing_out(gains).nonzero().tolist()
         [[0, 5]]
     """
-    low, high = _usual_range(gains)
+    low, high = _usual_range(_summary(gains)[2], gains)
     return (gains < low) | (gains > high)
 
 
@@ -67,13 +69,11 @@ def outlier_channels(gains: Tensor) -> Tensor:
         >>> outlier_channels(gains).nonzero().tolist()
         [[5]]
     """
-    least, most = gains.amin(dim=-1), gains.amax(dim=-1)  # each is faster alone than aminmax
-    varied = most > least
-    out = (standing_out(gains) & varied[..., None]).sum(dim=-2)
-    return (2 * out >= varied.sum(dim=-1, keepdim=True)) & (out > 0)
+    least, most, sample = _summary(gains)
+    return _out_of_most(gains, *_usual_range(sample, gains), most > least)
 
 
-def without_outliers(gains: Tensor, correlations: Correlations) -> list[Outliers]:
+def without_outliers(gains: Tensor, correlations: Correlations) -> Outliers:
     """What the layers share once the outlier channels are taken out.
 
     Few channels with gains of ten times the usual carry most of the variance, and so the correlation: layers that
@@ -83,38 +83,60 @@ def without_outliers(gains: Tensor, correlations: Correlations) -> list[Outliers
         gains: Gain vectors γ, shape (checkpoint, layer, hidden).
         correlations: Of the same, and perhaps of more after them.
 
-    Returns:
-        The outlier channels of each checkpoint.
-
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.randn(1, 8, 512, generator=torch.Generator().manual_seed(0))
         >>> gains[..., 7] = 100
-        >>> (found,) = without_outliers(gains, Correlations(moments(gains), tuple(range(8))))
+        >>> found = without_outliers(gains, Correlations(moments(gains), tuple(range(8))))
         >>> found.channels, bool(found.rest.filled.tril(-1).abs().max() < 0.2)
-        ([7], True)
+        ([[7]], True)
     """
-    low, high = _usual_range(gains)
-    least, most = gains.amin(dim=-1), gains.amax(dim=-1)  # each is faster alone than aminmax
-    far = ((least < low[..., 0]) | (most > high[..., 0])) & (most > least)
-    suspects = 2 * far.sum(dim=-1) >= (most > least).sum(dim=-1)
-    found = [Outliers([], None)] * len(gains)
-    for checkpoint in (suspects & far.any(dim=-1)).nonzero()[:, 0].tolist():
-        channels = outlier_channels(gains[checkpoint]).nonzero()[:, 0]
+    parts = [_summary(gains[few]) for few in groups(gains, gains.dtype)]  # while they are in the cache
+    least, most, sample = (torch.cat(part) for part in zip(*parts, strict=True))
+    low, high = _usual_range(sample, gains)
+    varied = most > least
+    far = ((least < low[..., 0]) | (most > high[..., 0])) & varied
+    suspects = (2 * far.sum(dim=-1) >= varied.sum(dim=-1)) & far.any(dim=-1)
+    found: list[list[int]] = [[]] * len(gains)
+    rest = []
+    for row in suspects.nonzero()[:, 0].tolist():
+        channels = _out_of_most(gains[row], low[row], high[row], varied[row]).nonzero()[:, 0]
         if len(channels):
-            one = correlations.only(channels.new_tensor([checkpoint]), torch.arange(gains.shape[1]))
-            found[checkpoint] = Outliers(channels.tolist(), _without(gains[checkpoint], channels, one))
-    return found
+            found[row] = channels.tolist()
+            rest.append(
+                _without(gains[row][:, channels], channels, correlations.moments.only(channels.new_tensor([row])))
+            )
+    return Outliers(found, Correlations(joined(rest), correlations.layers) if rest else None)
 
 
-def _usual_range(gains: Tensor) -> tuple[Tensor, Tensor]:
+def _out_of_most(gains: Tensor, low: Tensor, high: Tensor, varied: Tensor) -> Tensor:
+    """Channels out of the usual range in at least half of the layers that vary, shape (…, hidden)."""
+    out = ((gains < low) | (gains > high)).logical_and_(varied[..., None]).sum(dim=-2)
+    return (2 * out >= varied.sum(dim=-1, keepdim=True)) & (out > 0)
+
+
+def _summary(gains: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Least and largest gain of each layer, shape (…, layer), and the sample, shape (…, layer, channel)."""
+    sample = gains.index_select(-1, sampled_channels(gains.shape[-1]).to(gains.device))
+    return gains.amin(dim=-1), gains.amax(dim=-1), sample  # each is faster alone than aminmax
+
+
+@lru_cache
+def sampled_channels(hidden: int) -> Tensor:
+    """The channels from which median and deviation are estimated, ascending.
+
+    Args:
+        hidden: Number of channels.
+
+    Example:
+        >>> sampled_channels(3).tolist(), len(sampled_channels(4096))
+        ([0, 1, 2], 256)
+    """
+    return torch.randperm(hidden, generator=torch.Generator().manual_seed(0))[:_SAMPLE].sort().values
+
+
+def _usual_range(sample: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
     """What a gain may be without standing out, lowest and highest, shape (…, layer, 1)."""
-    hidden = gains.shape[-1]
-    if hidden > _SAMPLE:
-        chosen = torch.randperm(hidden, generator=torch.Generator().manual_seed(0))[:_SAMPLE]
-        sample = gains.index_select(-1, chosen.sort().values.to(gains.device))  # in order, for the cache's sake
-    else:
-        sample = gains
     median = sample.median(dim=-1, keepdim=True).values
     deviation = (sample - median).abs().median(dim=-1, keepdim=True).values
     reach = FAR * _TO_DEVIATION * deviation
@@ -123,15 +145,14 @@ def _usual_range(gains: Tensor) -> tuple[Tensor, Tensor]:
     return median - reach, median + reach
 
 
-def _without(gains: Tensor, channels: Tensor, one: Correlations) -> Correlations:
-    """One checkpoint's correlations without some of its channels."""
-    taken = one.moments
+def _without(gains: Tensor, channels: Tensor, taken: Moments) -> Moments:
+    """Moments of one checkpoint less those of some of its channels, whose gains have shape (layer, channel)."""
     products, totals, widths = taken.products.clone(), taken.totals.clone(), taken.channels.clone()
-    run = torch.searchsorted(taken.channels.cumsum(0), channels.to(taken.channels), right=True)
+    run = torch.searchsorted(widths[0].cumsum(0), channels.to(widths), right=True)
+    apart = gains.to(products) - taken.pivot[0][:, None]
     for block in sorted(set(run.tolist())):
-        part = gains[:, channels[run == block]].to(products) - taken.pivot[0][:, None]
+        part = apart[:, run == block]
         products[0, block] -= part @ part.mT
         totals[0, block] -= part.sum(dim=-1)
-        widths[block] -= part.shape[1]
-    left = taken.hidden - len(channels)
-    return Correlations(replace(taken, products=products, totals=totals, channels=widths, hidden=left), one.layers)
+        widths[0, block] -= part.shape[1]
+    return replace(taken, products=products, totals=totals, channels=widths, hidden=taken.hidden - len(channels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -43,7 +44,10 @@ def lag_sums(values: Tensor) -> Tensor:
         >>> lag_sums(torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 4.0], [3.0, 4.0, 1.0]]))
         tensor([3., 6., 3.])
     """
-    return torch.stack([values.diagonal(lag, -2, -1).sum(dim=-1) for lag in range(values.shape[-1])], dim=-1)
+    layers = values.shape[-1]
+    padded = pad(values, (0, layers))  # one row further is one column further: the diagonals stand upright
+    strides = (*padded.stride()[:-2], 2 * layers + 1, 1)
+    return padded.as_strided(values.shape, strides).sum(dim=-2)
 
 
 def odd_rows(correlations: Correlations) -> Tensor:
@@ -125,11 +129,12 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
     )
     of_lag = weights / counts.clamp(min=1)[:, None]  # of every pair at a lag, shape (checkpoint, period, lag)
     contrasts = (of_lag @ sums[..., None])[..., 0]
-    without = lag_sums(correlations.without) @ of_lag.mT  # 0 where undefined, and lag 0 has no weight
     near_best = contrasts >= _TIE * contrasts.amax(dim=-1, keepdim=True)
     best = near_best.to(torch.uint8).argmax(dim=-1, keepdim=True)
     value = contrasts.gather(-1, best)[:, 0]
-    found = jackknife(value, without.gather(-1, best[:, None].expand(-1, without.shape[1], -1))[..., 0], -2.0, 2.0)
+    of_pair = of_lag.gather(1, best[..., None].expand(-1, -1, layers))[:, 0, (lag[:, None] - lag).abs()] / 2
+    without = correlations.without.flatten(2) @ of_pair.flatten(1)[..., None]  # 0 where undefined, as lag 0 weighs
+    found = jackknife(value, without[..., 0], -2.0, 2.0)
     blocks = without.shape[1]
     sure = student_t(1 - 0.025 / len(weights), blocks - 1) / student_t(0.975, blocks - 1) if blocks > 1 else 1.0
     real = (value > _LEAST_CONTRAST) & (value > sure * (found.high - found.low) / 2)
@@ -144,6 +149,7 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
     }
 
 
+@lru_cache
 def _combs(layers: int) -> Tensor:
     """Weights over lags whose sum is each period's contrast, shape (period, lag), from 2 on."""
     combs = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -68,7 +68,7 @@ class Reduced:
 
     correlations: Correlations
     axes: list[PrincipalAxes]
-    outliers: Sequence[Outliers | None]
+    outliers: Outliers | None
     fingerprints: list[Sketch]
 
 
@@ -145,7 +145,7 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
         axes = [principal_axes(triangle.finish(), "svd", hidden)]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
-    return Reduced(correlations, axes, [None], [sketcher.finish()] if settings.fingerprint else [])
+    return Reduced(correlations, axes, None, [sketcher.finish()] if settings.fingerprint else [])
 
 
 def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
@@ -167,4 +167,4 @@ def _project(
     correlations = Correlations(found, layers)
     (axes,) = axes_of_cosines(correlations.cosine, hidden)
     error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var
-    return Reduced(correlations, [replace(axes, method="project", error_estimate=error)], [None], [fingerprint])
+    return Reduced(correlations, [replace(axes, method="project", error_estimate=error)], None, [fingerprint])

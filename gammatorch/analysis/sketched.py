@@ -78,9 +78,9 @@ class SketchedMoments:
         runs = rearrange(values, "layer (run dim) -> run layer dim", run=blocks)
         worth = 1 / (1 / self._hidden + 1 / self._dims) / blocks
         totals = torch.zeros(1, blocks, len(values), dtype=torch.float64, device=values.device)
-        channels = torch.full_like(totals[0, :, 0], worth)
+        channels, hidden = torch.full_like(totals[..., 0], worth), torch.full_like(totals[:, 0, 0], self._hidden)
         error = 2 * centred.cosine()[1].nan_to_num().max() + self._sketcher.rounding * _largest(mean, length)
-        return Moments((runs @ runs.mT)[None], totals, mean[None], channels, self._hidden), float(error), whole
+        return Moments((runs @ runs.mT)[None], totals, mean[None], channels, hidden), float(error), whole
 
 
 def _largest(mean: Tensor, length: Tensor) -> Tensor:
