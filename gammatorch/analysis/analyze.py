@@ -18,6 +18,7 @@ from gammatorch.analysis.result import Analysis
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
+from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains
 
@@ -86,6 +87,8 @@ def analyze(
         >>> round(analysis.to_dict()["cos_adjacent"][0], 6)
         0.96
     """
+    if not isinstance(phases, str):
+        raise InvalidArgument(f"phases are a text like 'early=0-9,late=10-', not {type(phases).__name__}")
     if not isinstance(gains, Gains | WideGains | Tensor):
         raise InvalidArgument(f"gains are a tensor, or what read_gains returned, not {type(gains).__name__}")
     settings = Settings(method, choose_dtype(dtype, gains_device(gains)), dims, seed, fingerprint)
@@ -166,9 +169,11 @@ def _check(stack: Tensor) -> None:
     if stack.ndim != 3 or 0 in stack.shape:
         shape = tuple(stack.shape if stack.shape[0] != 1 else stack.shape[1:])
         raise InvalidArgument(f"gains have shape (layer, hidden) or (checkpoint, layer, hidden), not {shape}")
-    if not stack.is_floating_point() or stack.layout is not torch.strided:
-        kind = stack.dtype if stack.layout is torch.strided else stack.layout
-        raise InvalidArgument(f"gains are dense and of a floating type, not {kind}")
+    if stack.dtype not in STORED_DTYPES.values() or stack.layout is not torch.strided or stack.is_meta:
+        kind = (
+            "without values" if stack.is_meta else str(stack.dtype if stack.layout is torch.strided else stack.layout)
+        )
+        raise InvalidArgument(f"gains are dense, of type float64, float32, float16 or bfloat16, not {kind}")
     if bool(stack.sum(dim=-1).isfinite().all()):  # NaN and infinity reach the sum, and so may what is only large
         return
     finite = stack.isfinite().all(dim=-1)

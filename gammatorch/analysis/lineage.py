@@ -82,6 +82,9 @@ def compare(gains: Sequence[Gains]) -> Comparison:
     """
     if len(gains) < 2:
         raise InvalidArgument(f"a comparison takes two checkpoints or more, not {len(gains)}")
+    for one in gains:
+        if not isinstance(one, Gains):
+            raise InvalidArgument(f"compare takes what read_gains returned, not {type(one).__name__}")
     for one in gains[1:]:
         _check(one, gains[0])
     stack = torch.stack([one.gamma.to(gains[0].gamma) for one in gains])

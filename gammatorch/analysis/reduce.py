@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
+from gammatorch.analysis.magnitudes import check_magnitudes
 from gammatorch.analysis.outliers import Outliers, without_outliers
 from gammatorch.analysis.pca import (
     METHODS,
@@ -85,6 +86,7 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     if method == "project":
         return _project([stack[0]], stack[0], layers, settings)
     taken = moments(stack, settings.dtype) if settings.batch is None else side_by_side(stack, settings.batch)
+    check_magnitudes(taken, layers, settings.dtype)
     correlations = Correlations(taken, layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, [stack], stack.device)
@@ -138,7 +140,9 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
             triangle.add(block)
         if settings.fingerprint:
             sketcher.add(block)
-    correlations = Correlations(products.finish(), gains.layers)
+    taken = products.finish()
+    check_magnitudes(taken, gains.layers, settings.dtype)
+    correlations = Correlations(taken, gains.layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, (block[None] for block in gains.blocks()), gains.device)
     if method == "svd":
@@ -164,6 +168,7 @@ def _project(
     for block in blocks:
         sketched.add(block)
     found, error, fingerprint = sketched.finish()
+    check_magnitudes(found, layers, torch.float64)
     correlations = Correlations(found, layers)
     (axes,) = axes_of_cosines(correlations.cosine, hidden)
     error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gammatorch
+from gammatorch import errors
 from gammatorch.analysis.across import across, structure_cka
 from gammatorch.bench.worlds import WORLDS, draw
 from gammatorch.gains.stack import Gains
@@ -193,3 +194,8 @@ def test_undefined_rows_are_nan_and_left_out_of_the_means():
     assert found.cosine.value[0].isnan().nonzero()[:, 0].tolist() == [2]
     assert float(found.mean_pearson.value) == pytest.approx(float(found.pearson.value.nanmean()))
     assert float(found.drift.value[0, 2]) == 1
+
+
+def test_names_are_not_gains():
+    with pytest.raises(errors.InvalidArgument, match="takes what read_gains returned, not str"):
+        gammatorch.compare(["./base", "./tuned"])

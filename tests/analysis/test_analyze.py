@@ -262,7 +262,10 @@ def test_the_document_is_json_without_nan(tmp_path):
     [
         (torch.zeros(0, 3), errors.InvalidArgument, r"not \(0, 3\)"),
         (torch.ones(3), errors.InvalidArgument, r"not \(3,\)"),
-        (torch.ones(3, 4, dtype=torch.int64), errors.InvalidArgument, "floating type"),
+        (torch.ones(3, 4, dtype=torch.int64), errors.InvalidArgument, "not torch.int64"),
+        (torch.ones(3, 4).to(torch.float8_e4m3fn), errors.InvalidArgument, "not torch.float8"),
+        (torch.ones(3, 4).to_sparse(), errors.InvalidArgument, "dense"),
+        (torch.ones(3, 4, device="meta"), errors.InvalidArgument, "without values"),
         (torch.tensor([[1.0, 2.0], [float("nan"), 0.0]]), errors.NonFiniteGain, "row 1 holds NaN"),
     ],
 )
@@ -271,7 +274,40 @@ def test_what_has_no_analysis_is_refused(gamma, error, message):
         gammatorch.analyze(gamma)
 
 
-@pytest.mark.parametrize("settings", [{"method": "magic"}, {"dtype": "float16"}, {"phases": "?"}])
+@pytest.mark.parametrize("method", ["svd", "gram"])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [("float64", 2.0**-440), ("float64", 2.0**440), ("float32", 2.0**-46), ("float32", 2.0**50)],
+)
+def test_a_common_scale_changes_no_angle(dtype, scale, method):
+    gamma = torch.rand(5, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
+    plain, scaled = (gammatorch.analyze(one, dtype=dtype, method=method) for one in (gamma, gamma * scale))
+    bound = plain.error_estimate
+    torch.testing.assert_close(scaled.cosine, plain.cosine, rtol=0, atol=bound)
+    torch.testing.assert_close(scaled.explained_var, plain.explained_var, rtol=0, atol=bound)
+    torch.testing.assert_close(scaled.statistics["pearson"], plain.statistics["pearson"], rtol=0, atol=100 * bound)
+    torch.testing.assert_close(scaled.norms / scale, plain.norms, rtol=bound, atol=0)
+
+
+@pytest.mark.parametrize("method", ["svd", "gram", "project"])
+@pytest.mark.parametrize("scale", [1e-320, 1e-170, 1e-150, 1e150, 1e300])
+def test_gains_whose_squares_have_no_digits_are_refused(scale, method):
+    gamma = torch.rand(5, 300, dtype=torch.float64) + 0.5
+    gamma[3] *= scale
+    with pytest.raises(errors.GainError, match="gains of layer 3 are .*: scale them"):
+        gammatorch.analyze(gamma, method=method, dims=32)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-20, 1e18, 1e38])
+def test_in_float32_they_are_sent_to_float64(scale):
+    gamma = torch.rand(2, 5, 300) + 0.5
+    gamma[1] *= scale
+    with pytest.raises(errors.GainError, match="gains of layer 0 of checkpoint 1 are .*: pass --dtype float64"):
+        gammatorch.analyze(gamma.clamp(max=3e38), dtype="float32")
+    assert not torch.isnan(gammatorch.analyze(gamma.clamp(max=3e38))[1].cosine).any()
+
+
+@pytest.mark.parametrize("settings", [{"method": "magic"}, {"dtype": "float16"}, {"phases": "?"}, {"phases": [(0, 3)]}])
 def test_settings_that_do_not_exist_are_refused(settings):
     with pytest.raises(errors.InvalidArgument):
         gammatorch.analyze(torch.rand(4, 4), **settings)
