@@ -13,6 +13,7 @@ from torch import Tensor
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import moments, run_edges
 from gammatorch.analysis.intervals import Interval, jackknife
+from gammatorch.analysis.magnitudes import check_magnitudes
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,8 @@ def across(gains: Tensor, reference: Tensor) -> Across:
     layers, hidden = reference.shape
     ours = Correlations(moments(gains), tuple(range(layers)))
     theirs = Correlations(moments(reference), tuple(range(layers)))
+    for one in (ours, theirs):
+        check_magnitudes(one.moments, one.layers, torch.float64)
     sums = _sums(gains, reference)
     whole = sums.sum(dim=2, keepdim=True)
     parts = torch.cat([whole, whole - sums], dim=2)  # all channels, then without each run
@@ -72,9 +75,9 @@ def across(gains: Tensor, reference: Tensor) -> Across:
     counts = torch.cat([widths.sum(0, keepdim=True), widths.sum() - widths])[:, None]
     dot, square, square_ref, change, total, total_ref = parts  # products about the pivot
     covered = dot - total * total_ref / counts
-    spread = (square - total.square() / counts) * (square_ref - total_ref.square() / counts)
+    spread = _root(square - total.square() / counts) * _root(square_ref - total_ref.square() / counts)
     both = (ours.varied & theirs.varied)[:, None] & (spread > 0)
-    pearson = torch.where(both, covered / spread.clamp(min=0).sqrt(), torch.nan).clamp(-1, 1)
+    pearson = torch.where(both, covered / spread, torch.nan).clamp(-1, 1)
     p, q = gains.double().mean(dim=-1)[:, None], reference.double().mean(dim=-1)
     dot = dot + p * total_ref + q * total + counts * p * q
     square = square + 2 * p * total + counts * p.square()
@@ -83,7 +86,7 @@ def across(gains: Tensor, reference: Tensor) -> Across:
     mean = pearson.nanmean(dim=-1)
     total_drift = (change.sum(-1) / square_ref.sum(-1)).sqrt()
     return Across(
-        cosine=_by_layer((dot / (square * square_ref).sqrt()).clamp(-1, 1), -1.0, 1.0),
+        cosine=_by_layer((dot / (square.sqrt() * square_ref.sqrt())).clamp(-1, 1), -1.0, 1.0),
         pearson=_by_layer(pearson, -1.0, 1.0),
         drift=_by_layer(drift, 0.0, math.inf),
         mean_pearson=jackknife(mean[:, 0], mean[:, 1:], -1.0, 1.0),
@@ -145,6 +148,10 @@ def _sums(gains: Tensor, reference: Tensor) -> Tensor:
         x, y, d = x - p, y - q, x - y
         blocks.append(torch.stack([one.sum(-1) for one in (x * y, x * x, y * y, d * d, x, y)]))
     return torch.stack(blocks, dim=2)
+
+
+def _root(square: Tensor) -> Tensor:
+    return square.clamp(min=0).sqrt()
 
 
 def _by_layer(values: Tensor, least: float, most: float) -> Interval:

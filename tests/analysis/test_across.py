@@ -199,3 +199,20 @@ def test_undefined_rows_are_nan_and_left_out_of_the_means():
 def test_names_are_not_gains():
     with pytest.raises(errors.InvalidArgument, match="takes what read_gains returned, not str"):
         gammatorch.compare(["./base", "./tuned"])
+
+
+@pytest.mark.parametrize("scale", [2.0**-440, 2.0**440])
+def test_a_common_scale_leaves_the_comparison(scale):
+    generator = torch.Generator().manual_seed(0)
+    base = torch.rand(5, 300, dtype=torch.float64, generator=generator) + 0.5
+    tuned = base + 0.1 * torch.randn(5, 300, dtype=torch.float64, generator=generator)
+    plain, scaled = across(tuned[None], base), across(tuned[None] * scale, base * scale)
+    for name in ("cosine", "pearson", "drift", "mean_pearson", "total_drift"):
+        torch.testing.assert_close(getattr(scaled, name).value, getattr(plain, name).value, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e155])
+def test_gains_whose_squares_have_no_digits_are_not_compared(scale):
+    gamma = torch.rand(2, 300, dtype=torch.float64) + 0.5
+    with pytest.raises(errors.GainError, match="gains of layer 0 are"):
+        across(gamma[None] * scale, gamma * scale)
