@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.dcp_metadata import Chunk, DistributedTensor, read_metadata
+from gammatorch.checkpoints.forms import TILED, in_form
 from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
 from gammatorch.checkpoints.state_dict import find_state_dict
-from gammatorch.checkpoints.torch_pickle import ITEM_BYTES, StoredTensor
+from gammatorch.checkpoints.torch_names import ITEM_BYTES
+from gammatorch.checkpoints.torch_tensors import StoredTensor
 from gammatorch.checkpoints.torch_zip import read_archives
 from gammatorch.checkpoints.weights import DCP_METADATA
 from gammatorch.checkpoints.wrapped import WrappedSource
@@ -30,9 +32,6 @@ from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, Unsuppo
 
 SEVERAL = "*.distcp"
 """Stands for the files of a tensor whose rows are in more than one place."""
-
-TILED = " (cut along several axes)"
-"""Ends the type of a tensor whose chunks are no runs of rows; such a type is read by nobody."""
 
 _AT_ONCE = 256
 """Archives that are looked into at a time: their ends are held in memory meanwhile."""
@@ -129,7 +128,7 @@ class _Layout:
         if not nbytes:
             return TensorEntry(key, tensor.dtype, tensor.shape, SEVERAL, 0, 0)
         if any(chunk.shape[1:] != tensor.shape[1:] or any(chunk.offsets[1:]) for chunk in tensor.chunks):
-            return TensorEntry(key, tensor.dtype + TILED, tensor.shape, SEVERAL, 0, 0)
+            return TensorEntry(key, in_form(tensor.dtype, TILED), tensor.shape, SEVERAL, 0, 0)
         rows = sorted(tensor.chunks, key=lambda chunk: chunk.offsets)
         position = 0
         for chunk in rows:
@@ -251,7 +250,8 @@ class AssembledSource(WrappedSource):
             if (
                 not isinstance(tensor, StoredTensor)
                 or (tensor.dtype, tensor.shape) != (part.dtype, part.chunk.shape)
-                or not tensor.plain
+                or tensor.form
+                or tensor.storage is None
             ):
                 raise MalformedCheckpoint(
                     f"does not hold {part.dtype} {list(part.chunk.shape)}, of which {DCP_METADATA} tells: "

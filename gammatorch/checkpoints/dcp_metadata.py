@@ -10,11 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from gammatorch.checkpoints.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, Record, as_type
-from gammatorch.checkpoints.torch_pickle import DTYPES, as_size
+from gammatorch.checkpoints.torch_names import DTYPES
+from gammatorch.checkpoints.torch_tensors import as_shape, as_size
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 VERSION = "1.0.0"
 """The format's version; the files of PyTorch before 2.7 have none, and are alike."""
+
+_MOST_CHUNKS = 1_000_000
+"""More than a table of the longest pickle holds, unless one list stands for the chunks of many tensors."""
+
+_DEEPEST = 64
+"""Names that lead to a tensor, at most."""
 
 _METADATA = "torch.distributed.checkpoint.metadata"
 _OLD_METADATA = "torch.distributed._shard.sharded_tensor.metadata"
@@ -98,6 +105,7 @@ def read_metadata(raw: bytes, where: str) -> list[DistributedTensor]:
 def _tensors(metadata: Mapping[str, Any], where: str) -> Iterator[DistributedTensor]:
     places = _places(metadata, where)
     paths = metadata.get("planner_data")
+    told_of = 0
     for key, told in as_type(dict, metadata["state_dict_metadata"]).items():
         if as_type(Record, told).kind != "TensorStorageMetadata":
             continue
@@ -105,9 +113,13 @@ def _tensors(metadata: Mapping[str, Any], where: str) -> Iterator[DistributedTen
         dtype = as_type(Name, as_type(tuple, as_type(Record, described["properties"]).state)[0])
         if dtype.kind != "dtype":
             raise Broken("a tensor of no type")
-        shape = _extents(described["size"])
-        chunks = [_state(chunk, "ChunkStorageMetadata") for chunk in as_type(list, described["chunks"])]
-        cut = [(_extents(chunk["offsets"]), _extents(chunk["sizes"])) for chunk in chunks]
+        shape = as_shape(described["size"])
+        chunks = as_type(list, described["chunks"])
+        told_of += len(chunks)
+        if told_of > _MOST_CHUNKS:
+            raise Broken(f"more than {_MOST_CHUNKS} chunks")
+        states = [_state(chunk, "ChunkStorageMetadata") for chunk in chunks]
+        cut = [(as_shape(chunk["offsets"]), as_shape(chunk["sizes"])) for chunk in states]
         if any(len(offsets) != len(shape) or len(sizes) != len(shape) for offsets, sizes in cut):
             raise Broken(f"chunks of {key!r} have another number of dimensions")
         yield DistributedTensor(
@@ -124,7 +136,7 @@ def _places(metadata: Mapping[str, Any], where: str) -> dict[tuple[str, tuple[in
     for index, told in as_type(dict, metadata["storage_data"]).items():
         of, info = _state(index, "MetadataIndex"), _state(told, "_StorageInfo")
         offset = of.get("offset")
-        chunk = (as_type(str, of["fqn"]), None if offset is None else _extents(offset))
+        chunk = (as_type(str, of["fqn"]), None if offset is None else as_shape(offset))
         if chunk in places:
             raise Broken(f"{chunk[0]!r} stands in two places")
         if info.get("transform_descriptors"):
@@ -142,7 +154,7 @@ def _places(metadata: Mapping[str, Any], where: str) -> dict[tuple[str, tuple[in
 def _path(key: str, paths: Any) -> tuple[str, ...]:
     """The names that were joined to a key, where the planner has kept them."""
     told = paths.get(key) if isinstance(paths, dict) else None
-    if isinstance(told, tuple) and told and all(isinstance(name, (str, int)) for name in told):
+    if isinstance(told, tuple) and 0 < len(told) <= _DEEPEST and all(isinstance(name, (str, int)) for name in told):
         return tuple(map(str, told))
     return (as_type(str, key),)
 
@@ -152,10 +164,6 @@ def _state(record: Any, kind: str) -> Mapping[str, Any]:
         raise Broken(f"a {record.kind} where a {kind} belongs")
     state: Mapping[str, Any] = as_type(dict, record.state)
     return state
-
-
-def _extents(value: Any) -> tuple[int, ...]:
-    return tuple(map(as_size, as_type(tuple, value)))
 
 
 class _MetadataMachine(Machine):

@@ -12,6 +12,7 @@ from typing import Any
 
 from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.magic import what_else
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 HEADER_CAP = 512_000_000
@@ -74,11 +75,14 @@ _SCALARS = {
     11: "<q",
     12: "<d",
 }
+_PREAMBLE = struct.Struct("<4sI2Q")
 _TEXT, _ARRAY = 8, 9
 _LEAST_PAIR, _LEAST_TENSOR = 13, 24
 _MOST_DIMENSIONS = 4
 _LONGEST_NAME = 65_536
 _LONGEST_VALUE = 1_048_576
+_MOST_ITEMS = 10_000_000
+_DEEPEST_ARRAY = 4
 _ALIGNMENT = "general.alignment"
 
 
@@ -182,8 +186,7 @@ class _Header:
 
 def _read_file(header: _Header) -> tuple[dict[str, TensorEntry], dict[str, Any]]:
     """Entries by key, and metadata."""
-    _check_magic(header)
-    tensors, pairs = header.number("<Q"), header.number("<Q")
+    tensors, pairs = _read_counts(header)
     if tensors * _LEAST_TENSOR + pairs * _LEAST_PAIR > header.size:
         raise header.broken(f"{tensors} tensors and {pairs} pairs in {header.size} bytes")
     metadata = _read_metadata(header, pairs)
@@ -206,23 +209,24 @@ def _read_file(header: _Header) -> tuple[dict[str, TensorEntry], dict[str, Any]]
     return entries, metadata
 
 
-def _check_magic(header: _Header) -> None:
-    if header.size < 24:
+def _read_counts(header: _Header) -> tuple[int, int]:
+    """Numbers of tensors and of pairs of metadata, after what says that it is GGUF."""
+    if header.size < _PREAMBLE.size:
         raise MalformedCheckpoint(
             f"is {header.size} bytes long, too short for GGUF: download it again", file=header.where
         )
-    magic = header.number("4s")
-    if magic == b"vers":
-        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=header.where)
-    if magic != b"GGUF":
-        raise MalformedCheckpoint("is not GGUF (it does not begin with that word)", file=header.where)
-    version = header.number("<I")
+    head = header.number(f"{_PREAMBLE.size}s")
+    if not head.startswith(b"GGUF"):
+        told = what_else(head) or "not GGUF (it does not begin with that word): download it again"
+        raise MalformedCheckpoint(f"is {told}", file=header.where)
+    _, version, tensors, pairs = _PREAMBLE.unpack(head)
     if version not in (2, 3):
         big = "big-endian" if int.from_bytes(version.to_bytes(4, "little"), "big") in (2, 3) else f"version {version}"
         raise UnsupportedFormat(
             f"is {big} GGUF, and little-endian versions 2 and 3 are read: convert it again with llama.cpp",
             file=header.where,
         )
+    return tensors, pairs
 
 
 def _read_metadata(header: _Header, pairs: int) -> dict[str, Any]:
@@ -246,12 +250,17 @@ def _read_metadata(header: _Header, pairs: int) -> dict[str, Any]:
     return metadata
 
 
-def _skip_array(header: _Header) -> None:
+def _skip_array(header: _Header, depth: int = 1) -> None:
     kind, count = header.number("<I"), header.number("<Q")
     if kind in _SCALARS:
         header.skip(count * struct.calcsize(_SCALARS[kind]))
+    elif count > _MOST_ITEMS:
+        raise header.broken(f"an array of {count} texts or arrays")
     elif kind == _TEXT:
         header.skip_texts(count)
+    elif kind == _ARRAY and depth < _DEEPEST_ARRAY:
+        for _ in range(count):
+            _skip_array(header, depth + 1)
     else:
         raise header.broken(f"an array of the unknown kind {kind}")
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.magic import what_else
 from gammatorch.checkpoints.safetensors import HEADER_CAP, LENGTH_BYTES, parse_header
 from gammatorch.errors import MalformedCheckpoint
 
@@ -129,11 +130,10 @@ def look_through(source: ByteSource, headers: Sequence[RawHeader]) -> Iterator[R
 
 def _length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
     """Length of the header in bytes, once it is plausible."""
-    if head.startswith(b"version "):  # as a length this would be 10¹⁸ bytes, so it cannot be a real header
-        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=where)
     length = int.from_bytes(head[:LENGTH_BYTES], "little")
     if length > HEADER_CAP:
-        raise MalformedCheckpoint(f"is not safetensors (header of {length} bytes announced)", file=where)
+        told = what_else(head) or f"not safetensors (header of {length} bytes announced): download it again"
+        raise MalformedCheckpoint(f"is {told}", file=where)
     if LENGTH_BYTES + length > file_bytes:
         raise MalformedCheckpoint(
             f"is cut short within its header ({file_bytes} of at least {LENGTH_BYTES + length} bytes): "

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from gammatorch.checkpoints.collector import collector_resting
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 PICKLE_CAP = 32_000_000
@@ -82,6 +83,7 @@ class Machine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._gone_through = 0
 
     def read(self, count: int = 1) -> list[Any]:
         """What so many pickles describe that stand one after the other; ``at`` is then where the last one ends.
@@ -91,7 +93,8 @@ class Machine:
             UnsupportedFormat: It names something that is not among ``names``.
         """
         try:
-            return [self._run() for _ in range(count)]
+            with collector_resting():
+                return [self._run() for _ in range(count)]
         except Broken as error:
             raise MalformedCheckpoint(
                 f"pickle is broken ({error}), nothing was executed: download it again", file=self._where
@@ -213,8 +216,8 @@ class Machine:
         self._push(int.from_bytes(self._take(4), "little", signed=True))
 
     def _long(self) -> None:
-        count = self._byte()
-        self._push(int.from_bytes(self._take(count), "little", signed=True) if count <= _LONGEST_INT else OPAQUE)
+        raw = self._take(self._byte())
+        self._push(int.from_bytes(raw, "little", signed=True) if len(raw) <= _LONGEST_INT else OPAQUE)
 
     def _float(self) -> None:
         self._push(struct.unpack(">d", self._take(8))[0])
@@ -292,9 +295,15 @@ class Machine:
         self._push(self.persistent(self._stack.pop()))
 
     def _reduce(self) -> None:
-        """What the function would return, as a record; only the names of the table have one."""
+        """What the function would return, as a record; only the names of the table have one.
+
+        It may go through its arguments, which may be long, and the same in every call: that counts as operations.
+        """
         arguments = as_type(tuple, self._stack.pop())
         function = as_type(Name, self._stack.pop())
+        self._gone_through += sum(len(argument) for argument in arguments if type(argument) in (list, tuple))
+        if self._gone_through > OPERATIONS_CAP:
+            raise Broken(f"more than {OPERATIONS_CAP} operations")
         self._push(self.returns[function.kind](*arguments))
 
     def _new_object(self, named_arguments: bool = False) -> None:

@@ -9,15 +9,14 @@ which gives the same entries for these.
 
 from __future__ import annotations
 
-import gc
 import json
 import re
 from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from operator import sub
 
 from gammatorch.checkpoints.base import TensorEntry
+from gammatorch.checkpoints.collector import collector_resting
 from gammatorch.checkpoints.headers import RawHeader
 from gammatorch.checkpoints.safetensors import check_extent, unique_object
 
@@ -137,19 +136,7 @@ def parse_plain(headers: Iterable[RawHeader]) -> PlainEntries | None:
         (4,)
     """
     try:
-        with _collector_resting():
+        with collector_resting():
             return PlainEntries([_Shard(header) for header in headers])
     except ValueError:
         return None
-
-
-@contextmanager
-def _collector_resting() -> Iterator[None]:
-    """No search for cycles, which goes through every tuple that was made, again and again; there are none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

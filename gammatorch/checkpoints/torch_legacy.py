@@ -11,7 +11,8 @@ from typing import Any
 
 from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.torch_pickle import Storage, read_pickles
+from gammatorch.checkpoints.torch_pickle import read_pickles
+from gammatorch.checkpoints.torch_tensors import Storage
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."

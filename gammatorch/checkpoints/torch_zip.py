@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.forms import in_form
+from gammatorch.checkpoints.magic import what_else
 from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
 from gammatorch.checkpoints.state_dict import find_state_dict
 from gammatorch.checkpoints.torch_legacy import LEGACY_MAGIC, read_legacy
-from gammatorch.checkpoints.torch_pickle import Storage, StoredTensor, read_pickle
+from gammatorch.checkpoints.torch_pickle import read_pickle
+from gammatorch.checkpoints.torch_tensors import Storage, StoredTensor
 from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.checkpoints.zip_directory import (
     MAGIC_BYTES,
@@ -30,11 +33,8 @@ from gammatorch.checkpoints.zip_directory import (
 )
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
-STRIDED = " (strided view)"
-"""Ends the type of a tensor whose values do not stand one after the other; such a type is read by nobody."""
-
-_PICKLE, _BYTE_ORDER = "data.pkl", "byteorder"
-_LFS = b"version https://git-lfs"
+_PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"
+_LATEST_VERSION = 10
 
 
 def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
@@ -121,7 +121,7 @@ def read_archives(pieces: Pieces, files: Sequence[str]) -> list[Archive]:
     pieces.fetch(
         (file, member.header, member.stop)
         for file, members, pickle in zip(files, directories, pickles, strict=True)
-        for member in (pickle, members.get(_beside(pickle, _BYTE_ORDER)))
+        for member in (pickle, *(members.get(_beside(pickle, name)) for name in (_BYTE_ORDER, _VERSION)))
         if member is not None
     )
     return [
@@ -196,9 +196,10 @@ def _where(source: ByteSource, file: str) -> str:
 
 
 def _check_magic(head: bytes, where: str) -> None:
-    """Refuse what is known to be something else, by how it begins."""
-    if head.startswith(_LFS):
-        raise MalformedCheckpoint("is a Git LFS pointer, not the weights: run `git lfs pull`", file=where)
+    """Refuse what is something else, by how it begins."""
+    if not head.startswith((b"PK", LEGACY_MAGIC)):
+        told = what_else(head) or "no file that torch.save has written, by how it begins: download it again"
+        raise MalformedCheckpoint(f"is {told}", file=where)
 
 
 def _find_pickle(members: Mapping[str, Member], where: str) -> Member:
@@ -237,7 +238,18 @@ def _read_archive(pieces: Pieces, file: str, members: Mapping[str, Member], pick
         raise UnsupportedFormat(
             "was saved on a big-endian machine: load it there and save it as safetensors", file=where
         )
+    version = members.get(_beside(pickle, _VERSION))
+    if version is not None and _later(_content(pieces, file, version, where)):
+        raise UnsupportedFormat(
+            f"was written in a later version of torch.save's format than {_LATEST_VERSION}: save it as safetensors",
+            file=where,
+        )
     return Archive(members, _beside(pickle, ""), read_pickle(_content(pieces, file, pickle, where), where))
+
+
+def _later(version: bytes) -> bool:
+    digits = version.strip()
+    return not digits.isdigit() or len(digits) > 9 or int(digits) > _LATEST_VERSION
 
 
 def _table(
@@ -257,10 +269,11 @@ def _table(
         for key, tensor in tensors.items()
         if isinstance(key, str) and isinstance(tensor, StoredTensor)
     }
-    strided = [key for key, entry in table.items() if entry.dtype.endswith(STRIDED)]
+    formed = [key for key in table if tensors[key].form]
     notes = [f"tensors were read from {'.'.join(path)!r} in {file}"] if path else []
-    if strided:
-        notes.append(f"{len(strided)} tensors are views that cannot be read in place, {strided[0]} for one")
+    if formed:
+        more = f" and {len(formed) - 1} more" if len(formed) > 1 else ""
+        notes.append(f"{formed[0]} ({tensors[formed[0]].form}){more} cannot be read in place")
     return table, notes
 
 
@@ -270,16 +283,18 @@ def _content(pieces: Pieces, file: str, member: Member, where: str) -> bytes:
 
 
 def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file: str, where: str) -> TensorEntry:
-    """The absolute place of a tensor; all of its storage for one that cannot be read in place."""
+    """The absolute place of a tensor; all of its storage, or nowhere, for one that cannot be read in place."""
+    dtype = in_form(tensor.dtype, tensor.form)
+    if tensor.storage is None:
+        return TensorEntry(key, dtype, tensor.shape, file, 0, 0)
     try:
         begin = place(tensor.storage)
     except ValueError as error:
         raise MalformedCheckpoint(f"{error}: download it again", file=where, tensor=key) from None
-    if not tensor.plain:
-        stop = begin + tensor.storage.nbytes
-        return TensorEntry(key, tensor.dtype + STRIDED, tensor.shape, file, begin, stop)
+    if tensor.form:
+        return TensorEntry(key, dtype, tensor.shape, file, begin, begin + tensor.storage.nbytes)
     start = begin + tensor.start
-    return TensorEntry(key, tensor.dtype, tensor.shape, file, start, start + tensor.nbytes)
+    return TensorEntry(key, dtype, tensor.shape, file, start, start + tensor.nbytes)
 
 
 def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import read_config
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.checkpoints.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
 STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -18,7 +19,7 @@ STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float1
 
 
 def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
-    """Refuse types that hold no gains, quantised ones among them.
+    """Refuse types and forms that hold no gains, quantised ones among them.
 
     Raises:
         UnsupportedFormat: An entry is stored in such a type.
@@ -26,8 +27,7 @@ def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None
     for entry in entries:
         if entry.dtype not in STORED_DTYPES:
             raise UnsupportedFormat(
-                f"is stored as {entry.dtype}, and gains are read as {', '.join(STORED_DTYPES)}: "
-                "quantised weights have no gain of their own",
+                f"is stored as {entry.dtype}, and gains are read as {', '.join(STORED_DTYPES)}: {remedy(entry.dtype)}",
                 file=checkpoint.where(entry),
                 tensor=entry.key,
             )

@@ -216,6 +216,13 @@ def cut(table: theirs.Metadata, *pieces: tuple[int, int]) -> None:
         table.storage_data[theirs.MetadataIndex("model." + KEY.format(layer=1), [start])] = info
 
 
+def many(table: theirs.Metadata, count: int) -> None:
+    """A list of so many chunks that stands for those of as many tensors: few bytes, and the square of them to do."""
+    tensor = tensor_of(table)
+    tensor.chunks = [theirs.ChunkStorageMetadata(torch.Size([0]), torch.Size([0]))] * count
+    table.state_dict_metadata.update(dict.fromkeys(map(str, range(count)), tensor))
+
+
 DATA = "__0_0.distcp"
 FAULTS: dict[str, tuple[Callable[[Path], object], type[errors.GammatorchError], str]] = {
     "no table": (lambda folder: (folder / ".metadata").unlink(), errors.IncompleteCheckpoint, "not saved to the end"),
@@ -243,6 +250,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[errors.GammatorchError], 
     "other table": (lambda folder: (folder / ".metadata").write_bytes(pickle.dumps({"a": 1})), errors.MalformedCheckpoint, "contradicts itself"),
     "one name": (change(lambda table: table.planner_data.update(dict.fromkeys(table.planner_data, ("model", "a")))), errors.MalformedCheckpoint, "one name to two things"),
     "within": (change(lambda table: table.planner_data.update({"model." + KEY.format(layer=1): ("model", KEY.format(layer=0), "a")})), errors.MalformedCheckpoint, "one name to two things"),
+    "chunks": (change(lambda table: many(table, 2000)), errors.MalformedCheckpoint, "more than 1000000 chunks"),
     "damaged": (lambda folder: damage(folder / DATA), errors.CheckpointError, "."),
 }  # fmt: skip
 

@@ -26,7 +26,7 @@ from tests.zoo import TABLE
 LAYERS, HIDDEN = 3, 8
 
 
-def write(path, tensors, arch="llama", layers=LAYERS, hidden=HIDDEN, vocabulary=20, alignment=None):
+def write(path, tensors, arch="llama", layers=LAYERS, hidden=HIDDEN, vocabulary=20, alignment=None, arrays=None):
     writer = gguf.GGUFWriter(path, arch)
     writer.add_block_count(layers)
     writer.add_embedding_length(hidden)
@@ -34,6 +34,8 @@ def write(path, tensors, arch="llama", layers=LAYERS, hidden=HIDDEN, vocabulary=
     writer.add_bool("some.flag", True)
     writer.add_token_list([f"token{number}" for number in range(vocabulary)])
     writer.add_token_types([1] * vocabulary)
+    for name, values in (arrays or {}).items():
+        writer.add_array(name, values)
     if alignment is not None:
         writer.add_custom_alignment(alignment)
     for key, value in tensors.items():
@@ -223,7 +225,12 @@ def tensor(key=b"a", shape=(4,), kind=0, offset=0):
         (header(text(b"k"), struct.pack("<IQ", 8, 1 << 60), tensors=0, pairs=1), f"text of {1 << 60} bytes"),
         (header(text(b"k"), struct.pack("<IIQ", 9, 4, 1 << 60), tensors=0, pairs=1), "cut short within its header"),
         (header(text(b"k"), struct.pack("<IIQQ", 9, 8, 2, 1 << 60), tensors=0, pairs=1), "cut short within its header"),
-        (header(text(b"k"), struct.pack("<IIQ", 9, 9, 1), tensors=0, pairs=1), "array of the unknown kind 9"),
+        (header(text(b"k"), struct.pack("<IIQ", 9, 77, 1), tensors=0, pairs=1), "array of the unknown kind 77"),
+        (
+            header(text(b"k"), struct.pack("<I" + 4 * "IQ", 9, *(9, 1) * 4), tensors=0, pairs=1),
+            "array of the unknown kind 9",
+        ),
+        (header(text(b"k"), struct.pack("<IIQ", 9, 8, 1 << 40), tensors=0, pairs=1), f"array of {1 << 40} texts"),
         (header(text(b"k"), struct.pack("<I", 77), tensors=0, pairs=1), "value of the unknown kind 77"),
         (header(*[text(b"k") + struct.pack("<II", 4, 1)] * 2, tensors=0, pairs=2), "same key twice"),
         (header(text(b"\xff"), struct.pack("<II", 4, 1), tensors=0, pairs=1), "not UTF-8"),
@@ -241,6 +248,14 @@ def tensor(key=b"a", shape=(4,), kind=0, offset=0):
 def test_broken_files_are_refused(raw, message):
     with pytest.raises(errors.CheckpointError, match=message):
         open_source(MemorySource({"x.gguf": raw}))
+
+
+def test_arrays_of_arrays_are_passed_over(tmp_path):
+    rows = norms()
+    path = write(tmp_path / "model.gguf", rows, arrays={"pairs": [[1, 2], [3]], "names": [["a"], ["b", "c"]]})
+    assert len(gguf.GGUFReader(path).fields["names"].parts) > 2
+    gains = gammatorch.read_gains(path, device="cpu")
+    assert gains.gamma.equal(torch.from_numpy(np.stack(list(rows.values()))).double())
 
 
 def test_an_unknown_type_is_listed_and_refused_when_read():

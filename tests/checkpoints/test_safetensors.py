@@ -131,7 +131,8 @@ GOOD = {"a": {"dtype": "U8", "shape": [2], "data_offsets": [0, 2]}}
     [
         (b"", "is 0 bytes long, too short"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "is a Git LFS pointer"),
-        (b"<!DOCTYPE html><html></html>", "is not safetensors"),
+        (b"<!DOCTYPE html><html></html>", "is a web page"),
+        (b"nothing that is known", "is not safetensors (header of"),
         (struct.pack("<Q", 900) + b"{}", "is cut short within its header"),
         (as_file(b"[]"), "header is not valid JSON"),
         (as_file(b'{"a": NaN}'), "header is not valid JSON (NaN is not JSON)"),

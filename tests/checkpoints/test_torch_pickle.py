@@ -10,7 +10,9 @@ import os
 import pickle
 import random
 import struct
+import tempfile
 import time
+import zipfile
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +20,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor, init_device_mesh
 
 import gammatorch
 from gammatorch import errors
@@ -175,13 +179,29 @@ BESIDE = {
     "counter": collections.Counter("aab"),
     "deque": collections.deque([1, 2]),
     "numpy": [np.float64(3), np.arange(3), np.random.default_rng(0).bit_generator.state, np.random.get_state()],
+    "numpy's others": [
+        np.random.default_rng(0),
+        np.ma.array([1, 2], mask=[0, 1]),
+        np.zeros(2, "f4,i8"),
+        np.array([{}]),
+    ],
     "own class": Settings(),
     "enum": Kind.ONE,
     "dates": [datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(1)],
-    "numbers": [Decimal("1.5"), Fraction(1, 2), 1 + 2j, 2**5000, -(2**70), slice(1, 2), range(3)],
+    "numbers": [Decimal("1.5"), Fraction(1, 2), 1 + 2j, 2**5000, -(2**70), 2**127, 3**500, slice(1, 2), ...],
     "sets": [{1, 2}, frozenset({1}), set()],
     "bytes": [b"abc", b"x" * 300, bytearray(b"y")],
-    "types": [int, float, torch.bfloat16, torch.Size([1, 2]), torch.device("cpu"), torch.__version__],
+    "types": [
+        int,
+        float,
+        torch.bfloat16,
+        torch.qint8,
+        torch.uint4,
+        torch.strided,
+        torch.Size([1, 2]),
+        torch.device("cpu"),
+        torch.__version__,
+    ],
     "random states": [random.getstate(), torch.get_rng_state()],
     "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict(),
     "long text": "é" * 300,
@@ -196,6 +216,98 @@ def test_what_trainers_keep_beside_the_weights_is_passed_over(beside, protocol, 
     torch.save(saved, tmp_path / "last.ckpt", pickle_protocol=protocol)
     gains = gammatorch.read_gains(tmp_path / "last.ckpt", device="cpu")
     assert gains.gamma.equal(torch.stack(list(weights.values())).double())
+
+
+def tagged(tensor: torch.Tensor) -> torch.Tensor:
+    tensor.tag = {"sharded": [1]}
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda row: tagged(row),
+        lambda row: tagged(torch.nn.Parameter(row)),
+        lambda row: torch.nn.Buffer(row),
+        lambda row: torch.nn.Parameter(row),
+    ],
+    ids=["attributes", "parameter with attributes", "buffer", "parameter"],
+)
+def test_attributes_of_a_tensor_are_passed_over(make, tmp_path):
+    torch.save({f"layers.{n}.norm.weight": make(torch.rand(8)) for n in range(3)}, tmp_path / "x.pt")
+    loaded = torch.load(tmp_path / "x.pt", weights_only=True)
+    gains = gammatorch.read_gains(tmp_path / "x.pt", device="cpu")
+    assert gains.gamma.equal(torch.stack([tensor.detach().double() for tensor in loaded.values()]))
+
+
+class Other(torch.Tensor):
+    """A class of tensors."""
+
+
+def distributed(row: torch.Tensor) -> DTensor:
+    with tempfile.TemporaryDirectory() as folder:
+        dist.init_process_group("gloo", store=dist.FileStore(f"{folder}/store", 1), rank=0, world_size=1)
+        try:
+            return distribute_tensor(row, init_device_mesh("cpu", (1,)), [Shard(0)])
+        finally:
+            dist.destroy_process_group()
+
+
+FORMS = {
+    "strided view": (lambda row: torch.stack([row, row], dim=1)[:, 0], "contiguous"),
+    "quantised": (lambda row: torch.quantize_per_tensor(row, 0.1, 0, torch.qint8), "quantised weights"),
+    "sparse": (lambda row: row.to_sparse(), "to_dense"),
+    "meta": (lambda row: row.to("meta"), "no values"),
+    "DTensor": (distributed, "full_tensor"),
+    "class of its own": (lambda row: row.as_subclass(Other), "plain tensor"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_tensor_in_another_form_stands_beside_gains_and_is_none(form, tmp_path):
+    make, remedy = FORMS[form]
+    weights = {f"layers.{n}.norm.weight": torch.rand(8) for n in range(3)}
+    torch.save({**weights, "embed.weight": make(torch.rand(8))}, tmp_path / "x.pt")
+    gains = gammatorch.read_gains(tmp_path / "x.pt", device="cpu")
+    assert gains.gamma.equal(torch.stack(list(weights.values())).double())
+    assert any(f"embed.weight ({form}) cannot be read in place" in note for note in gains.notes)
+    torch.save({**weights, "layers.1.norm.weight": make(torch.rand(8))}, tmp_path / "x.pt")
+    with pytest.raises(errors.UnsupportedFormat, match=rf"layers.1.norm.weight: is stored as \w+ \({form}\).*{remedy}"):
+        gammatorch.read_gains(tmp_path / "x.pt", device="cpu")
+
+
+def test_an_attribute_that_replaces_the_values_is_refused(tmp_path):
+    """``torch.load`` sets it, and then has the other tensor's values."""
+    row = torch.rand(8)
+    row.dat_ = torch.zeros(8)
+    torch.save({"layers.0.norm.weight": row}, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt") as archive:
+        raw = archive.read("x/data.pkl")
+    changed = repack(tmp_path / "x.pt", tmp_path / "y.pt", {"data.pkl": raw.replace(b"dat_", b"data")})
+    assert not torch.load(changed, weights_only=True)["layers.0.norm.weight"].any()
+    with pytest.raises(errors.MalformedCheckpoint, match="an attribute that replaces the values"):
+        gammatorch.open_checkpoint(changed)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"]q\0(" + 100 * b"X\1\0\0\0aN\x86" + b"eccollections\nOrderedDict\nq\1" + 100 * b"h\1h\0\x85R",
+        b"(" + 100 * b"K\1" + b"tq\0ctorch\nSize\nq\1" + 100 * b"h\1h\0\x85R",
+    ],
+    ids=["dict", "size"],
+)
+def test_a_long_argument_of_many_calls_counts_each_time(raw, monkeypatch):
+    """A few megabytes of them would take gigabytes of memory, or hours."""
+    monkeypatch.setattr(pickle_machine, "OPERATIONS_CAP", 5000)
+    with pytest.raises(errors.MalformedCheckpoint, match="more than 5000 operations"):
+        read_pickle(b"\x80\2" + raw + b".", "m")
+
+
+def test_a_call_within_a_call_is_not_followed():
+    folded = b"ctorch._tensor\n_rebuild_from_type_v2\nq\0ctorch\nTensor\nq\1(h\0h\1)}tq\2"
+    with pytest.raises(errors.MalformedCheckpoint, match="nothing was executed"):
+        read_pickle(b"\x80\2" + folded + b"".join(b"(h\0h\1h\2}tq\2" for _ in range(10_000)) + b"h\0h\2R.", "m")
 
 
 @pytest.mark.parametrize(

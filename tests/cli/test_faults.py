@@ -89,7 +89,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a loop of links": (lambda folder: replace(folder, lambda path: os.symlink(path, path)), "1 of 2 shards missing"),
     "a link to nothing": (lambda folder: replace(folder, lambda path: os.symlink("no", path)), "1 of 2 shards missing"),
     "a pointer": (lambda folder: replace(folder, lambda path: path.write_text("version https://git-lfs")), "Git LFS"),
-    "a page": (lambda folder: replace(folder, lambda path: path.write_text("<html>" * 99)), "is not safetensors"),
+    "a page": (lambda folder: replace(folder, lambda path: path.write_text("<html>" * 99)), "is a web page"),
     "no JSON": (lambda folder: edit_header(folder, lambda raw: raw.replace(b":", b";", 1)), "header is not valid JSON"),
     "no UTF-8": (lambda folder: edit_header(folder, lambda raw: raw.replace(b"mlp", b"\xff\xff\xff")), "not valid JSON"),
     "a key twice": (

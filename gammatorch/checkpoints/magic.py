@@ -1,0 +1,33 @@
+"""What a file is whose name says something else, by how it begins."""
+
+from __future__ import annotations
+
+_BEGINNINGS = (
+    (b"version ", "a Git LFS pointer, not the weights: run `git lfs pull`"),
+    (b"<", "a web page or an error in XML, not the weights: download it again"),
+    (b'{"', "JSON, not the weights: download it again"),
+    (b"PK\3\4", "an archive as torch.save writes it: let its name end in .bin"),
+    (b"\x80\2\x8a\n", "a file as torch.save wrote it of old: let its name end in .bin"),
+    (b"\x80", "a pickle, which was not executed: load it yourself, and save its state dict with torch.save"),
+    (b"GGUF", "GGUF: let its name end in .gguf"),
+    (b"\x1f\x8b", "packed with gzip: unpack it first"),
+    (b"\x89HDF", "HDF5, as TensorFlow writes it: save it again with save_pretrained(..., safe_serialization=True)"),
+)
+_LENGTH_BYTES = 8
+
+
+def what_else(head: bytes | bytearray) -> str | None:
+    """What a file that is not of its name's format is, and what to do; None if its beginning does not tell.
+
+    Args:
+        head: Its first bytes, eight at least where it has them.
+
+    Example:
+        >>> what_else(b"GGUF\\3\\0\\0\\0")
+        'GGUF: let its name end in .gguf'
+    """
+    if not head:
+        return "empty: download it again"
+    if head[_LENGTH_BYTES : _LENGTH_BYTES + 2] == b'{"':
+        return "safetensors: let its name end in .safetensors"
+    return next((says for beginning, says in _BEGINNINGS if head.startswith(beginning)), None)
