@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.settings import importing_hub
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnsupportedFormat
@@ -69,7 +70,8 @@ def locate(
         raise CheckpointNotFound(f"no such file or folder{hint}", file=str(model))
     if revision is not None and match["revision"] is not None:
         raise InvalidArgument("names a revision already: leave --revision out", file=str(model))
-    from gammatorch.checkpoints.hub.repository import open_repository  # 0.1 s that a local run need not spend
+    with importing_hub():
+        from gammatorch.checkpoints.hub.repository import open_repository  # 0.1 s that a local run need not spend
 
     asked = revision or match["revision"]
     source, notes = open_repository(match["repo"], asked, token, cache=cache, patience=patience)

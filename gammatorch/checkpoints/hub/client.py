@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
 
+from gammatorch.checkpoints.hub.environment import find_endpoint, find_session, headers_for
 from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, asked_wait
+from gammatorch.checkpoints.hub.refusals import NOT_KEPT
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
@@ -74,14 +74,12 @@ class HubClient:
     """
 
     def __init__(self, token: str | None = None, patience: Patience | None = None) -> None:
-        self.endpoint: str = constants.ENDPOINT.rstrip("/")
+        self.endpoint = find_endpoint()
         self.patience = patience if patience is not None else PATIENCE
         self._home = _split(self.endpoint)
         if self._home is None or self._home.scheme not in ("http", "https") or not self._home.hostname:
             raise InvalidArgument("is not an http address: write it like https://huggingface.co", file="HF_ENDPOINT")
-        self._headers: dict[str, str] = build_hf_headers(token=token)
-        if not re.fullmatch(r"Bearer [!-~]+", self._headers.get("authorization", "Bearer none")):
-            raise InvalidArgument("the access token holds characters that no token has: copy it again")
+        self._headers = headers_for(token)
 
     @contextmanager
     def ask(self, url: str, headers: Mapping[str, str]) -> Iterator[Any]:
@@ -97,7 +95,7 @@ class HubClient:
         seconds = self.patience.silence_seconds
         with (
             _free_connections,
-            get_session().stream(
+            find_session().stream(
                 "GET",
                 url,
                 headers={**(self._headers if self.is_home(url) else {}), **headers},
@@ -169,7 +167,7 @@ class HubClient:
                     clock.pause(held)
                 return attempt()
             except OfflineModeIsEnabled:
-                raise UnreadableCheckpoint("is not in the local cache, and HF_HUB_OFFLINE is set", file=where) from None
+                raise UnreadableCheckpoint(NOT_KEPT, file=where) from None
             except (Retry, _TRANSPORT_ERROR, OSError) as error:
                 failure = error
             clock.go_on()  # where another request's error ends the program, its connections close under this one

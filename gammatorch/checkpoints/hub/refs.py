@@ -15,6 +15,7 @@ from gammatorch.checkpoints.hub.cached import recall_refs, remember_refs
 from gammatorch.checkpoints.hub.client import HubClient
 from gammatorch.checkpoints.hub.listing import is_commit
 from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.refusals import NOT_KEPT
 from gammatorch.checkpoints.hub.source import fetch_description
 from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
 
@@ -42,7 +43,7 @@ def list_refs(
     if constants.HF_HUB_OFFLINE:
         found = (recall_refs(kept, repository) if kept else {}) | _downloaded_refs(repo)
         if not found:
-            raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=repo)
+            raise CheckpointNotFound(NOT_KEPT, file=repo)
         return found
     refs = _parse(fetch_description(client, repo, "/refs", repo, Traffic()), repo)
     if kept:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
+NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub"
+"""What is wrong where nothing may be asked and nothing was kept."""
+
 
 def refusal(status: int, headers: Mapping[str, str], where: str, *, file: bool) -> GammatorchError:
     """The error for an answer that no repetition can mend.

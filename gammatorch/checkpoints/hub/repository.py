@@ -13,6 +13,7 @@ from gammatorch.checkpoints.hub.cached import CachedSource, recall_listing, reme
 from gammatorch.checkpoints.hub.client import HubClient
 from gammatorch.checkpoints.hub.listing import is_commit
 from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.refusals import NOT_KEPT
 from gammatorch.checkpoints.hub.source import HubSource, fetch_listing
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import (
@@ -66,7 +67,7 @@ def open_repository(
             return snapshot, ()
         if listing is None:
             asked = f"{repo}@{revision}" if revision else repo
-            raise CheckpointNotFound("is not in the local cache, and HF_HUB_OFFLINE is set", file=asked)
+            raise CheckpointNotFound(NOT_KEPT, file=asked)
         if not is_commit(revision):
             notes = (f"offline: {revision or 'the default branch'} is taken as last seen, {listing.commit[:7]}",)
     if listing is None:

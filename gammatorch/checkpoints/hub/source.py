@@ -174,7 +174,10 @@ class HubSource:
             )
         for part in parts:
             if not part.is_filled:
-                raise UnreadableCheckpoint("the links that the Hub gives lead nowhere", file=self._where(part))
+                raise UnreadableCheckpoint(
+                    "the links that the Hub gives lead nowhere: look for a proxy in between, or try again later",
+                    file=self._where(part),
+                )
 
     def close(self) -> None:
         """Nothing to let go of: the connections belong to huggingface_hub's session."""

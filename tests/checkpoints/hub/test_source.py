@@ -125,7 +125,10 @@ def test_the_command_honours_the_environment(hub, tmp_path):
     assert done.stdout.startswith(f"{REPO}@main @ {COMMIT[:7]}\n")
     offline = run_command("inspect", REPO, HF_HUB_OFFLINE="1", **home)
     assert offline.returncode == 1
-    assert offline.stderr == f"gammatorch: error: {REPO}: is not in the local cache, and HF_HUB_OFFLINE is set\n"
+    assert (
+        offline.stderr
+        == f"gammatorch: error: {REPO}: is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub\n"
+    )
     shutil.move(
         cache_snapshot(hub, tmp_path / "cache").parents[1], tmp_path / "home" / "hub" / "models--Qwen--Qwen3-32B"
     )
