@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import moments, run_edges
+from gammatorch.analysis.gram import Accumulator, chunk_width, pieces, run_edges
 from gammatorch.analysis.intervals import Interval, jackknife
 from gammatorch.analysis.magnitudes import check_magnitudes
 
@@ -63,22 +65,107 @@ def across(gains: Tensor, reference: Tensor) -> Across:
         >>> found.cosine.value.round(decimals=4), found.largest_change
         (tensor([[0.9888]], dtype=torch.float64), tensor([0.3333], dtype=torch.float64))
     """
+    pairs = [(1 + row, 0) for row in range(len(gains))]
     layers, hidden = reference.shape
-    ours = Correlations(moments(gains), tuple(range(layers)))
-    theirs = Correlations(moments(reference), tuple(range(layers)))
-    for one in (ours, theirs):
-        check_magnitudes(one.moments, one.layers, torch.float64)
-    sums = _sums(gains, reference)
+    sums = PairSums(1 + len(gains), layers, hidden, pairs, reference.device)
+    sums.add([reference, *gains])
+    return _together(sums.finish())
+
+
+class PairSums:
+    """What comparing takes, from checkpoints that arrive as column blocks in step, in channel order.
+
+    Args:
+        checkpoints: Number of checkpoints.
+        layers: Number of layers.
+        hidden: Number of channels.
+        pairs: Which are compared: a checkpoint's number and its reference's.
+        device: Where the columns are.
+
+    Example:
+        >>> sums = PairSums(2, layers=1, hidden=3, pairs=[(1, 0)])
+        >>> sums.add([torch.tensor([[4.0, 3.0]]), torch.tensor([[3.0, 4.0]])])
+        >>> sums.add([torch.tensor([[8.0]]), torch.tensor([[8.0]])])
+        >>> sums.finish()[0].cosine.value.round(decimals=4)
+        tensor([[0.9888]], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        checkpoints: int,
+        layers: int,
+        hidden: int,
+        pairs: Sequence[tuple[int, int]],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self._own = [Accumulator(layers, hidden, device=device) for _ in range(checkpoints)]
+        self._pairs, self._edges, self._channel = pairs, run_edges(hidden), 0
+        sums = torch.zeros(2, len(pairs), len(self._edges) - 1, layers, dtype=torch.float64, device=device)
+        self._products, self._changes = sums.unbind()
+        self._largest = sums.new_zeros(len(pairs))
+
+    def add(self, blocks: Sequence[Tensor]) -> None:
+        """Take the next columns.
+
+        Args:
+            blocks: Of each checkpoint, shape (layer, column), any floating type.
+        """
+        for own, block in zip(self._own, blocks, strict=True):
+            own.add(block[None])
+        width = max(1, chunk_width(blocks[0], torch.float64) // len(blocks))
+        for start, count, runs in pieces(self._edges, self._channel, blocks[0].shape[-1], width):
+            first = start - self._channel
+            self._add_piece([block[:, first : first + count].double() for block in blocks], runs)
+        self._channel += blocks[0].shape[-1]
+
+    def _add_piece(self, parts: Sequence[Tensor], runs: slice) -> None:
+        count = runs.stop - runs.start
+        apart = [part - own.pivot[0, :, None] for part, own in zip(parts, self._own, strict=True)]
+        for pair, (one, reference) in enumerate(self._pairs):
+            change = parts[one] - parts[reference]
+            self._products[pair, runs] += _by_run(apart[one] * apart[reference], count)
+            self._changes[pair, runs] += _by_run(change.square(), count)
+            largest = (change.abs_() / parts[reference].abs()).nan_to_num_(nan=0.0).amax()
+            self._largest[pair] = torch.maximum(self._largest[pair], largest)
+
+    def finish(self) -> list[Across]:
+        """The figures of each pair, as of one checkpoint."""
+        layers = tuple(range(self._products.shape[-1]))
+        own = [Correlations(one.finish(), layers) for one in self._own]
+        for correlations in own:
+            check_magnitudes(correlations.moments, layers, torch.float64)
+        return [
+            _figures(own[one], own[reference], self._products[[pair]], self._changes[[pair]], self._largest[[pair]])
+            for pair, (one, reference) in enumerate(self._pairs)
+        ]
+
+
+def _by_run(values: Tensor, runs: int) -> Tensor:
+    return rearrange(values, "layer (run channel) -> run layer channel", run=runs).sum(dim=-1)
+
+
+def _figures(ours: Correlations, theirs: Correlations, dot: Tensor, change: Tensor, largest: Tensor) -> Across:
+    """One checkpoint against its reference.
+
+    Args:
+        ours: Correlations of the one.
+        theirs: Of the other.
+        dot: Σ x x' about the pivots over each run of channels, shape (1, block, layer).
+        change: Σ (γ − γ')² likewise.
+        largest: Largest relative change, shape (1).
+    """
+    one, other = ours.moments, theirs.moments
+    widths = one.channels[0][:, None].expand_as(dot[0])[None]
+    squares = [taken.products.diagonal(dim1=-2, dim2=-1) for taken in (one, other)]
+    sums = torch.stack([dot, *squares, change, one.totals, other.totals, widths])
     whole = sums.sum(dim=2, keepdim=True)
     parts = torch.cat([whole, whole - sums], dim=2)  # all channels, then without each run
-    widths = torch.tensor(run_edges(hidden), dtype=torch.float64, device=reference.device).diff()
-    counts = torch.cat([widths.sum(0, keepdim=True), widths.sum() - widths])[:, None]
-    dot, square, square_ref, change, total, total_ref = parts  # products about the pivot
+    dot, square, square_ref, change, total, total_ref, counts = parts  # products about the pivot
     covered = dot - total * total_ref / counts
     spread = _root(square - total.square() / counts) * _root(square_ref - total_ref.square() / counts)
     both = (ours.varied & theirs.varied)[:, None] & (spread > 0)
     pearson = torch.where(both, covered / spread, torch.nan).clamp(-1, 1)
-    p, q = gains.double().mean(dim=-1)[:, None], reference.double().mean(dim=-1)
+    p, q = one.pivot[:, None], other.pivot[:, None]
     dot = dot + p * total_ref + q * total + counts * p * q
     square = square + 2 * p * total + counts * p.square()
     square_ref = square_ref + 2 * q * total_ref + counts * q.square()
@@ -90,11 +177,27 @@ def across(gains: Tensor, reference: Tensor) -> Across:
         pearson=_by_layer(pearson, -1.0, 1.0),
         drift=_by_layer(drift, 0.0, math.inf),
         mean_pearson=jackknife(mean[:, 0], mean[:, 1:], -1.0, 1.0),
-        null_95=_null(ours, theirs, hidden),
+        null_95=_null(ours, theirs),
         total_drift=jackknife(total_drift[:, 0], total_drift[:, 1:], 0.0),
         cka=_cka(ours, theirs),
-        largest_change=((gains - reference).abs() / reference.abs()).nan_to_num(nan=0.0).amax(dim=(-2, -1)).double(),
+        largest_change=largest,
     )
+
+
+def _root(square: Tensor) -> Tensor:
+    return square.clamp(min=0).sqrt()
+
+
+def _together(found: Sequence[Across]) -> Across:
+    """Figures of several pairs as those of several checkpoints."""
+    columns = {name: [getattr(one, name) for one in found] for name in vars(found[0])}
+    return Across(**{name: _cat(column) for name, column in columns.items()})
+
+
+def _cat(column: Sequence[Any]) -> Any:
+    if isinstance(column[0], Tensor):
+        return torch.cat(list(column))
+    return Interval(*(torch.cat(part) for part in zip(*(vars(one).values() for one in column), strict=True)))
 
 
 def structure_cka(one: Tensor, other: Tensor) -> Tensor:
@@ -136,24 +239,6 @@ def _hsic(one: Tensor, other: Tensor) -> Tensor:
     )
 
 
-def _sums(gains: Tensor, reference: Tensor) -> Tensor:
-    """Over each run of channels: xx', x², x'², (γ − γ')², x, x'; shape (6, checkpoint, block, layer).
-
-    x = γ − p, with the mean of its layer for p, so that correlations keep the digits that a mean costs.
-    """
-    p, q = (one.double().mean(dim=-1, keepdim=True) for one in (gains, reference))
-    blocks = []
-    for start, stop in itertools.pairwise(run_edges(reference.shape[-1])):
-        x, y = gains[..., start:stop].double(), reference[:, start:stop].double().expand_as(gains[..., start:stop])
-        x, y, d = x - p, y - q, x - y
-        blocks.append(torch.stack([one.sum(-1) for one in (x * y, x * x, y * y, d * d, x, y)]))
-    return torch.stack(blocks, dim=2)
-
-
-def _root(square: Tensor) -> Tensor:
-    return square.clamp(min=0).sqrt()
-
-
 def _by_layer(values: Tensor, least: float, most: float) -> Interval:
     """Bounds for each layer from values of shape (checkpoint, 1 + block, layer)."""
     flat = values.transpose(1, 2).flatten(0, 1)
@@ -162,11 +247,11 @@ def _by_layer(values: Tensor, least: float, most: float) -> Interval:
     return Interval(*(one.reshape(shape) for one in (found.value, found.low, found.high)))
 
 
-def _null(ours: Correlations, theirs: Correlations, hidden: int) -> Tensor:
+def _null(ours: Correlations, theirs: Correlations) -> Tensor:
     both = ours.varied & theirs.varied
     pairs = both[:, :, None] & both[:, None, :]
     together = (ours.filled * theirs.filled * pairs).sum((-2, -1)) / pairs.sum((-2, -1))
-    return NormalDist().inv_cdf(0.975) * (together / max(hidden - 1, 1)).sqrt()
+    return NormalDist().inv_cdf(0.975) * (together / (ours.moments.hidden - 1).clamp(min=1)).sqrt()
 
 
 def _cka(ours: Correlations, theirs: Correlations) -> Interval:

@@ -20,7 +20,7 @@ from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.undisturbed import undisturbed
-from gammatorch.gains.wide import WideGains
+from gammatorch.gains.wide import WideGains, gains_device
 
 _CACHED_BYTES, _BATCH_BYTES = 16_000_000, 256_000_000
 """Checkpoints are analysed together up to this size of their correlations: on the CPU what its caches hold."""
@@ -141,11 +141,6 @@ def analyze_together(
         raise InvalidArgument("gains that are analysed together have the same layers and width")
     settings = Settings(method, choose_dtype(dtype, gains_device(gains[0])), dims, seed, batch=count)
     return _analyze(torch.stack([one.gamma for one in gains]), gains, phases, settings)
-
-
-def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
-    """Where gains of any kind are."""
-    return gains.gamma.device if isinstance(gains, Gains) else gains.device
 
 
 def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings: Settings) -> list[Analysis]:

@@ -80,6 +80,37 @@ def run_edges(hidden: int) -> list[int]:
     return [run * width + min(run, wider) for run in range(runs + 1)]
 
 
+def pieces(edges: Sequence[int], first: int, count: int, width: int) -> Iterator[tuple[int, int, slice]]:
+    """Columns as pieces of no more than a width, each a part of one run or several whole ones of the same length.
+
+    Args:
+        edges: Of the runs, see :func:`run_edges`.
+        first: Channel of the first column.
+        count: Number of columns.
+        width: Most columns of a piece.
+
+    Yields:
+        First channel, channels, runs.
+
+    Example:
+        >>> list(pieces([0, 2, 4, 5], 1, 4, 8))
+        [(1, 1, slice(0, 1, None)), (2, 2, slice(1, 2, None)), (4, 1, slice(2, 3, None))]
+    """
+    channel, end = first, first + count
+    while channel < end:
+        run = bisect_right(edges, channel) - 1
+        of_run = edges[run + 1] - edges[run]
+        runs = 1
+        if channel == edges[run]:
+            alike = bisect_right(edges, min(end, channel + width)) - 1 - run
+            while runs < alike and edges[run + runs + 1] - edges[run + runs] == of_run:
+                runs += 1
+        left = edges[run + runs] - channel
+        stop = min(channel + -(-left // -(-left // width)), end)  # in equal parts
+        yield channel, stop - channel, slice(run, run + runs)
+        channel = stop
+
+
 class Accumulator:
     """Moments of gains that arrive as column blocks of any width, in channel order.
 
@@ -124,33 +155,15 @@ class Accumulator:
         Args:
             columns: Of every layer, shape (checkpoint, layer, column), any floating type.
         """
-        pieces = list(self._pieces(columns.shape[-1], chunk_width(columns, self._pivot.dtype)))
+        width = chunk_width(columns, self._pivot.dtype)
+        cut = list(pieces(self._edges, self._channel, columns.shape[-1], width))
         for few in groups(columns, self._pivot.dtype):
-            for start, count, runs in pieces:
+            for start, count, runs in cut:
                 part = columns[few, :, start - self._channel : start - self._channel + count]
                 if start == 0:
                     self._pivot[few] = part.to(self._pivot.dtype).mean(dim=-1)
                 self._add_piece(part, few, runs)
         self._channel += columns.shape[-1]
-
-    def _pieces(self, count: int, width: int) -> Iterator[tuple[int, int, slice]]:
-        """The next columns as pieces of no more than a width: first channel, channels, runs.
-
-        A piece is a part of one run, or several whole ones of the same number of channels.
-        """
-        channel, end = self._channel, self._channel + count
-        while channel < end:
-            run = bisect_right(self._edges, channel) - 1
-            of_run = self._edges[run + 1] - self._edges[run]
-            runs = 1
-            if channel == self._edges[run]:
-                alike = bisect_right(self._edges, min(end, channel + width)) - 1 - run
-                while runs < alike and self._edges[run + runs + 1] - self._edges[run + runs] == of_run:
-                    runs += 1
-            left = self._edges[run + runs] - channel
-            stop = min(channel + -(-left // -(-left // width)), end)  # in equal parts
-            yield channel, stop - channel, slice(run, run + runs)
-            channel = stop
 
     def _add_piece(self, part: Tensor, few: slice, runs: slice) -> None:
         count = runs.stop - runs.start
@@ -158,6 +171,11 @@ class Accumulator:
         apart = about(by_run, self._pivot[few, None, :, None])
         self._products[few, runs] += (apart @ apart.mT).to(self._products)
         self._totals[few, runs] += apart.sum(dim=-1).to(self._totals)
+
+    @property
+    def pivot(self) -> Tensor:
+        """p, shape (checkpoint, layer); 0 before the first column."""
+        return self._pivot
 
     def finish(self) -> Moments:
         """The moments of all that was added."""

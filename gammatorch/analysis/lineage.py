@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.across import Across, across
+from gammatorch.analysis.across import Across, PairSums
 from gammatorch.errors import InvalidArgument, NotComparable
-from gammatorch.gains.stack import Gains
+from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.undisturbed import undisturbed
+from gammatorch.gains.wide import WideGains, gains_device
 
 FINE_TUNED = 0.95
 """Mean correlation from which on one checkpoint is said to descend from the other, or both from one parent."""
@@ -59,22 +60,27 @@ class Comparison:
     """Several checkpoints at one site.
 
     Attributes:
-        gains: Of each checkpoint, in the order given; the first is the reference.
+        gains: Where those of each checkpoint came from, in the order given; the first is the reference.
+        hidden: Width of the gains.
+        device: Where they were compared.
         pairs: Every pair, those against the first checkpoint first.
         families: Numbers of the checkpoints that belong together: linked by verdicts identical, fine-tuned, related.
     """
 
-    gains: tuple[Gains, ...]
+    gains: tuple[Origin, ...]
+    hidden: int
+    device: str
     pairs: tuple[Pair, ...]
     families: tuple[tuple[int, ...], ...]
 
 
 @undisturbed()
-def compare(gains: Sequence[Gains]) -> Comparison:
+def compare(gains: Sequence[Gains | WideGains]) -> Comparison:
     """Compare the same site of two or more checkpoints: drift of each layer, and lineage.
 
     Args:
-        gains: What :func:`~gammatorch.read_gains` returned for each checkpoint.
+        gains: What :func:`~gammatorch.read_gains` or :func:`~gammatorch.scan_gains` returned for each checkpoint; the
+            latter are read in column blocks of all checkpoints in step.
 
     Raises:
         NotComparable: Site, layers or width differ, so that no row has its counterpart.
@@ -87,15 +93,32 @@ def compare(gains: Sequence[Gains]) -> Comparison:
             raise InvalidArgument(f"compare takes what read_gains returned, not {type(one).__name__}")
     for one in gains[1:]:
         _check(one, gains[0])
-    stack = torch.stack([one.gamma.to(gains[0].gamma) for one in gains])
-    pairs = []
-    for reference, model in itertools.combinations(range(len(gains)), 2):
-        figures = across(stack[model : model + 1], stack[reference])
-        pairs.append(Pair(model, reference, figures, kinship(figures, gains[model], gains[reference])))
-    return Comparison(tuple(gains), tuple(pairs), _families(len(gains), pairs))
+    device, (layers, hidden) = gains_device(gains[0]), _shape(gains[0])
+    of_pairs = [(model, against) for against, model in itertools.combinations(range(len(gains)), 2)]
+    sums = PairSums(len(gains), layers, hidden, of_pairs, device)
+    columns = min(one.columns if isinstance(one, WideGains) else hidden for one in gains)
+    for blocks in zip(*(_blocks(one, columns, device) for one in gains), strict=True):
+        sums.add(blocks)
+    origins = tuple(one.origin() if isinstance(one, WideGains) else one for one in gains)
+    pairs = [
+        Pair(model, against, figures, kinship(figures, origins[model], origins[against], hidden))
+        for (model, against), figures in zip(of_pairs, sums.finish(), strict=True)
+    ]
+    return Comparison(origins, hidden, str(device), tuple(pairs), _families(len(gains), pairs))
 
 
-def kinship(figures: Across, one: Gains, other: Gains) -> Kinship:
+def _shape(gains: Gains | WideGains) -> tuple[int, int]:
+    layers, hidden = gains.gamma.shape if isinstance(gains, Gains) else gains.shape
+    return layers, hidden
+
+
+def _blocks(gains: Gains | WideGains, columns: int, device: torch.device) -> Iterator[Tensor]:
+    if isinstance(gains, WideGains):
+        return gains.blocks(columns)
+    return (block.to(device) for block in torch.split(gains.gamma, columns, dim=1))
+
+
+def kinship(figures: Across, one: Origin, other: Origin, hidden: int) -> Kinship:
     """The verdict on two checkpoints.
 
     In this order: undetermined where no two gains vary (all are 1 before training, whatever the lineage); identical
@@ -107,6 +130,7 @@ def kinship(figures: Across, one: Gains, other: Gains) -> Kinship:
         figures: Comparison of the one with the other, of one checkpoint.
         one: The checkpoint.
         other: The reference.
+        hidden: Width of the gains.
     """
     mean, low, high = (_one(part) for part in vars(figures.mean_pearson).values())
     null, drift, change = map(_one, (figures.null_95, figures.total_drift.value, figures.largest_change))
@@ -116,7 +140,7 @@ def kinship(figures: Across, one: Gains, other: Gains) -> Kinship:
         same = f"equal {how}, but " if copies else ""
         return Kinship("undetermined", f"{same}the gains are constant over channels and tell nothing of lineage")
     if copies:
-        count = f"{one.gamma.shape[0]} × {one.gamma.shape[1]}"
+        count = f"{len(one.layers)} × {hidden}"
         return Kinship("identical", f"a copy at this site, all {count} gains are equal {how}")
     figure = f"mean correlation {mean:.4f}" + ("" if math.isnan(low) else f" [{low:.4f}, {high:.4f}]")
     if abs(mean) <= null:
@@ -140,24 +164,24 @@ def _one(value: Tensor) -> float:
     return float(value[0])
 
 
-def _coarser(one: Gains, other: Gains) -> str:
+def _coarser(one: Origin, other: Origin) -> str:
     """The stored type of larger step; several in one checkpoint count by their largest."""
     names = [name for gains in (one, other) for name in gains.stored_dtype.split("+")]
     return max(names, key=lambda name: torch.finfo(STORED_DTYPES[name]).eps)
 
 
-def _storage_step(one: Gains, other: Gains) -> float:
+def _storage_step(one: Origin, other: Origin) -> float:
     """Relative change that rounding to the coarser of two differing types makes at most; none for the same type."""
     if one.stored_dtype == other.stored_dtype:
         return 0.0
     return torch.finfo(STORED_DTYPES[_coarser(one, other)]).eps / 2
 
 
-def _check(one: Gains, reference: Gains) -> None:
+def _check(one: Gains | WideGains, reference: Gains | WideGains) -> None:
     for what, ours, theirs in (
         ("site", one.site, reference.site),
         ("layers", _named(one.layers), _named(reference.layers)),
-        ("width", one.gamma.shape[1], reference.gamma.shape[1]),
+        ("width", _shape(one)[1], _shape(reference)[1]),
     ):
         if ours != theirs:
             raise NotComparable(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +18,18 @@ from gammatorch.cli.options import (
     format_option,
     hub_options,
     loudness_options,
+    memory_option,
     out_option,
     selection_options,
 )
 from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from gammatorch.architectures.base import Selection
+    from gammatorch.checkpoints.base import Checkpoint
+    from gammatorch.gains.stack import Gains
+    from gammatorch.gains.wide import WideGains
 
 
 @click.command()
@@ -27,6 +37,7 @@ from gammatorch.cli.progress import Progress
 @hub_options
 @selection_options
 @device_options
+@memory_option
 @out_option
 @format_option
 @loudness_options
@@ -42,6 +53,7 @@ def compare(
     raw: bool,
     device: str,
     dtype: str,
+    memory: int,
     out: Path | None,
     format: str,
 ) -> None:
@@ -66,20 +78,30 @@ def compare(
         check_writable(out)
     if any(map(is_hub_id, models)):  # the Hub's round trips are time in which torch can be imported
         threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
-    gains = []
-    with Progress(session) as progress:
+    with Progress(session) as progress, contextlib.ExitStack() as opened:
+        selected: list[tuple[Checkpoint, Selection]] = []
         for model in models:
             progress.stage(f"opening {model}")
-            with open_checkpoint(model, token=token, cache=not no_cache) as checkpoint:
-                selection = select(checkpoint, site, stack=stack, pattern=pattern)
-                from gammatorch.gains.stream import stream_gains
-
-                progress.stage(f"reading {model}", total=sum(entry.nbytes for entry in selection.entries))
-                read = stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=progress.advance)
-            gains.append(read)
-        progress.stage("comparing")
+            checkpoint = opened.enter_context(open_checkpoint(model, token=token, cache=not no_cache))
+            selected.append((checkpoint, select(checkpoint, site, stack=stack, pattern=pattern)))
+        progress.stage("starting torch")
         from gammatorch.analysis.lineage import compare as compare_gains
-        from gammatorch.reports.comparison import comparison_document, print_comparison
 
-        found = compare_gains(gains)
+        stored = sum(entry.nbytes for _, selection in selected for entry in selection.entries)
+        progress.stage("reading gains", total=stored)
+        found = compare_gains(_read(selected, memory, device, raw=raw, dtype=dtype, advance=progress.advance))
+    from gammatorch.reports.comparison import comparison_document, print_comparison
+
     show(session, format, out, partial(comparison_document, found), partial(print_comparison, found))
+
+
+def _read(
+    selected: Sequence[tuple[Checkpoint, Selection]], memory: int, device: str, **reading: Any
+) -> Sequence[Gains | WideGains]:
+    """The gains of all checkpoints if they fit in the memory together; else what reads them in column blocks."""
+    from gammatorch.gains.stream import bytes_held, stream_gains
+    from gammatorch.gains.wide import WideGains
+
+    if sum(bytes_held(selection.entries, reading["dtype"]) for _, selection in selected) <= memory:
+        return [stream_gains(*one, device, **reading) for one in selected]
+    return [WideGains(*one, device, memory=memory, among=len(selected), **reading) for one in selected]

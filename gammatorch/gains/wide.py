@@ -17,7 +17,7 @@ from gammatorch.errors import InvalidArgument
 from gammatorch.gains.columns import ColumnReader, column_block
 from gammatorch.gains.device import choose_device, choose_dtype
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
-from gammatorch.gains.stack import Origin
+from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.staging import unpack
 from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, offset_note
 from gammatorch.gains.stream import describe
@@ -51,6 +51,7 @@ class WideGains:
         dtype: Precision in which an offset is added, ``"float64"`` or ``"float32"``.
         memory: Bytes, or ``"500MB"``, ``"2GiB"``.
         advance: Called with the bytes of gains that have arrived since its last call.
+        among: Checkpoints read in step, which share the memory.
 
     Raises:
         UnsupportedFormat: A tensor is stored in a type that holds no gains, quantised ones among it.
@@ -68,6 +69,7 @@ class WideGains:
         dtype: str | torch.dtype = "float64",
         memory: str | int = DEFAULT_MEMORY,
         advance: Advance | None = None,
+        among: int = 1,
     ) -> None:
         self.device = choose_device(device)
         self.layers, self.hidden = selection.layers, selection.entries[0].width
@@ -75,7 +77,7 @@ class WideGains:
         check_dtypes(checkpoint, selection.entries)
         stored = [STORED_DTYPES[entry.dtype] for entry in selection.entries]
         self.dtype = choose_dtype(dtype, self.device) if self.offset else reduce(torch.promote_types, stored)
-        self.columns = self._columns(parse_bytes(memory), stored)
+        self.columns = self._columns(parse_bytes(memory), stored, among)
         self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
         self._weighed = not selection.offset_known and not raw
         self._sum = self._negative = 0.0
@@ -84,6 +86,16 @@ class WideGains:
     def shape(self) -> tuple[int, int]:
         """Layers and width."""
         return len(self.layers), self.hidden
+
+    @property
+    def site(self) -> str:
+        """Where in the block the norm stands; ``"pattern"`` for tensors chosen by pattern."""
+        return self._selection.site
+
+    @property
+    def model(self) -> str:
+        """The name the checkpoint was asked for by."""
+        return self._checkpoint.model
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -95,11 +107,14 @@ class WideGains:
         """Stored size in bytes: what one pass reads."""
         return sum(entry.nbytes for entry in self._selection.entries)
 
-    def blocks(self) -> Iterator[Tensor]:
+    def blocks(self, columns: int | None = None) -> Iterator[Tensor]:
         """The gains as column blocks of shape (layer, column), in channel order, on the device.
 
         A block is in the type it is stored in, or in the narrowest that holds all of its layers or takes the offset
         exactly. It may be overwritten once the next one is asked for.
+
+        Args:
+            columns: Narrower blocks than the memory allows.
 
         Raises:
             UnreadableCheckpoint: A read failed.
@@ -107,8 +122,9 @@ class WideGains:
         """
         entries = self._selection.entries
         self._sum = self._negative = 0.0
-        starts = range(0, self.hidden, self.columns)
-        pieces = [column_block(entries, start, min(start + self.columns, self.hidden)) for start in starts]
+        columns = min(columns or self.columns, self.columns)
+        starts = range(0, self.hidden, columns)
+        pieces = [column_block(entries, start, min(start + columns, self.hidden)) for start in starts]
         with ColumnReader(self._checkpoint, pieces, self.device, self._advance) as reader:
             for start, piece, staged in zip(starts, pieces, reader, strict=True):
                 weights = unpack(staged, piece, self.device, self.dtype)
@@ -127,20 +143,27 @@ class WideGains:
             notes.append(offset_note(self._checkpoint, self._sum / values, self._negative / values))
         return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
-    def _columns(self, memory: int, stored: Sequence[torch.dtype]) -> int:
+    def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:
         """Columns of a block: two buffers on the host, two stored copies and a cast one on the device."""
         across = sum(dtype.itemsize for dtype in stored)
         cast = len(stored) * self.dtype.itemsize if self.offset or len(set(stored)) > 1 else 0
         fixed = WORKING_BYTES + _BYTES_OF_PAIR * len(stored) ** 2
         least = fixed + min(self.hidden, _LEAST_COLUMNS) * (2 * across + 2 * cast)
-        if memory < least:
+        if memory < among * least:
+            megabytes = -(-among * least // 10**6)
+            what = f"{len(stored)} layers" + (f" of {among} checkpoints" if among > 1 else "")
             raise InvalidArgument(
-                f"{len(stored)} layers take at least {-(-least // 10**6)} MB however narrow the blocks of columns are: "
-                f"pass --memory {-(-least // 10**6)}MB or more"
+                f"{what} take at least {megabytes} MB however narrow the blocks of columns are: "
+                f"pass --memory {megabytes}MB or more"
             )
-        columns = min((memory - fixed) // (2 * across + 2 * cast), BUFFER_BYTES // across)
+        columns = min((memory // among - fixed) // (2 * across + 2 * cast), BUFFER_BYTES // across)
         columns = max(columns, _LEAST_COLUMNS)
         return min(self.hidden, columns - columns % _LEAST_COLUMNS)
+
+
+def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
+    """Where gains of any kind are."""
+    return gains.gamma.device if isinstance(gains, Gains) else gains.device
 
 
 def scan_gains(

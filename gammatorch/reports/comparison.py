@@ -28,7 +28,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         console: Where to.
     """
     first = comparison.gains[0]
-    layers, hidden = first.gamma.shape
+    layers, hidden = len(first.layers), comparison.hidden
     for number, one in enumerate(comparison.gains):
         commit = f" @ {one.revision[:7]}" if one.revision else ""
         console.print(Text(f"{letter(number)}  {printable(one.model)}{commit} · {one.stored_dtype}", style="bold"))
@@ -124,8 +124,8 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "revisions": [one.revision for one in comparison.gains],
         "stored_dtypes": [one.stored_dtype for one in comparison.gains],
         "offsets": [one.offset for one in comparison.gains],
-        "num_layers": first.gamma.shape[0],
-        "hidden": first.gamma.shape[1],
+        "num_layers": len(first.layers),
+        "hidden": comparison.hidden,
         "layers": list(first.layers),
         "site": first.site,
         "site_reason": first.site_reason,
@@ -135,7 +135,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "notes": _notes(comparison),
         "provenance": {
             "gammatorch": __version__,
-            "device": str(first.gamma.device),
+            "device": comparison.device,
             "bytes_read": sum(one.bytes_read for one in comparison.gains),
             "bytes_cached": sum(one.bytes_cached for one in comparison.gains),
             "checkpoint_bytes": sum(one.checkpoint_bytes for one in comparison.gains),

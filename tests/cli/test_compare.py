@@ -78,3 +78,48 @@ def test_checkpoints_that_do_not_match_are_refused_in_one_line(call, models):
 def test_one_model_is_no_comparison(call, models):
     done = call("compare", models / "parent")
     assert done.code == 2 and "name two checkpoints or more" in done.stderr
+
+
+UP = "model.layers.{layer}.mlp.up_proj.weight"
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """Two steps of one run, and a stranger: 8 matrices of a million entries each, in two types."""
+    rng = torch.Generator().manual_seed(0)
+    parent = torch.randn(8, 500, 2000, generator=rng)
+    steps = {
+        "step1": parent.bfloat16(),
+        "step2": parent * (1 + 0.01 * torch.randn(parent.shape, generator=rng)),
+        "stranger": torch.randn(parent.shape, generator=rng).bfloat16(),
+    }
+    for name, matrices in steps.items():
+        (tmp_path / name).mkdir()
+        named = {UP.replace("{layer}", str(layer)): one.clone() for layer, one in enumerate(matrices)}
+        save_file(named, tmp_path / name / "model.safetensors")
+    return [tmp_path / name for name in steps]
+
+
+def test_matrices_wider_than_memory_are_compared_in_blocks(call, wide, monkeypatch):
+    from gammatorch.gains import wide as blocks
+
+    monkeypatch.setattr(blocks, "BUFFER_BYTES", 3_000_000)  # so that a million columns come in several blocks
+    held, streamed = (
+        json.loads(call("compare", *wide, "--pattern", UP, "--memory", memory, "--format", "json").stdout)
+        for memory in ("8GB", "450MB")
+    )
+    assert streamed["hidden"] == 1_000_000 and streamed["families"] == [list(map(str, wide[:2])), [str(wide[2])]]
+    for ours, theirs in zip(streamed.pop("pairs"), held.pop("pairs"), strict=True):
+        assert ours["verdict"] == theirs["verdict"]
+        for name in ("cosine", "pearson", "drift", "mean_pearson", "total_drift", "cka"):
+            for part in ("value", "low", "high"):
+                np.testing.assert_allclose(ours[name][part], theirs[name][part], rtol=1e-9, atol=1e-12)
+        assert ours["largest_change"] == theirs["largest_change"]
+    streamed.pop("provenance"), held.pop("provenance")
+    assert streamed == held
+
+
+def test_matrices_are_compared_within_the_memory_or_the_least_is_named(call, wide):
+    done = call("compare", wide[0], wide[2], "--pattern", UP, "--memory", "200MB")
+    assert done.code == 1 and done.stderr.count("\n") == 1
+    assert "8 layers of 2 checkpoints take at least 257 MB" in done.stderr and "--memory 257MB or more" in done.stderr
