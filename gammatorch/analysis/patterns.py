@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -147,6 +149,42 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
         "within": within.gather(-1, best)[:, 0],
         "across": across.gather(-1, best)[:, 0],
     }
+
+
+def largest_kind(pearson: Tensor, every: int) -> list[int]:
+    """Rows of the kind of layers that has the most, where kinds alternate.
+
+    Layers a multiple of the period apart are of one kind. So are two such series if the correlation of neighbours
+    between them is nearer to that within a series than to the lowest between any two.
+
+    Args:
+        pearson: Correlations, shape (layer, layer).
+        every: The period.
+
+    Example:
+        >>> of_kind = torch.tensor([0, 0, 1]).repeat(4)
+        >>> largest_kind((of_kind[:, None] == of_kind).double(), 3)
+        [0, 1, 3, 4, 6, 7, 9, 10]
+    """
+    layers = len(pearson)
+    within = float(pearson.diagonal(every).mean())
+    alike = {
+        (one, other): float(
+            torch.cat([_between(pearson, one, other, every), _between(pearson, other, one, every)]).mean()
+        )
+        for one, other in itertools.combinations(range(every), 2)
+    }
+    kinds = list(range(every))
+    for (one, other), value in alike.items():
+        if value >= (within + min(alike.values())) / 2:
+            kinds = [kinds[one] if kind == kinds[other] else kind for kind in kinds]
+    largest, _ = Counter(kinds[row % every] for row in range(layers)).most_common(1)[0]
+    return [row for row in range(layers) if kinds[row % every] == largest]
+
+
+def _between(pearson: Tensor, one: int, other: int, every: int) -> Tensor:
+    """Correlations of the rows of one series with the next row of another."""
+    return pearson.diagonal((other - one) % every)[one::every]
 
 
 @lru_cache

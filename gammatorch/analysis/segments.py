@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations, over_rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS, standard_error, student_t
-from gammatorch.analysis.patterns import SHORTEST
+from gammatorch.analysis.patterns import SHORTEST, largest_kind, period
 
 MOST_PHASES = 12
 
@@ -29,6 +29,11 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
     holds for all boundaries at once (95 %, Bonferroni). So a smooth drift, whose cost falls with K as well, has no
     phases, nor does a single odd layer make one.
 
+    Where kinds of layers alternate (:func:`~gammatorch.analysis.patterns.period`), those of another kind hide the
+    jumps, so the layers of the largest kind are looked at alone as well, and what shows more phases counts. Distances
+    there count in layers of the kind; one layer more between two of them costs one step, of which a jump takes three. A
+    layer of another kind at a boundary goes to the side on which the next layer of its kind is more like it.
+
     Args:
         correlations: Of one checkpoint or several.
 
@@ -43,13 +48,46 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
         >>> change_points(Correlations(moments(directions.repeat_interleave(6, dim=0)), tuple(range(12))))
         [[6]]
     """
-    return over_rows(_change_points, correlations, correlations.varied)
+    return over_rows(_whole_or_by_kind, correlations, correlations.varied)
 
 
-def _change_points(correlations: Correlations) -> list[list[int] | None]:
+def _whole_or_by_kind(correlations: Correlations) -> list[list[int] | None]:
+    whole = _change_points(correlations)
+    if whole is None:
+        return [None] * len(correlations.norms)
+    found: list[list[int] | None] = []
+    for checkpoint, (starts, every) in enumerate(zip(whole, period(correlations)["period"], strict=True)):
+        if every is None:
+            found.append(starts)
+        else:
+            of_kind = _of_largest_kind(correlations.only(torch.tensor([checkpoint])), every)
+            found.append(max(starts, of_kind, key=len))
+    return found
+
+
+def _of_largest_kind(one: Correlations, every: int) -> list[int]:
+    """The change points that the layers of the largest kind show, of one checkpoint."""
+    rows = largest_kind(one.filled[0], every)
+    (starts,) = _change_points(one.only(torch.tensor([0]), torch.tensor(rows))) or [[]]
+    first_rows = (rows[rows.index(one.layers.index(start)) - 1 :][:2] for start in starts)
+    return [one.layers[_first_of_phase(one.filled[0], every, *around)] for around in first_rows]
+
+
+def _first_of_phase(pearson: Tensor, every: int, before: int, start: int) -> int:
+    """The first row after ``before`` from which on all rows up to ``start`` are more like what comes after them."""
+    while start - 1 > before and every <= start - 1 < len(pearson) - every:
+        row = start - 1
+        if pearson[row, row + every] <= pearson[row, row - every]:
+            break
+        start = row
+    return start
+
+
+def _change_points(correlations: Correlations) -> list[list[int]] | None:
+    """Those of each checkpoint; None for too few layers or channels."""
     layers, checkpoints = len(correlations.layers), len(correlations.norms)
     if layers < 2 * SHORTEST or correlations.without.shape[1] < FEWEST_BLOCKS:
-        return [None] * checkpoints
+        return None
     jumps = _jumps(correlations)
     chosen = torch.zeros(checkpoints, layers, dtype=torch.bool, device=jumps.device)
     for cuts in _best_cuts(_scatter(correlations.filled)):

@@ -229,6 +229,35 @@ def test_kinds_of_layers_that_alternate_are_seen_whatever_else_there_is(name, ev
     assert f"a multiple of {every} apart" in found.answer.sentence
 
 
+def in_phases(starts, seed, layers=64, hidden=2048):
+    """Gains that jump at each start and hold between."""
+    rng = np.random.default_rng(seed)
+    of_phase = rng.standard_normal((len(starts) + 1, hidden))[np.searchsorted(starts, np.arange(layers), side="right")]
+    return np.exp(0.2 * (rng.standard_normal(hidden) + of_phase) + 0.15 * rng.standard_normal((layers, hidden)))
+
+
+@pytest.mark.parametrize("kinds", [[0, 1], [0, 0, 1], [0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0, 0, 1]])
+@pytest.mark.parametrize("starts", [[10, 30, 48], [11, 31, 47], [23]])
+def test_phases_are_found_beside_kinds_that_alternate_even_at_layers_of_another_kind(starts, kinds):
+    for seed in range(3):
+        gains, others = in_phases(starts, seed), in_phases(starts, seed + 1000)
+        of_kind = np.resize(kinds, len(gains)) == 1
+        gains[of_kind] = others[of_kind]
+        found = gammatorch.analyze(torch.from_numpy(gains), method="gram")
+        assert found.statistics["change_points"] == starts and found.answer.verdict == "phases"
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("walk", [0.02, 0.05, 0.2])
+def test_a_walk_of_kinds_that_alternate_has_no_phases(walk, every):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        steps = rng.standard_normal((2, 64, 2048)).cumsum(axis=1) * walk
+        gains, others = np.exp(0.2 * rng.standard_normal((2, 1, 2048)) + steps + 0.1 * rng.standard_normal(steps.shape))
+        gains[every - 1 :: every] = others[every - 1 :: every]
+        assert gammatorch.analyze(torch.from_numpy(gains), method="gram").statistics["change_points"] == []
+
+
 @pytest.mark.parametrize("name", WORLDS)
 def test_no_kinds_alternate_where_none_do(name):
     for seed in range(10):
@@ -257,6 +286,7 @@ def test_what_real_checkpoints_have_beside_changes_no_verdict(name, trouble):
     assert found.statistics["change_points"] == (list(PLANTED) if name == "phases" else [])
 
 
+@LAWS
 @given(st.integers(1, 9), st.integers(0, 1000))
 def test_sums_by_lag_are_those_of_the_diagonals(layers, seed):
     values = torch.from_numpy(np.random.default_rng(seed).standard_normal((2, 3, layers, layers)))
