@@ -88,18 +88,22 @@ class LocalSource:
             UnreadableCheckpoint: As :meth:`read`.
         """
         self.traffic.rounds += 1
-        descriptors, traffic = self._files.descriptors, self.traffic
-        for read in reads:
-            file, start, into = read
-            descriptor = descriptors[file] if file in descriptors else self._files.descriptor(file)
-            wanted = len(into)
-            try:
-                done = os.preadv(descriptor, (into,), start) == wanted  # nearly always, so it costs no call of ours
-            except OSError:
-                done = False
-            traffic.requests += 1 if done else self._fill(descriptor, read)
-            traffic.bytes_read += wanted
-            yield read
+        descriptors, preadv, requests, bytes_read = self._files.descriptors, os.preadv, 0, 0
+        try:
+            for read in reads:
+                file, start, into = read
+                descriptor = descriptors[file] if file in descriptors else self._files.descriptor(file)
+                wanted = len(into)
+                try:
+                    done = preadv(descriptor, (into,), start) == wanted  # nearly always, so it costs no call of ours
+                except OSError:
+                    done = False
+                requests += 1 if done else self._fill(descriptor, read)
+                bytes_read += wanted
+                yield read
+        finally:
+            self.traffic.requests += requests
+            self.traffic.bytes_read += bytes_read
 
     def close(self) -> None:
         """Close the files; a later read opens them again."""

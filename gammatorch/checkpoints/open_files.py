@@ -13,6 +13,8 @@ from gammatorch.errors import UnreadableCheckpoint
 MOST_OPEN = 256
 """Files kept open between the read of their header and that of their tensors."""
 
+_CAN_ADVISE = hasattr(os, "posix_fadvise")  # not on macOS
+
 _Identity = tuple[int, int, int, int]
 
 
@@ -109,7 +111,7 @@ class OpenFiles:
         if wrong is not None:
             os.close(descriptor)
             raise UnreadableCheckpoint(wrong, file=f"{self.name}/{file}")
-        if hasattr(os, "posix_fadvise"):  # not on macOS
+        if _CAN_ADVISE:
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
         self.descriptors[file] = descriptor
         return descriptor

@@ -297,13 +297,15 @@ class Machine:
     def _reduce(self) -> None:
         """What the function would return, as a record; only the names of the table have one.
 
-        It may go through its arguments, which may be long, and the same in every call: that counts as operations.
+        One that goes through an argument of any length has just that one; as it may be the same in every call, that
+        counts as operations.
         """
         arguments = as_type(tuple, self._stack.pop())
         function = as_type(Name, self._stack.pop())
-        self._gone_through += sum(len(argument) for argument in arguments if type(argument) in (list, tuple))
-        if self._gone_through > OPERATIONS_CAP:
-            raise Broken(f"more than {OPERATIONS_CAP} operations")
+        if len(arguments) == 1 and type(arguments[0]) in (list, tuple):
+            self._gone_through += len(arguments[0])
+            if self._gone_through > OPERATIONS_CAP:
+                raise Broken(f"more than {OPERATIONS_CAP} operations")
         self._push(self.returns[function.kind](*arguments))
 
     def _new_object(self, named_arguments: bool = False) -> None:

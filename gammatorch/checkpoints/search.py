@@ -16,7 +16,7 @@ from functools import lru_cache
 from gammatorch.checkpoints.base import ByteSource, TensorEntry, merge_entries
 from gammatorch.checkpoints.finder import make_finder
 from gammatorch.checkpoints.headers import SMALL_HEADER, RawHeader, look_through
-from gammatorch.checkpoints.plain import FIRST, KEY, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
+from gammatorch.checkpoints.plain import FIRST, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
 from gammatorch.checkpoints.safetensors import LENGTH_BYTES, stored_bits
 
 _DIGITS = r"[0-9]++"
@@ -25,13 +25,14 @@ _TENSOR = rf'{TEXT}:\{{"dtype":{TEXT},"shape":\[{_EXTENTS}\],"data_offsets":\[{_
 _WHOLE = re.compile(rf"\{{(?:{METADATA},)?+(?:{_TENSOR}(?:,(?=\")|(?=\}})))++\}} *".encode())
 """A header that has the form throughout, and where its last tensor stops: 2 ns a byte, little for a small one."""
 
-_BEFORE = rf"\[{NUMBER},({NUMBER})\]\}},"  # the end of the tensor before it
-_ENTRY = (
-    rf'{KEY}:\{{"dtype":"(\w++)","shape":\[({NUMBERS})\],'
-    rf'"data_offsets":\[({NUMBER}),({NUMBER})\]\}}(?=,|\}} *+\Z)'
-)
-_LATER_ENTRY = re.compile((_BEFORE + _ENTRY).encode())
-_FIRST_ENTRY = re.compile(("()" + _ENTRY).encode())
+_POSITION = r"[1-9][0-9]{0,18}+"
+_FIELDS = r'"([^"]*+)":\{"dtype":"([^"]*+)","shape":\[([^\]]*+)\],"data_offsets":\['
+_END = r"\}(?=,|\} *+\Z)"
+_LATER_ENTRY = re.compile(rf"\[{_DIGITS},({_POSITION})\]\}},{_FIELDS}\1,({_POSITION})\]{_END}".encode())
+"""An entry that begins where the one before it ends, and that end."""
+
+_FIRST_ENTRY = re.compile(rf"(){_FIELDS}0,({NUMBER})\]{_END}".encode())
+_KIND = re.compile(rf"\w++ {NUMBERS}".encode())
 _OFFSETS = b'"data_offsets":['
 _LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d++)\]\}\} *')
 
@@ -97,18 +98,16 @@ def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
             described = _first_entry(block, start, opening, stop)
         if described is None:
             return None
-        ended, raw_key, raw_dtype, raw_shape, first, last = described.groups()
-        if first != (ended or b"0"):
+        first, raw_key, raw_dtype, raw_shape, last = described.groups()
+        begin, end = int(first or 0), int(last)
+        try:
+            dtype, shape, bits = _extent(raw_dtype, raw_shape)
+            key = raw_key.decode()
+        except ValueError:
             return None
-        begin, end = int(first), int(last)
-        dtype, shape, bits = _extent(raw_dtype, raw_shape)
         if begin > end or bits not in (8 * (end - begin), None) or data_start + end > file_bytes:
             return None
-        try:
-            key = raw_key.decode()
-        except UnicodeDecodeError:
-            return None
-        if key in found:
+        if key in found or not key.isprintable():  # JSON allows no control characters
             return None
         found[key] = TensorEntry(key, dtype, shape, file, data_start + begin, data_start + end)
         position = find(text, described.end(), stop)
@@ -122,7 +121,13 @@ def _first_entry(block: bytearray, start: int, opening: int, stop: int) -> re.Ma
 
 @lru_cache(maxsize=256)  # the norms of a site are all alike
 def _extent(dtype: bytes, shape: bytes) -> tuple[str, tuple[int, ...], int | None]:
-    """A stored type and shape, and the bits that they take."""
+    """A stored type and shape, and the bits that they take.
+
+    Raises:
+        ValueError: They are not written as JSON writes them, or in another alphabet.
+    """
+    if _KIND.fullmatch(b"%b %b" % (dtype, shape)) is None:
+        raise ValueError("of another form")
     extents = tuple(map(int, shape.split(b","))) if shape else ()
     return dtype.decode(), extents, stored_bits(dtype.decode(), extents)
 

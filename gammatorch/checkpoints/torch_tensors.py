@@ -86,21 +86,23 @@ def as_shape(value: Any) -> tuple[int, ...]:
 def _tensor(
     storage: Any, offset: Any, shape: Any, stride: Any, grad: Any = None, hooks: Any = None, metadata: Any = None
 ) -> StoredTensor:
-    dtype = Name("dtype", as_type(Storage, storage).dtype)
-    return _typed_tensor(storage, offset, shape, stride, grad, hooks, dtype, metadata)
+    return _view(storage, offset, shape, stride, as_type(Storage, storage).dtype, metadata)
 
 
 def _typed_tensor(
     storage: Any, offset: Any, shape: Any, stride: Any, grad: Any, hooks: Any, dtype: Any, metadata: Any = None
 ) -> StoredTensor:
-    """The view that ``torch._utils._rebuild_tensor_v3`` makes; metadata is a negation or conjugation yet to be done."""
-    stored = _as_dtype(dtype)
+    return _view(storage, offset, shape, stride, _as_dtype(dtype), metadata)
+
+
+def _view(storage: Any, offset: Any, shape: Any, stride: Any, dtype: str, metadata: Any) -> StoredTensor:
+    """A view of a storage; metadata is a negation or conjugation yet to be done."""
     extents, steps = as_shape(shape), as_shape(stride)
     if 0 in extents:  # without values it stands anywhere
-        return StoredTensor(as_type(Storage, storage), stored, extents)
-    item = ITEM_BYTES[stored]
+        return StoredTensor(as_type(Storage, storage), dtype, extents)
+    item = ITEM_BYTES[dtype]
     form = "" if _is_contiguous(extents, steps) and not metadata else STRIDED
-    tensor = StoredTensor(as_type(Storage, storage), stored, extents, as_size(offset) * item, form)
+    tensor = StoredTensor(as_type(Storage, storage), dtype, extents, as_size(offset) * item, form)
     last = sum((extent - 1) * step for extent, step in zip(extents, steps, strict=True))
     if tensor.start + (1 + last) * item > storage.nbytes:
         raise Broken("a tensor beyond the end of its storage")

@@ -13,6 +13,8 @@ from torch import Tensor
 from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry
 from gammatorch.gains.stored import STORED_DTYPES
 
+_PLACE = itemgetter(0, 1)  # file, start
+
 
 def stage(
     checkpoint: Checkpoint, entries: Sequence[TensorEntry], device: torch.device, advance: Advance | None = None
@@ -50,7 +52,8 @@ def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry]
         end = position + stop - start
         reads.append(Read(file, start, buffer[position:end]))
         position = end
-    checkpoint.source.read(sorted(reads, key=itemgetter(0, 1)), advance)  # file, start
+    reads.sort(key=_PLACE)
+    checkpoint.source.read(reads, advance)
 
 
 def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> Tensor:
