@@ -277,7 +277,7 @@ def test_a_large_header_that_changed_or_is_cut_short_is_an_error(tmp_path, monke
         '"h.1.input_norm.w":{"dtype":"U8","shape":[-2],"data_offsets":[2,4]}',
         '"h.1.input_norm.w":{"dtype":"U 8","shape":[2],"data_offsets":[2,4]}',
         '"h.1.input_norm.w":{"dtype":"Ü8","shape":[2],"data_offsets":[2,4]}',
-        '"h.1.\tinput_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}',
+        '"h.1\t.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}',
         '"h.1.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[2,4],"x":0}',
         '"h.1.input_norm.w":{"dtype":"U8","shape":[3],"data_offsets":[2,4]}',
         '"h.1.input_norm.w":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}',
