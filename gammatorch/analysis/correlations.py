@@ -68,11 +68,15 @@ class Correlations:
         return (self.moments.sums() / (self.norms * self.moments.hidden.sqrt()[:, None])).clamp_(-1, 1)
 
     @cached_property
+    def spread(self) -> Tensor:
+        """‖γ_i − mean γ_i‖, shape (checkpoint, layer)."""
+        squares = self.moments.products.diagonal(dim1=-2, dim2=-1).sum(1)
+        return (squares - self.moments.totals.sum(1).square() / self.moments.hidden[:, None]).clamp(min=0).sqrt()
+
+    @cached_property
     def varied(self) -> Tensor:
         """Which gains vary over channels by more than rounding (a zero gain does not), shape (checkpoint, layer)."""
-        products, totals = self.moments.products.sum(1), self.moments.totals.sum(1)
-        spread = products.diagonal(dim1=-2, dim2=-1) - totals.square() / self.moments.hidden[:, None]
-        return spread.clamp(min=0).sqrt() > _ROUNDING * torch.finfo(spread.dtype).eps * self.norms
+        return self.spread > _ROUNDING * torch.finfo(self.spread.dtype).eps * self.norms
 
     @cached_property
     def pairs(self) -> Tensor:

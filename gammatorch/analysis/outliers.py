@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ FAR = 10.0
 
 _SAMPLE = 256
 """Channels from which median and deviation are estimated: more change them by some 5 %."""
+
+_DRAWN_FROM = 65_536
+"""Wider gains are sampled with replacement."""
 
 _TO_DEVIATION = 1.4826
 """Standard deviation of a normal law in units of its median absolute deviation."""
@@ -53,7 +57,7 @@ def standing_out(gains: Tensor) -> Tensor:
         >>> standing_out(gains).nonzero().tolist()
         [[0, 5]]
     """
-    low, high = _usual_range(_summary(gains)[2], gains)
+    low, high = usual_range(_summary(gains)[2], partial(_deviation, gains))
     return (gains < low) | (gains > high)
 
 
@@ -70,7 +74,7 @@ def outlier_channels(gains: Tensor) -> Tensor:
         [[5]]
     """
     least, most, sample = _summary(gains)
-    return _out_of_most(gains, *_usual_range(sample, gains), most > least)
+    return out_of_most(gains, *usual_range(sample, partial(_deviation, gains)), most > least)
 
 
 def without_outliers(gains: Tensor, correlations: Correlations) -> Outliers:
@@ -93,24 +97,31 @@ def without_outliers(gains: Tensor, correlations: Correlations) -> Outliers:
     """
     parts = [_summary(gains[few]) for few in groups(gains, gains.dtype)]  # while they are in the cache
     least, most, sample = (torch.cat(part) for part in zip(*parts, strict=True))
-    low, high = _usual_range(sample, gains)
+    low, high = usual_range(sample, partial(_deviation, gains))
     varied = most > least
     far = ((least < low[..., 0]) | (most > high[..., 0])) & varied
     suspects = (2 * far.sum(dim=-1) >= varied.sum(dim=-1)) & far.any(dim=-1)
     found: list[list[int]] = [[]] * len(gains)
     rest = []
     for row in suspects.nonzero()[:, 0].tolist():
-        channels = _out_of_most(gains[row], low[row], high[row], varied[row]).nonzero()[:, 0]
+        channels = out_of_most(gains[row], low[row], high[row], varied[row]).nonzero()[:, 0]
         if len(channels):
             found[row] = channels.tolist()
             rest.append(
-                _without(gains[row][:, channels], channels, correlations.moments.only(channels.new_tensor([row])))
+                without(gains[row][:, channels], channels, correlations.moments.only(channels.new_tensor([row])))
             )
     return Outliers(found, Correlations(joined(rest), correlations.layers) if rest else None)
 
 
-def _out_of_most(gains: Tensor, low: Tensor, high: Tensor, varied: Tensor) -> Tensor:
-    """Channels out of the usual range in at least half of the layers that vary, shape (…, hidden)."""
+def out_of_most(gains: Tensor, low: Tensor, high: Tensor, varied: Tensor) -> Tensor:
+    """Channels out of the usual range in at least half of the layers that vary, shape (…, hidden).
+
+    Args:
+        gains: Gain vectors γ, shape (…, layer, hidden).
+        low: Lowest usual gain, shape (…, layer, 1).
+        high: Highest.
+        varied: Which layers vary, shape (…, layer).
+    """
     out = ((gains < low) | (gains > high)).logical_and_(varied[..., None]).sum(dim=-2)
     return (2 * out >= varied.sum(dim=-1, keepdim=True)) & (out > 0)
 
@@ -132,21 +143,39 @@ def sampled_channels(hidden: int) -> Tensor:
         >>> sampled_channels(3).tolist(), len(sampled_channels(4096))
         ([0, 1, 2], 256)
     """
-    return torch.randperm(hidden, generator=torch.Generator().manual_seed(0))[:_SAMPLE].sort().values
+    seeded = torch.Generator().manual_seed(0)
+    if hidden > _DRAWN_FROM:  # a permutation would take more memory than the gains
+        return torch.randint(hidden, (_SAMPLE,), generator=seeded).sort().values
+    return torch.randperm(hidden, generator=seeded)[:_SAMPLE].sort().values
 
 
-def _usual_range(sample: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
-    """What a gain may be without standing out, lowest and highest, shape (…, layer, 1)."""
+def _deviation(gains: Tensor) -> Tensor:
+    return gains.std(dim=-1, correction=0, keepdim=True)
+
+
+def usual_range(sample: Tensor, deviation: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """What a gain may be without standing out, lowest and highest, shape (…, layer, 1).
+
+    Args:
+        sample: Of the gains of each layer, shape (…, layer, channel).
+        deviation: Their standard deviation, shape (…, layer, 1), for layers in which more than half are equal.
+    """
     median = sample.median(dim=-1, keepdim=True).values
-    deviation = (sample - median).abs().median(dim=-1, keepdim=True).values
-    reach = FAR * _TO_DEVIATION * deviation
-    if not bool((deviation > 0).all()):
-        reach = torch.where(deviation > 0, reach, FAR * gains.std(dim=-1, correction=0, keepdim=True))
+    apart = (sample - median).abs().median(dim=-1, keepdim=True).values
+    reach = FAR * _TO_DEVIATION * apart
+    if not bool((apart > 0).all()):
+        reach = torch.where(apart > 0, reach, FAR * deviation())
     return median - reach, median + reach
 
 
-def _without(gains: Tensor, channels: Tensor, taken: Moments) -> Moments:
-    """Moments of one checkpoint less those of some of its channels, whose gains have shape (layer, channel)."""
+def without(gains: Tensor, channels: Tensor, taken: Moments) -> Moments:
+    """Moments of one checkpoint less those of some of its channels.
+
+    Args:
+        gains: Of these channels, shape (layer, channel).
+        channels: Their indices, ascending.
+        taken: The moments.
+    """
     products, totals, widths = taken.products.clone(), taken.totals.clone(), taken.channels.clone()
     run = torch.searchsorted(widths[0].cumsum(0), channels.to(widths), right=True)
     apart = gains.to(products) - taken.pivot[0][:, None]

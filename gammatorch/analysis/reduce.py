@@ -12,6 +12,7 @@ from torch import Tensor
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
 from gammatorch.analysis.magnitudes import check_magnitudes
+from gammatorch.analysis.outlier_scan import OutlierScan
 from gammatorch.analysis.outliers import Outliers, without_outliers
 from gammatorch.analysis.pca import (
     METHODS,
@@ -134,8 +135,10 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
     products = Accumulator(count, hidden, 1, gains.device, settings.dtype)
     triangle = Triangle(count, gains.device, settings.dtype)
     sketcher = Sketcher(count, hidden, settings.dims, settings.seed, gains.device, gains.dtype)
+    scan = OutlierScan(count, hidden)
     for block in gains.blocks():
         products.add(block[None])
+        scan.add(block)
         if method == "svd":
             triangle.add(block)
         if settings.fingerprint:
@@ -149,7 +152,8 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
         axes = [principal_axes(triangle.finish(), "svd", hidden)]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
-    return Reduced(correlations, axes, None, [sketcher.finish()] if settings.fingerprint else [])
+    fingerprints = [sketcher.finish()] if settings.fingerprint else []
+    return Reduced(correlations, axes, scan.finish(correlations), fingerprints)
 
 
 def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
