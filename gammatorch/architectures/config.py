@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gammatorch.architectures.families import ONE_BLOCK_LESS
 from gammatorch.errors import MalformedCheckpoint
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
@@ -63,10 +64,13 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
         levels.append(inner)
     text = levels[-1]
     types = tuple(dict.fromkeys(_types(levels, where)))
+    num_layers = _count(_LAYERS, text, where)
+    if num_layers is not None and not ONE_BLOCK_LESS.isdisjoint(types):
+        num_layers -= 1
     return ModelConfig(
         model_type=types[0] if types else None,
         types=types,
-        num_layers=_count(_LAYERS, text, where),
+        num_layers=num_layers,
         hidden=_count(_HIDDEN, text, where),
         raw=text,
         whole=config,

@@ -325,6 +325,9 @@ POST_NORM = frozenset(
 )
 """Types whose decoder is post-LN although a norm follows its last block."""
 
+ONE_BLOCK_LESS = frozenset({"mask2former", "oneformer"})
+"""Types with one decoder block less than config.json counts."""
+
 SHARED_BLOCKS = frozenset({"albert"})
 """Types that run the same block several times, so that fewer are stored than config.json counts."""
 

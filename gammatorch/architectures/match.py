@@ -36,7 +36,7 @@ from gammatorch.architectures.stages import split_stages
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
 _TOWER = re.compile(
-    r"vision|visual|video|image|pixel|audio|sound|(^|\.)speech[_.]|(^|\.)(vit|vpm|apm|tts|mit|patch_.*|vq\w*)(\.|$)",
+    r"vision|visual|video|image|pixel|audio|sound|(^|\.)(speech|codec)[_.]|(^|\.)(vit|vpm|apm|tts|mit|patch_.*|vq\w*)(\.|$)",
     re.IGNORECASE,
 )
 _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")

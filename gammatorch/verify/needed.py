@@ -21,6 +21,8 @@ _VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "attn_resolutions": []
 NEEDED: Mapping[str, Mapping[str, Any]] = {
     # what their defaults leave out
     "xmod": {"default_language": "en_XX"},
+    "informer": {"prediction_length": 8},
+    "time_series_transformer": {"prediction_length": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_hidden_layers": 4},
     "qwen4_exp_text": _INDEXER,
     "qwen4_exp": {"text_config": _INDEXER},

@@ -19,7 +19,10 @@ _RULES: tuple[tuple[str, int], ...] = (
     (r"num_nextn_predict_layers|num_mtp_.*|mtp_num_.*|num_kv_shared_layers|hidden_size_per_layer_input", 0),
     (r"hidden_size|d_model|n_embd|embed_dim|emb_dim|hidden_dim|dim|model_dim|width|hidden_channels|lru_width", WIDTH),
     (r"embedding_size|word_embed_proj_dim|embedding_dim|d_embed|attention_hidden_size", WIDTH),
-    (r"(encoder|decoder)_(hidden_size|dim)|.*_output_size|out_hidden_size|projection_dim|.*_hidden_size", WIDTH),
+    (
+        r"(encoder|decoder)_(hidden_size|dim)|.*_output_size|output_channels|out_hidden_size|projection_dim|.*_hidden_size",
+        WIDTH,
+    ),
     (r"intermediate_size|ffn_dim|d_ff|dff|n_inner|.*_ffn_dim|.*intermediate_size|ffn_hidden_size|mlp_dim", 2 * WIDTH),
     (r"d_kv|head_dim|attention_head_dim|.*_head_dim|kv_channels|d_head|dim_head|head_size", HEAD_WIDTH),
     (r"rotary_dim", HEAD_WIDTH // 2),
@@ -35,8 +38,16 @@ _RULES: tuple[tuple[str, int], ...] = (
     (r"(mamba_)?chunk_size", 16),
     (r"image_size", 32),
     (r"patch_size", 8),
+    (r"num_pos_feats", WIDTH // 2),
 )
 """Settings by their name, and the size they are cut to."""
+
+_FEW_LAYERS = 2
+_COUNTS = (
+    *((pattern, _FEW_LAYERS) for pattern, size in _RULES[:2]),
+    *((pattern, size) for pattern, size in _RULES if "vocab" in pattern or "experts" in pattern or not size),
+)
+"""The rules for numbers of blocks and experts and for the vocabulary alone."""
 
 _SPREADS = re.compile(r"initializer_range|init_std|layer_?scale(_init)?_value|layer_scale_initial_scale")
 _LEAST_SPREAD = 0.02
@@ -79,6 +90,14 @@ def tiny_settings(config: Any) -> Iterator[dict[str, Any]]:
     divided = _divide(config, _divisor(config))
     yield divided
     yield _with(divided, config, _cut_lists)
+    yield from _with_widths(config)
+
+
+def _with_widths(config: Any) -> Iterator[dict[str, Any]]:
+    """Settings that leave the widths as they are, which may depend on each other in ways that no rule knows."""
+    few = _with(_cut(config, _COUNTS), config, _stages_given)
+    yield _with(few, config, _cut_lists)
+    yield few
 
 
 def _nested(config: Any) -> Iterator[tuple[str, Any]]:
@@ -87,11 +106,11 @@ def _nested(config: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _cut(config: Any) -> dict[str, Any]:
+def _cut(config: Any, rules: Sequence[tuple[str, int]] = _RULES) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for name, value in vars(config).items():
-        if type(value) is int and value > 0:
-            size = next((size for pattern, size in _RULES if re.fullmatch(pattern, name)), None)
+        if type(value) is int and value > 0 and not (name == "num_layers" and hasattr(config, "depths")):  # stages
+            size = next((size for pattern, size in rules if re.fullmatch(pattern, name)), None)
             if size is not None:
                 settings[name] = min(value, size)
             elif name.endswith("_token_id") and value >= VOCABULARY:
@@ -99,7 +118,7 @@ def _cut(config: Any) -> dict[str, Any]:
         elif type(value) is float and 0 < value < _LEAST_SPREAD and _SPREADS.fullmatch(name):
             settings[name] = _LEAST_SPREAD
     for name, value in _nested(config):
-        settings[name] = {"model_type": value.model_type, **_cut(value)}
+        settings[name] = {"model_type": value.model_type, **_cut(value, rules)}
     return settings
 
 
@@ -148,9 +167,15 @@ def _cut_lists(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in vars(config).items():
         if isinstance(value, (list, tuple)) and len(value) > 1:
             counted = next((count for count, full in counts.items() if full == len(value)), None)
-            if counted is not None and settings[counted] == LAYERS:
-                cut[name] = [value[index] for index in _representatives(value, LAYERS)]
+            if counted is not None and settings[counted] in (LAYERS, _FEW_LAYERS):
+                cut[name] = [value[index] for index in _representatives(value, settings[counted])]
     return cut
+
+
+def _stages_given(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The stages that a backbone gives, which its model chooses: by itself its type would give the last one alone."""
+    given = getattr(config, "out_features", None)
+    return {"out_features": given} if given else {}
 
 
 def _representatives(values: Sequence[Any], count: int) -> list[int]:

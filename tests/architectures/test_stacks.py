@@ -149,3 +149,19 @@ def test_stages_may_be_lists_of_lists():
     shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
     selection = select(checkpoint_of(shapes, '{"model_type": "pvt"}'), stack="encoder.block.1")
     assert (selection.site, selection.layers) == ("input", (0, 1))
+
+
+def test_a_codec_for_sound_is_a_tower_beside_a_text_stack_of_as_many_blocks():
+    shapes = llama() | blocks_of(
+        ["input_layernorm", "post_attention_layernorm"], "codec_model.decoder_transformer.layers"
+    )
+    text, codec = find_stacks(checkpoint_of(shapes, LLAMA.replace("llama", "kyutai_speech_to_text")))
+    assert (text.name, text.notes) == ("model.layers", ())
+    assert [site.place for site in codec.sites] == ["input", "pre_mlp"]
+
+
+@pytest.mark.parametrize("model_type", ["mask2former", "oneformer"])
+def test_a_decoder_may_have_one_block_less_than_its_configuration_counts(model_type):
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], "model.transformer_module.decoder.layers", 9)
+    checkpoint = checkpoint_of(shapes, f'{{"model_type": "{model_type}", "decoder_layers": 10}}')
+    assert select(checkpoint).layers == tuple(range(9))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gammatorch.verify.behaviour import draw_norms, observe
+from gammatorch.verify.behaviour import draw_norms, fit_gain, observe
 
 WIDTH = 8
 
@@ -83,3 +83,12 @@ def test_gains_are_those_that_the_modules_hold():
 def test_a_norm_of_the_embeddings_in_the_first_block_is_not_its_input_norm():
     _, observed = observation("pre-norm", True)
     assert [block.input_norm.name for block in observed.blocks] == [f"layers.{layer}.norm_a" for layer in range(3)]
+
+
+def test_samples_that_are_all_alike_tell_no_gain():
+    norm = nn.LayerNorm(WIDTH)
+    fed = torch.randn(1, WIDTH).expand(12, WIDTH)
+    assert fit_gain(fed, norm(fed).detach(), norm.weight, norm.eps) is None
+    fed = torch.randn(12, WIDTH)
+    gain = fit_gain(fed, norm(fed).detach(), norm.weight, norm.eps)
+    torch.testing.assert_close(gain, torch.ones(WIDTH, dtype=torch.float64), rtol=1e-4, atol=1e-4)

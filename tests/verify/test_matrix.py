@@ -46,7 +46,18 @@ def cases() -> list[tuple[str, str]]:
 SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text", "longformer", "hiera", "swin2sr"}
 STAGES = "its stages differ in width, so no stack of it has one norm per layer"
 REFUSED = dict.fromkeys(
-    ("focalnet", "swin", "donut-swin", "pvt", "pvt_v2", "hiera", "sam2_hiera_det_model", "sam2_vision_model"), STAGES
+    (
+        "focalnet",
+        "swin",
+        "donut-swin",
+        "maskformer-swin",
+        "pvt",
+        "pvt_v2",
+        "hiera",
+        "sam2_hiera_det_model",
+        "sam2_vision_model",
+    ),
+    STAGES,
 )
 """Types with a norm on a block's input that is rightly not returned, and why."""
 BESIDE = ("feature_extractor", "predictor", "prompts_generator", "connector", "model.local_")
@@ -58,16 +69,16 @@ SECONDS = 60
 
 @pytest.fixture(autouse=True)
 def time_limit():
-    """One model that hangs must not hang the run."""
+    """One model that hangs must not hang the run; in seconds of computing, so that a busy machine changes nothing."""
 
     def stop(*_: object) -> None:
         raise TimeoutError
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
 
 
 def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
@@ -120,6 +131,8 @@ def test_what_is_read_is_what_acts(group, model_type, tmp_path, record_property)
 
 def judge(gains, acting: dict[int, torch.Tensor], main: list[ObservedBlock]) -> str:
     """Exact, an analogue where nothing acts on the input, beyond what behaviour tells, or wrong."""
+    if not any(block.norms for block in main):  # Mimi's decoder: its fresh codebooks are zero, so all flows are alike
+        return "not told"
     if gains.site != "input":
         return "wrong" if acting else "analogue"
     if not acting:  # hyper-connections: no norm is fed with the block's input itself
