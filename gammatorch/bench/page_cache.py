@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def drop_from_cache(paths: Sequence[str]) -> None:
@@ -41,6 +42,21 @@ def is_cached(path: str) -> bool:
         except OSError:
             return True
     return True
+
+
+def page_bytes(ranges: Iterable[tuple[str, int, int]], page: int = mmap.PAGESIZE) -> int:
+    """Bytes of the pages that ranges of files stand on: the least that comes from a disk for them.
+
+    Args:
+        ranges: File, first byte, and one past the last.
+        page: Bytes of a page.
+
+    Example:
+        >>> page_bytes([("a", 4000, 5536), ("a", 8000, 8192), ("b", 0, 0)], page=4096)
+        8192
+    """
+    held = {(file, number) for file, start, stop in ranges for number in range(start // page, -(-stop // page))}
+    return page * len(held)
 
 
 def disk_bytes() -> int | None:

@@ -14,7 +14,7 @@ from typing import Any
 from gammatorch.analysis.analyze import analyze
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
-from gammatorch.bench.page_cache import can_drop, disk_bytes, drop_from_cache
+from gammatorch.bench.page_cache import can_drop, disk_bytes, drop_from_cache, page_bytes
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import INDEX
@@ -61,6 +61,7 @@ class Throughput:
         checkpoint_bytes: Their size.
         bytes_read: Bytes read for one extraction.
         bytes_needed: Bytes of the gains alone.
+        page_bytes: Bytes of the pages they stand on, the least that a disk gives; None where they are on none.
         requests: Reads that one extraction makes.
         rounds: How many of them wait for others.
         repeats: Counted repeats.
@@ -77,6 +78,7 @@ class Throughput:
     checkpoint_bytes: int
     bytes_read: int
     bytes_needed: int
+    page_bytes: int | None
     requests: int
     rounds: int
     repeats: int
@@ -140,6 +142,7 @@ def measure(
         checkpoint_bytes=gains.checkpoint_bytes,
         bytes_read=gains.bytes_read,
         bytes_needed=sum(entry.nbytes for entry in selection.entries),
+        page_bytes=page_bytes((entry.file, entry.start, entry.stop) for entry in selection.entries) if local else None,
         requests=gains.requests,
         rounds=gains.rounds,
         repeats=repeats,

@@ -46,7 +46,7 @@ def print_throughput(measured: Mapping[str, Any], console: Console) -> None:
         ratio = times["over_safe_open"]
         faster = "" if ratio is None else f", {ratio:.1f} × as fast as safe_open"
         speed = f"{times['checkpoints_per_second']:.1f} checkpoints/s, {times['tensors_per_second']:.0f} tensors/s"
-        console.print(f"{name}: {speed}{faster}{_fetched(times) if name == 'cold' else ''}")
+        console.print(f"{name}: {speed}{faster}{_fetched(times, measured['page_bytes']) if name == 'cold' else ''}")
     console.print(
         f"read {size(measured['bytes_read'])} for {size(measured['bytes_needed'])} needed, "
         f"{plural(measured['requests'], 'request')}, {plural(measured['rounds'], 'dependent round')}"
@@ -55,12 +55,13 @@ def print_throughput(measured: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"note: {note}", style="yellow"))
 
 
-def _fetched(times: Mapping[str, Any]) -> str:
+def _fetched(times: Mapping[str, Any], page_bytes: int | None) -> str:
     """What came from the disk itself, which the page cache hides in a warm run."""
     ours, theirs = times["disk_bytes"], times["safe_open_disk_bytes"]
     if ours is None:
         return ""
-    return f"; from disk {size(int(ours))}" + ("" if theirs is None else f", safe_open {size(int(theirs))}")
+    pages = "" if page_bytes is None else f" (the gains' own pages are {size(page_bytes)})"
+    return f"; from disk {size(int(ours))}{pages}" + ("" if theirs is None else f", safe_open {size(int(theirs))}")
 
 
 def _ms(seconds: float | None) -> str:
