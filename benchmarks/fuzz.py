@@ -155,6 +155,9 @@ def torch_file(*, archive: bool = True) -> bytes:
 
     shared = torch.arange(6.0)
     tensors = {"norm.weight": torch.ones(4, dtype=torch.bfloat16), "a": shared[:2], "b": shared.view(2, 3).T}
+    tagged = torch.nn.Parameter(torch.ones(2))
+    tagged.tag = [1]
+    tensors |= {"c": tagged, "d": torch.nn.Buffer(shared), "e": torch.eye(2).to_sparse(), "f": shared.to("meta")}
     made = io.BytesIO()
     torch.save({"state_dict": tensors, "step": 3}, made, _use_new_zipfile_serialization=archive)
     return made.getvalue()
