@@ -18,6 +18,13 @@ _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revi
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
 
 
+_ADDRESS = re.compile(
+    r"(https?://[^/]+/|hf://)?(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
+    r"(/?|@(?P<tag>[^@/\s]+)|/(tree|blob|resolve)/(?P<branch>[^/\s]+)(/.*)?)"
+)
+"""A repository as the address line of a browser has it."""
+
+
 @dataclass(frozen=True)
 class Location:
     """Where a checkpoint is.
@@ -66,8 +73,7 @@ def locate(
         return _local(Path(model), str(model))
     match = _HUB_ID.fullmatch(str(model))
     if isinstance(model, os.PathLike) or match is None:
-        hint = "" if "/" in str(model) else ", and a Hub id is written org/name"
-        raise CheckpointNotFound(f"no such file or folder{hint}", file=str(model))
+        raise CheckpointNotFound(f"no such file or folder{_hint(str(model))}", file=str(model))
     if revision is not None and match["revision"] is not None:
         raise InvalidArgument("names a revision already: leave --revision out", file=str(model))
     with importing_hub():
@@ -86,6 +92,22 @@ def is_hub_id(model: str) -> bool:
         (True, False)
     """
     return _HUB_ID.fullmatch(model) is not None and not os.path.lexists(model)
+
+
+def _hint(model: str) -> str:
+    """What may have been meant by a name that is no path and no id of the Hub.
+
+    Example:
+        >>> _hint("https://huggingface.co/Qwen/Qwen3-32B/tree/main"), _hint("qwen3")
+        (', for the Hub pass Qwen/Qwen3-32B@main', ', and a Hub id is written org/name')
+    """
+    address = _ADDRESS.fullmatch(model)
+    if address is not None and ("://" in model or address["branch"]):
+        revision = address["tag"] or address["branch"]
+        return f", for the Hub pass {address['repo']}" + (f"@{revision}" if revision else "")
+    if "://" in model:
+        return ": download what stands at that address, or mount it, and pass its folder"
+    return "" if "/" in model else ", and a Hub id is written org/name"
 
 
 def _local(path: Path, name: str) -> Location:

@@ -209,6 +209,11 @@ def test_what_cannot_be_read_is_told_apart(names, error, message):
         ("a\0b", "no such file or folder"),
         ("x" * 5000, "no such file or folder"),
         ("../escape/name", "no such file or folder"),
+        ("https://huggingface.co/org/name", "no such file or folder, for the Hub pass org/name$"),
+        ("https://huggingface.co/org/name/blob/v1.0/model.safetensors", "for the Hub pass org/name@v1.0$"),
+        ("hf://org/name@main", "for the Hub pass org/name@main$"),
+        ("org/name/tree/main", "for the Hub pass org/name@main$"),
+        ("s3://bucket/model", "download what stands at that address, or mount it, and pass its folder$"),
     ],
 )
 def test_what_looks_like_a_path_is_never_sent_to_the_hub(model, message, monkeypatch):
