@@ -6,7 +6,8 @@ NumPy's candidate does the original script's arithmetic: norms, units, cosines, 
 The methods give the same figures from float64. Errors are against NumPy float64, worst entry: absolute for cosines,
 relative for the ten largest shares of the variance; svd and gram must keep to 1e-12 and 1e-10, or the run ends before
 any time is reported. Each counted call follows one of the same candidate that is not counted, so the caches are its
-own. scikit-learn takes part where it is installed. The floor is a copy of the same tensor.
+own. scikit-learn takes part where it is installed. The floor is a copy of the same tensor. At 64x10000000 the gains are
+drawn in float32. Candidates that need more memory than is free are left out with a line.
 `benchmarks/wide.py` goes on where gains no longer fit in memory.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from common import chosen_devices, parser, peak_bytes, print_times, save, settle
 import gammatorch
 from gammatorch.analysis.reduce import Settings, reduce_stack
 from gammatorch.bench.timing import compare
+from gammatorch.gains.device import free_bytes
 from gammatorch.gains.undisturbed import undisturbed
 
 SIZES = ("36x2560", "64x5120", "126x16384", "154x32x4096", "64x1000000")
@@ -31,9 +33,23 @@ SETTLE_SECONDS = 0.2  # OpenBLAS and MKL each bring threads of their own, which 
 BOUNDS = {"cosine": 1e-12, "explained": 1e-10}
 ORIGINAL, SCRIPT = "NumPy float32 (the original)", "the same with its phases and JSON"
 TOP = 10
+WIDE = 100_000_000  # values from which gains are drawn in float32
+COLUMNS = 1_000_000  # drawn and checked at a time
+COPIES = {  # of the gains in float32 that a candidate holds beside them at its peak, where it is no small part of one
+    ORIGINAL: 5,
+    SCRIPT: 5,
+    "scikit-learn PCA": 6,
+    "scikit-learn randomized_svd": 4,
+    "torch.svd_lowrank": 4,
+    "svd float64": 10,
+    "svd float32": 5,
+    "the whole of analyze()": 3,
+    "copy": 1,
+}
 
 Array = np.ndarray[Any, Any]
 Figures = tuple[Array, Array]  # cosines, explained variances
+Candidate = Callable[[], Any]
 
 
 def original(gamma: Array) -> Figures:
@@ -102,25 +118,56 @@ def copied(stack: torch.Tensor) -> list[Figures]:
     return []
 
 
-def drawn(shape: tuple[int, ...]) -> Array:
+def drawn(shape: tuple[int, ...], seed: int = 0) -> Array:
     """Positive gains with a shared direction that drifts over layers."""
-    rng = np.random.default_rng(0)
+    if np.prod(shape) >= WIDE:
+        gains = np.empty(shape, dtype=np.float32)
+        for start in range(0, shape[-1], COLUMNS):
+            block = gains[..., start : start + COLUMNS]
+            block[:] = drawn(block.shape, seed=start)
+        return gains
+    rng = np.random.default_rng(seed)
     steps = 0.1 * np.cumsum(rng.standard_normal(shape), axis=-2)
     return np.exp(0.3 * rng.standard_normal((*shape[:-2], 1, shape[-1])) + steps)
 
 
 def truth_of(gamma: Array) -> Figures:
-    lengths = np.sqrt((gamma * gamma).sum(axis=1))
-    units = gamma / lengths[:, None]
-    triangle = np.linalg.qr((units - units.mean(axis=0)).T, mode="r")  # at 1e6 the SVD itself takes a minute
+    products, triangle = np.zeros((len(gamma), len(gamma))), np.zeros((0, len(gamma)))
+    for block in blocks_of(gamma):
+        products += block @ block.T
+    lengths = np.sqrt(np.diagonal(products))
+    for block in blocks_of(gamma):
+        units = block / lengths[:, None]
+        below = (units - units.mean(axis=0)).T
+        triangle = np.linalg.qr(np.concatenate([triangle, below]), mode="r")  # at 1e6 the SVD itself takes a minute
     shares = np.linalg.svd(triangle, compute_uv=False) ** 2
-    return (gamma @ gamma.T) / (lengths[:, None] * lengths), shares / shares.sum()
+    return products / (lengths[:, None] * lengths), shares / shares.sum()
 
 
-def candidates_for(gamma: Array, devices: list[str]) -> dict[str, Callable[[], list[Figures]]]:
+def blocks_of(gamma: Array) -> Iterator[Array]:
+    """Columns in float64, a million at a time."""
+    for start in range(0, gamma.shape[1], COLUMNS):
+        yield gamma[:, start : start + COLUMNS].astype(np.float64)
+
+
+def affordable(candidates: dict[str, Candidate], gamma: Array) -> dict[str, Candidate]:
+    """Those that the memory that is free can take; the others are named."""
+    free = free_bytes(torch.device("cpu"))
+    found = {}
+    for name, candidate in candidates.items():
+        copies = next((count for prefix, count in COPIES.items() if name.startswith(prefix)), 0)
+        needed = 4 * copies * gamma.size
+        if free is not None and needed > 0.75 * free:
+            print(f"{name}: takes about {needed / 1e9:.0f} GB, {free / 1e9:.0f} GB are free: left out")
+        else:
+            found[name] = candidate
+    return found
+
+
+def candidates_for(gamma: Array, devices: list[str]) -> dict[str, Candidate]:
     stack = gamma if gamma.ndim == 3 else gamma[None]
-    narrow = stack.astype(np.float32)
-    found: dict[str, Callable[[], list[Figures]]] = {ORIGINAL: lambda: [original(one) for one in narrow]}
+    narrow = stack.astype(np.float32, copy=False)
+    found: dict[str, Candidate] = {ORIGINAL: lambda: [original(one) for one in narrow]}
     if gamma.ndim == 2:
         if importlib.util.find_spec("sklearn") is not None:
             found["scikit-learn PCA, float32"] = lambda: [by_sklearn_pca(narrow[0])]
@@ -163,7 +210,7 @@ def measure(size: str, chosen: Any) -> dict[str, Any]:
     gamma = drawn(tuple(map(int, size.split("x"))))
     devices = chosen_devices(chosen.device)
     truths = [truth_of(one) for one in (gamma if gamma.ndim == 3 else gamma[None])]
-    candidates = candidates_for(gamma, devices)
+    candidates = affordable(candidates_for(gamma, devices), gamma)
     memory, exactness = {}, {}
     for name, candidate in candidates.items():
         figures, memory[name] = peak_bytes(candidate)
@@ -171,11 +218,12 @@ def measure(size: str, chosen: Any) -> dict[str, Any]:
             exactness[name] = errors(figures, truths)
             check(name, exactness[name])
     wide = gamma.size > 10_000_000
-    stack = (gamma if gamma.ndim == 3 else gamma[None]).astype(np.float32)
-    candidates[SCRIPT] = lambda: [script(one) for one in stack]
+    stack = (gamma if gamma.ndim == 3 else gamma[None]).astype(np.float32, copy=False)
+    whole: dict[str, Candidate] = {SCRIPT: lambda: [script(one) for one in stack]}
     for device in devices:
         placed = torch.from_numpy(gamma).to(device)
-        candidates[f"the whole of analyze() {device}"] = lambda placed=placed: gammatorch.analyze(placed)
+        whole[f"the whole of analyze() {device}"] = lambda placed=placed: gammatorch.analyze(placed)
+    candidates |= affordable(whole, gamma)
     times = compare(
         candidates,
         repeats=min(chosen.repeats, 3) if wide else chosen.repeats,

@@ -13,7 +13,7 @@ from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
 from gammatorch.analysis.magnitudes import check_magnitudes
 from gammatorch.analysis.outlier_scan import OutlierScan
-from gammatorch.analysis.outliers import Outliers, without_outliers
+from gammatorch.analysis.outliers import Outliers
 from gammatorch.analysis.pca import (
     METHODS,
     SVD_MAX_WIDTH,
@@ -96,7 +96,7 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)[:checkpoints]
     fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
-    return Reduced(correlations, axes, without_outliers(stack, correlations), fingerprints)
+    return Reduced(correlations, axes, None, fingerprints)
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:
