@@ -70,7 +70,7 @@ class Correlations:
     @cached_property
     def spread(self) -> Tensor:
         """‖γ_i − mean γ_i‖, shape (checkpoint, layer)."""
-        squares = self.moments.products.diagonal(dim1=-2, dim2=-1).sum(1)
+        squares = self.moments.whole.diagonal(dim1=-2, dim2=-1)
         return (squares - self.moments.totals.sum(1).square() / self.moments.hidden[:, None]).clamp(min=0).sqrt()
 
     @cached_property
@@ -100,14 +100,14 @@ class Correlations:
     def filled(self) -> Tensor:
         """The correlations with 0 where they are undefined, on the diagonal too."""
         channels = self.moments.channels.sum(-1)
-        return self._correlate(self.moments.products.sum(1), self.moments.totals.sum(1), channels[:, None, None])
+        return self._correlate(self.moments.whole.clone(), self.moments.totals.sum(1), channels[:, None, None])
 
     @cached_property
     def without(self) -> Tensor:
         """``filled`` with each run of channels left out, shape (checkpoint, block, layer, layer)."""
         products, totals, channels = self.moments.products, self.moments.totals, self.moments.channels
         left = (channels.sum(-1, keepdim=True) - channels).clamp(min=1)[..., None, None]
-        return self._correlate(products.sum(1, keepdim=True) - products, totals.sum(1, keepdim=True) - totals, left)
+        return self._correlate(self.moments.whole[:, None] - products, totals.sum(1, keepdim=True) - totals, left)
 
     def _correlate(self, products: Tensor, totals: Tensor, channels: Tensor) -> Tensor:
         """Correlations, in the place of the products."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 
 import torch
 from einops import rearrange
@@ -45,12 +46,17 @@ class Moments:
     channels: Tensor
     hidden: Tensor
 
+    @cached_property
+    def whole(self) -> Tensor:
+        """``products`` over all channels, shape (checkpoint, layer, layer)."""
+        return self.products.sum(1)
+
     def gram(self) -> Tensor:
         """G = X Xᵀ of the gains themselves, shape (checkpoint, layer, layer)."""
         totals, pivot = self.totals.sum(1), self.pivot
         cross = pivot[:, :, None] * totals[:, None, :]
         squares = self.hidden[:, None, None] * pivot[:, :, None] * pivot[:, None, :]
-        return self.products.sum(1) + cross + cross.mT + squares
+        return self.whole + cross + cross.mT + squares
 
     def sums(self) -> Tensor:
         """s = X·1 of the gains themselves, shape (checkpoint, layer)."""
@@ -62,7 +68,7 @@ class Moments:
         Args:
             checkpoints: Their numbers, shape (checkpoint).
         """
-        return Moments(**{name: value[checkpoints] for name, value in vars(self).items()})
+        return Moments(**{one.name: getattr(self, one.name)[checkpoints] for one in fields(self)})
 
 
 def run_edges(hidden: int) -> list[int]:
@@ -222,7 +228,7 @@ def joined(parts: Sequence[Moments]) -> Moments:
     Args:
         parts: Of checkpoints of the same layers.
     """
-    return Moments(**{name: torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+    return Moments(**{one.name: torch.cat([getattr(part, one.name) for part in parts]) for one in fields(Moments)})
 
 
 def chunk_width(columns: Tensor, dtype: torch.dtype) -> int:

@@ -104,13 +104,22 @@ def without_outliers(gains: Tensor, correlations: Correlations) -> Outliers:
     found: list[list[int]] = [[]] * len(gains)
     rest = []
     for row in suspects.nonzero()[:, 0].tolist():
-        channels = out_of_most(gains[row], low[row], high[row], varied[row]).nonzero()[:, 0]
+        channels = _channels_out(gains[row], low[row], high[row], varied[row], far[row].nonzero()[:, 0])
         if len(channels):
             found[row] = channels.tolist()
             rest.append(
                 without(gains[row][:, channels], channels, correlations.moments.only(channels.new_tensor([row])))
             )
     return Outliers(found, Correlations(joined(rest), correlations.layers) if rest else None)
+
+
+def _channels_out(gains: Tensor, low: Tensor, high: Tensor, varied: Tensor, far: Tensor) -> Tensor:
+    """The outlier channels of one checkpoint, of which only the rows ``far`` hold gains that are out."""
+    needed = -(-int(varied.sum()) // 2)
+    watched = far[: len(far) - needed + 1]  # what is out in so many of all rows is out in one of these
+    some = gains[watched]
+    suspects = ((some < low[watched]) | (some > high[watched])).sum(dim=0).nonzero()[:, 0]
+    return suspects[out_of_most(gains[:, suspects], low, high, varied)]
 
 
 def out_of_most(gains: Tensor, low: Tensor, high: Tensor, varied: Tensor) -> Tensor:

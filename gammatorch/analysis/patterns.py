@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -116,6 +117,16 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
         >>> period(Correlations(moments(kinds.repeat(8, 1)), tuple(range(16))))["period"]
         [2]
     """
+    if correlations not in _PERIODS:
+        _PERIODS[correlations] = _period(correlations)
+    return _PERIODS[correlations]
+
+
+_PERIODS: WeakKeyDictionary[Correlations, Mapping[str, Any]] = WeakKeyDictionary()
+"""What was found of correlations that are still in use: a statistic itself, and where change points begin."""
+
+
+def _period(correlations: Correlations) -> Mapping[str, Any]:
     layers = len(correlations.layers)
     weights = _combs(layers).to(correlations.norms)
     if not len(weights):
