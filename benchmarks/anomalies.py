@@ -3,11 +3,13 @@
     python benchmarks/anomalies.py [--out FILE] [--items 200] [--layers 12] [--hidden 768] [--honest 20] [--planted 3]
 
 Runs are drawn from the kinds of tests/sweep/runs.py: warm-ups, decays, restarts, plateaus, cool-downs, resumed ones;
-gains that drift, wander, shiver, return or follow the learning rate; in 32 and 16 bits. Into other draws one fault each
-is planted. It counts as found if what is told names the items it was planted in; as told right if it accuses no others.
-Of exchanges not found, the odds that a judge who knew how the run was drawn, its learning rates included, would
-give for the true order are kept where they can be computed; and in how many entries the two differ beyond what lies
-beside them: against noise of unknown size, n such entries cannot speak with odds better than 2^n to 1.
+gains that drift, wander, shiver, return or follow the learning rate; in 32 and 16 bits; honest ones with loss spikes,
+pauses and missing checkpoints too. Into other draws one fault each is planted. It counts as found if what is told names
+the items it was planted in; as told right if it accuses no others.
+
+Exchanges that are missed go to two judges (oracle.py) who know how the run was drawn: one knows all, one all but the
+learning rates. A judge sees an exchange if the log odds for it exceed log(pairs · honest runs), which those of no pair
+in any of the honest runs should; the largest of them is kept too.
 """
 
 from __future__ import annotations
@@ -21,17 +23,16 @@ from typing import Any
 import numpy as np
 import torch
 from common import parser, save
+from oracle import judge
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from gammatorch.sweep.anomalies import find_anomalies
 from gammatorch.sweep.finding import Finding
-from tests.sweep.runs import HONEST, Kind, draw, measure, order_log_odds
-
-NEEDED_LOG_ODDS = 12.0
-"""Of the true order, below which no test that accuses fewer than one in 160,000 can tell it: log(160,000)."""
+from tests.sweep.runs import HONEST, NASTY, Kind, draw, measure
 
 Stored = list[torch.Tensor]
 Where = tuple[int, int]
+Shape = tuple[int, int, int]
 
 
 def swap(stored: Stored, where: Where) -> set[int]:
@@ -78,7 +79,7 @@ def anomalies(steps: list[int], stored: Stored) -> list[Finding]:
     return [one for one in find_anomalies(measure(steps, stored)) if one.severity == "anomaly"]
 
 
-def plant(kind: Kind, name: str, seed: int, shape: tuple[int, int, int]) -> dict[str, Any] | None:
+def plant(kind: Kind, name: str, seed: int, shape: Shape, needed: float) -> dict[str, Any] | None:
     """What became of one fault; None where it changes nothing."""
     steps, stored = draw(kind, seed, *shape)
     act, choose = PLANTS[name]
@@ -91,61 +92,93 @@ def plant(kind: Kind, name: str, seed: int, shape: tuple[int, int, int]) -> dict
     told = {name for one in findings for name in re.findall(r"step\d+", one.text)}
     planted = {f"step{steps[place]}" for place in places}
     result = {"found": planted <= told, "right": planted == {item for one in findings for item in one.items}}
-    if act is swap and not result["found"]:
-        result["entries"] = entries(before, *sorted(where))
-        if not (kind.settle or kind.returning or kind.directions):
-            result["log_odds"] = order_log_odds(kind, seed, before, *where)
-    return result
+    return result | (ask(kind, seed, stored, where, needed, result["found"]) if act is swap else {})
 
 
-def entries(stored: Stored, one: int, other: int) -> int:
-    """In how many entries both the two and what lies beside them differ."""
-    before, after = stored[max(one - 1, 0)], stored[min(other + 1, len(stored) - 1)]
-    return int(((stored[one] != stored[other]) & (before != after)).sum())
+def ask(kind: Kind, seed: int, stored: Stored, where: Where, needed: float, found: bool) -> dict[str, float]:
+    """What judges give for an exchange; the one without the rates is asked of those missed that the other sees."""
+    asked = judge(kind, seed, stored)
+    odds = {"places": where, "log odds": float(asked.log_odds()[where])}
+    if not found and odds["log odds"] > needed:
+        odds["log odds without rates"] = asked.log_odds_without_rates(where)
+    return odds
 
 
-def measure_kind(kind: Kind, honest: int, planted: int, shape: tuple[int, int, int]) -> dict[str, Any]:
-    accused = [[one.text for one in anomalies(*draw(kind, 10_000 + seed, *shape))] for seed in range(honest)]
-    found: dict[str, Any] = {"honest": honest, "accused": [texts for texts in accused if texts]}
-    for name in PLANTS:
-        results = [result for seed in range(planted) if (result := plant(kind, name, seed, shape)) is not None]
-        missed = [result for result in results if not result["found"]]
-        beyond = [one for one in missed if one.get("log_odds", np.inf) < NEEDED_LOG_ODDS or one.get("entries", 99) < 25]
-        found[name] = {
-            "planted": len(results),
-            "found": len(results) - len(missed),
-            "right": sum(result["right"] for result in results),
-            "missed beyond any test": len(beyond),
-            "missed": missed,
-        }
-    return found
+def count(results: list[dict[str, Any]], needed: float) -> dict[str, Any]:
+    """Of one sort of fault in runs of one kind."""
+    missed = [result for result in results if not result["found"]]
+    counts = {
+        "planted": len(results),
+        "found": len(results) - len(missed),
+        "right": sum(one["right"] for one in results),
+    }
+    if "log odds" not in results[0]:
+        return counts | {"missed": missed}
+    hidden = [one for one in missed if one["log odds"] <= needed]
+    rates = [one for one in missed if one not in hidden and one["log odds without rates"] <= needed]
+    unforeseen = sum(one["found"] and one["log odds"] <= needed for one in results)
+    return counts | {
+        "missed, not seen by who knows all": len(hidden),
+        "missed, not seen by who knows all but the rates": len(rates),
+        "missed, seen by both": len(missed) - len(hidden) - len(rates),
+        "found, not seen by who knows all": unforeseen,
+        "missed": missed,
+    }
+
+
+def accuse(kind: Kind, honest: int, shape: Shape) -> dict[str, Any]:
+    """What honest runs are accused of, and the largest log odds that a judge who knows all gives for any exchange."""
+    accused, most = [], 0.0
+    for seed in range(10_000, 10_000 + honest):
+        steps, stored = draw(kind, seed, *shape)
+        accused += [[one.text for one in anomalies(steps, stored)]]
+        if not kind.spikes:
+            most = max(most, float(judge(kind, seed, stored).log_odds().max()))
+    return {"honest": honest, "accused": [texts for texts in accused if texts], "largest log odds": most}
 
 
 def main() -> None:
     options = parser(__doc__)
     for name, default in (("items", 200), ("layers", 12), ("hidden", 768), ("honest", 20), ("planted", 3)):
         options.add_argument(f"--{name}", type=int, default=default)
-    options.add_argument("--kinds", nargs="+", default=list(HONEST))
+    options.add_argument("--kinds", nargs="+", default=list(HONEST | NASTY))
     chosen = options.parse_args()
     torch.set_num_threads(1)
     shape = chosen.items, chosen.layers, chosen.hidden
-    results = {}
-    for name in chosen.kinds:
-        results[name] = found = measure_kind(HONEST[name], chosen.honest, chosen.planted, shape)
-        counts = (f"{one}: {found[one]['found']}/{found[one]['planted']}" for one in PLANTS)
+    honest = chosen.honest * len(HONEST | NASTY)
+    needed = float(np.log(chosen.items * (chosen.items - 1) / 2 * honest))
+    results: dict[str, Any] = {}
+    for name, kind in (HONEST | NASTY).items():
+        if name not in chosen.kinds:
+            continue
+        results[name] = found = accuse(kind, chosen.honest, shape)
+        for fault in PLANTS if name in HONEST else ():
+            planted = [plant(kind, fault, seed, shape, needed) for seed in range(chosen.planted)]
+            if any(planted):
+                found[fault] = count([one for one in planted if one is not None], needed)
+        counts = (f"{one}: {found[one]['found']}/{found[one]['planted']}" for one in PLANTS if one in found)
         print(f"{name}: {len(found['accused'])} of {chosen.honest} honest accused; {', '.join(counts)}", flush=True)
-    total = {
-        one: {key: sum(found[one][key] for found in results.values()) for key in ("planted", "found", "right")}
-        | {"missed beyond any test": sum(found[one]["missed beyond any test"] for found in results.values())}
-        for one in PLANTS
-    }
-    honest = sum(found["honest"] for found in results.values())
-    accused = sum(len(found["accused"]) for found in results.values())
-    print(f"\n{accused} of {honest} honest runs of {chosen.items} items accused")
-    for one, counts in total.items():
-        print(f"{one:<36} {counts['found']:>4} of {counts['planted']:<4} found, {counts['right']} told right")
-    summary = {"shape": shape, "honest": honest, "accused": accused, "planted": total}
+    summary = summarise(results) | {"shape": shape, "needed log odds": needed}
+    for line, counts in summary["planted"].items():
+        print(f"{line:<36}", ", ".join(f"{value} {key}" for key, value in counts.items()))
+    print(f"{summary['accused']} of {summary['honest']} honest runs of {chosen.items} items accused")
     save(chosen.out, {"summary": summary, "kinds": results})
+
+
+def summarise(results: dict[str, Any]) -> dict[str, Any]:
+    """Sums over all kinds."""
+    planted = {}
+    for fault in PLANTS:
+        counts = [found[fault] for found in results.values() if fault in found]
+        planted[fault] = {
+            key: sum(one[key] for one in counts) for key in (counts[0] if counts else ()) if key != "missed"
+        }
+    return {
+        "honest": sum(found["honest"] for found in results.values()),
+        "accused": sum(len(found["accused"]) for found in results.values()),
+        "largest log odds in an honest run": max(found["largest log odds"] for found in results.values()),
+        "planted": planted,
+    }
 
 
 if __name__ == "__main__":

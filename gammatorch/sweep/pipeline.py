@@ -25,6 +25,7 @@ from gammatorch.sweep.readers import Readers
 from gammatorch.sweep.reading import Loaded, load
 from gammatorch.sweep.store import Store, StoredItem
 from gammatorch.sweep.task import Task
+from gammatorch.sweep.threads import one_thread
 
 LOCAL_READERS, HUB_READERS, REMOTE_READERS = 2, 8, 16
 """Items read at the same time: on a local disk one to read and one to parse; from the Hub as many as keep its
@@ -54,25 +55,23 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     """
     device = choose_device(task.device)
     store, claimed = Store(task.folder), set[str]()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     readers = Readers(_walk(store, items, claimed), partial(load, task=task), _reader_count(items), AHEAD)
     writers = _writers()
     writing: set[Future[Outcome]] = set()
     try:
-        for read in readers.batches(batch_size(device), alike):
-            yield from (Outcome(item.key, "present") for item, result in read if result is None)
-            for item, result in _analyse(read, task, device):
-                writing.add(writers.submit(_write, store, item, result))
-            ready, writing = wait(writing, 0 if len(writing) < AHEAD else None, FIRST_COMPLETED)
-            yield from _outcomes(ready, claimed)
-        yield from _outcomes(wait(writing).done, claimed)
+        with one_thread():
+            for read in readers.batches(batch_size(device), alike):
+                yield from (Outcome(item.key, "present") for item, result in read if result is None)
+                for item, result in _analyse(read, task, device):
+                    writing.add(writers.submit(_write, store, item, result))
+                ready, writing = wait(writing, 0 if len(writing) < AHEAD else None, FIRST_COMPLETED)
+                yield from _outcomes(ready, claimed)
+            yield from _outcomes(wait(writing).done, claimed)
     finally:
         readers.close()
         writers.shutdown()
         for key in claimed:
             store.release(key)
-        torch.set_num_threads(threads)
 
 
 def _writers() -> ThreadPoolExecutor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gammatorch.sweep.course import to_and_fro
 from gammatorch.sweep.finding import Finding, ranges
-from gammatorch.sweep.order import find_exchanged, to_and_fro
+from gammatorch.sweep.order import find_exchanged
 from gammatorch.sweep.trajectory import Trajectory
 
 _AWAY, _UNUSUAL = 3.0, 4.0
@@ -45,7 +46,7 @@ def find_misplaced(run: Trajectory, points: Tensor, known: frozenset[int]) -> tu
         part = positions[start : start + _WINDOW]
         if len(part) >= _FEWEST:
             initial = part[0] == 0 and bool(run.constant[0].all())
-            for one, other in find_exchanged(points, part, initial):
+            for one, other in find_exchanged(points, run.grain, part, initial):
                 if not {one, other} & moved and _without_copies(run, points, part, (one, other), initial):
                     names = (run.labels[one], run.labels[other])
                     text = f"{names[0]} and {names[1]} are exchanged: each lies where the other should"
@@ -60,7 +61,9 @@ def _without_copies(run: Trajectory, points: Tensor, part: list[int], pair: tupl
     for place in pair:
         elsewhere = [at for at in part if abs(at - place) > _STILL]
         copied |= (run.rows[elsewhere] == run.rows[place]).any(dim=0)
-    return not bool(copied.any()) or bool(copied.all()) or pair in find_exchanged(points[:, ~copied], part, initial)
+    if not bool(copied.any()) or bool(copied.all()):
+        return True
+    return pair in find_exchanged(points[:, ~copied], run.grain[:, ~copied], part, initial)
 
 
 def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[Finding]:

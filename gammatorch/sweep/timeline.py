@@ -19,6 +19,7 @@ from gammatorch.sweep.finding import Finding, listed
 from gammatorch.sweep.item import Item, natural, run_of
 from gammatorch.sweep.outcome import Failure
 from gammatorch.sweep.store import SUFFIX, StoredItem, done_keys, read_item
+from gammatorch.sweep.threads import one_thread
 from gammatorch.sweep.trajectory import Snapshot, trace
 
 
@@ -85,6 +86,7 @@ class _Record:
     constant: bool
 
 
+@one_thread()
 def make_timeline(
     folder: Path,
     keys: Collection[str] | None = None,
@@ -93,7 +95,7 @@ def make_timeline(
 ) -> Timeline:
     """Read what a sweep has kept, and tell it.
 
-    Cost: two reads of each stored item, and a few kilobytes of memory for each.
+    Cost: two reads of each stored item, and 64 kilobytes of memory for each of a training run.
 
     Args:
         folder: The sweep's folder.

@@ -1,6 +1,6 @@
 """The checkpoints of one training run in the order of their steps, measured while they stream by.
 
-Of each checkpoint a few kilobytes are kept: what its rows hash to, how many entries changed since the one before, and
+Of each checkpoint 64 kilobytes are kept: what its rows hash to, how many entries changed since the one before, and
 a projection of its gains, from which distances between any two of them follow. The gains of no more than three are in
 memory at a time.
 """
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from gammatorch.analysis.projection import signs
 
-POINT_DIMS, ROW_DIMS = 4096, 64
-"""Numbers kept of each checkpoint, and of each row at least: distances over all layers err by 1/√(2 · 4096), 1 %."""
+POINT_DIMS, ROW_DIMS = 16384, 64
+"""Numbers kept of each checkpoint, and of each row at least: distances over all layers err by 1/√(2 · 16384), 0.6 %.
+The order of noisy checkpoints shows in proportion to its root; up to 21 layers of 768 channels are kept as they are."""
 
 
 @dataclass(frozen=True, eq=False)

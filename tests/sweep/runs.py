@@ -26,6 +26,7 @@ class Kind:
         settle: How far the gains stand off, in a direction of their own, in proportion to the learning rate.
         returning: Noise about the path that is forgotten by a half from each checkpoint to the next.
         directions: Directions in which the wandering goes; 0: in all.
+        spikes: How far the gains jump now and then, halfway back with each checkpoint after.
     """
 
     drift: float = 1.0
@@ -38,6 +39,7 @@ class Kind:
     settle: float = 0.0
     returning: float = 0.0
     directions: int = 0
+    spikes: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,7 @@ class Begun:
     gamma: np.ndarray
     pace: np.ndarray
     direction: np.ndarray
+    axes: np.ndarray
 
 
 def begin(kind: Kind, seed: int, count: int, layers: int, hidden: int) -> Begun:
@@ -58,7 +61,9 @@ def begin(kind: Kind, seed: int, count: int, layers: int, hidden: int) -> Begun:
     gamma = np.ones(shape) if kind.initial == "ones" else np.exp(0.3 * rng.standard_normal(shape))
     pace = np.exp(0.5 * rng.standard_normal((layers, 1)))
     direction = rng.standard_normal(shape)
-    return Begun(rng, steps, rates_of(kind.schedule, steps, rng), gamma, pace, direction)
+    rates = rates_of(kind.schedule, steps, rng)
+    axes = rng.standard_normal((kind.directions, *shape)) / np.sqrt(max(kind.directions, 1))
+    return Begun(rng, steps, rates, gamma, pace, direction, axes)
 
 
 def draw(
@@ -67,15 +72,14 @@ def draw(
     """Steps and stored gains of an honest run."""
     run = begin(kind, seed, count, layers, hidden)
     rng, gamma, direction, shape = run.rng, run.gamma, run.direction, run.gamma.shape
-    axes = rng.standard_normal((kind.directions, *shape)) / np.sqrt(max(kind.directions, 1))
-    off, noise = rng.standard_normal(shape), np.zeros(shape)
+    off, noise, spike = rng.standard_normal(shape), np.zeros(shape), np.zeros(shape)
     stored, before = [], run.steps[0]
     for step, rate in zip(run.steps, run.rates, strict=True):
         length = (step - before) / run.steps[-1] * rate
         direction = 0.98 * direction + 0.2 * rng.standard_normal(shape)
         gamma = gamma + run.pace * kind.drift * length * direction
         if kind.directions:
-            moved = np.tensordot(rng.standard_normal(kind.directions), axes, 1)
+            moved = np.tensordot(rng.standard_normal(kind.directions), run.axes, 1)
         else:
             moved = rng.standard_normal(shape)
         gamma = gamma + run.pace * kind.wander * np.sqrt(length / 60) * moved
@@ -85,46 +89,43 @@ def draw(
         if kind.returning and step:
             noise = 0.5 * noise + kind.returning * np.sqrt(rate) * rng.standard_normal(shape)
             shown = shown + run.pace * noise
+        if kind.spikes:
+            jumps = step and (rng.random() < 0.05 or (seed % 2 and step == run.steps[-2 - seed % 3 // 2]))
+            spike = 0.5 * spike + (run.pace * kind.spikes * rng.standard_normal(shape) if jumps else 0.0)
+            shown = shown + spike
         stored.append(torch.from_numpy(shown).to(kind.dtype))
         before = step
     return run.steps, stored
 
 
-def order_log_odds(kind: Kind, seed: int, stored: list[torch.Tensor], one: int, other: int) -> float:
-    """By how much the true order of two exchanged checkpoints is likelier than the one they stand in, as a logarithm.
+def covariances(kind: Kind, steps: list[int], rates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Between checkpoints, of a channel's gains less those at the start, in units of its layer's pace, without rounding.
 
-    With everything known that the run was drawn with; rounding counts as noise of its variance, spacing²/12. No test
-    of the order can do better: one that accuses an honest run with odds of α finds an exchange only where this exceeds
-    log(1/α), or by luck.
+    Returns:
+        All but the wandering, and the wandering, shapes (n, n): of every channel, or along directions of length 1.
     """
-    assert not (kind.settle or kind.returning or kind.directions), "no Gaussian of independent channels"
-    run = begin(kind, seed, len(stored), *stored[0].shape)
-    n = len(stored)
-    length = np.diff(run.steps, prepend=run.steps[0]) / run.steps[-1] * run.rates
-    variance = [0.98**2 + 0.2**2]
-    for _ in range(n - 1):
-        variance.append(0.98**2 * variance[-1] + 0.2**2)
-    lag = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
-    turning = 0.98**lag * np.minimum.outer(np.array(variance), np.array(variance))
-    summed = np.tril(np.ones((n, n)))
-    path = kind.drift**2 * summed @ (length[:, None] * turning * length) @ summed.T
-    path += kind.wander**2 / 60 * summed @ np.diag(length) @ summed.T
-    path += np.diag(kind.shiver**2 * run.rates * (np.array(run.steps) > 0))
-    gains = np.stack([gains.double().numpy() for gains in stored]) - run.gamma
-    swapped = gains.copy()
-    swapped[[one, other]] = gains[[other, one]]
-    odds = 0.0
-    for layer, pace in enumerate(run.pace[:, 0]):
-        rounding = torch.finfo(kind.dtype).eps ** 2 / 12
-        inverse = np.linalg.inv(pace**2 * path + rounding * np.eye(n))
-        as_it_stands, exchanged = (np.einsum("nc,nm,mc->", x, inverse, x) for x in (gains[:, layer], swapped[:, layer]))
-        odds += float(exchanged - as_it_stands) / 2
-    return odds
+    n, number = len(steps), torch.arange(len(steps))
+    begun = torch.tensor([step > 0 for step in steps], dtype=torch.float64)
+    length = torch.tensor(np.diff(steps, prepend=steps[0]) / steps[-1]) * rates
+    summed = torch.ones(n, n, dtype=torch.float64).tril()
+    lag = (number - number[:, None]).abs()
+    turned = [1.0]
+    for _ in range(n):
+        turned.append(0.98**2 * turned[-1] + 0.2**2)
+    variance = torch.tensor(turned[1:], dtype=torch.float64)
+    turning = 0.98**lag * torch.minimum(variance, variance[:, None])
+    common = kind.drift**2 * summed @ (length[:, None] * turning * length) @ summed.T
+    common = common + torch.diag(kind.shiver**2 * rates * begun) + kind.settle**2 * rates[:, None] * rates
+    kept = (0.5 ** lag.to(torch.float64)).tril()
+    common = common + kind.returning**2 * kept @ torch.diag(rates * begun) @ kept.T
+    return common, kind.wander**2 / 60 * summed @ torch.diag(length) @ summed.T
 
 
 def steps_of(spacing: str, count: int) -> list[int]:
     if spacing == "even":
         return [1000 * number for number in range(count)]
+    if spacing == "gaps":
+        return [0, *(1000 * int(step) for step in np.cumsum(np.random.default_rng(count).geometric(0.3, count - 1)))]
     early = [0, *(2**power for power in range(10))]
     return [*early, *(1000 * number for number in range(1, count - len(early) + 1))]
 
@@ -150,6 +151,10 @@ def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> np.nd
         return np.where(number % 2, 1.0, 0.1)
     if schedule == "in three":
         return np.array([1.0, 0.5, 0.1])[number % 3]
+    if schedule == "jump":  # too quick at first
+        return np.where(number < 4, 20.0, 1.0) * (1 - 0.9 * share)
+    if schedule == "pauses":
+        return np.where((number // 9) % 3 == 1, 1e-3, 1.0)
     return np.ones(len(steps))
 
 
@@ -189,6 +194,25 @@ HONEST: Mapping[str, Kind] = {
     "wandering in three directions": Kind(drift=0.1, wander=0.5, shiver=0.005, schedule="constant", directions=3),
     "wandering in ten directions, bf16": Kind(drift=0.1, wander=0.5, directions=10, dtype=torch.bfloat16),
 }
+
+"""Runs as they may be, which :func:`covariances` describes."""
+
+NASTY: Mapping[str, Kind] = {
+    "drift, spikes": Kind(drift=0.5, spikes=0.05),
+    "wandering, spikes, bf16": Kind(drift=0.0, wander=0.5, spikes=0.1, schedule="constant", dtype=torch.bfloat16),
+    "shivering, spikes": Kind(drift=0.1, wander=0.1, shiver=0.02, spikes=0.1),
+    "shivering, small spikes, restarts": Kind(drift=0.2, shiver=0.05, spikes=0.1, schedule="restarts"),
+    "warm-up that jumps": Kind(drift=0.3, wander=0.3, shiver=0.01, schedule="jump"),
+    "warm-up that jumps, settling, bf16": Kind(
+        drift=0.3, wander=0.1, schedule="jump", settle=0.02, dtype=torch.bfloat16
+    ),
+    "pauses": Kind(drift=0.5, wander=0.2, shiver=0.01, schedule="pauses"),
+    "pauses, wandering in two directions": Kind(drift=0.1, wander=0.5, schedule="pauses", directions=2),
+    "gaps": Kind(drift=0.5, wander=0.3, shiver=0.01, spacing="gaps"),
+    "gaps, bf16, returning": Kind(drift=0.3, returning=0.02, spacing="gaps", dtype=torch.bfloat16),
+    "settling in restarts, shivering": Kind(drift=0.2, shiver=0.02, schedule="restarts", settle=0.2),
+}
+"""Honest runs that may be taken for others: with loss spikes, jumps, pauses, missing checkpoints."""
 
 
 def measure(steps: list[int], stored: list[torch.Tensor], files: list[str | None] | None = None) -> Trajectory:

@@ -1,0 +1,147 @@
+"""Two checkpoints against what lies beside them: does the way from one to the other go against the run's?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from gammatorch.sweep.course import Course, cosine, mean, to_and_fro
+
+NEIGHBOURS_SURE, SURE, LEAST = 5.0, 6.0, 0.1
+"""A cosine tells if it is so many standard errors below zero (of neighbours, of any two), and so much, over the root of
+the checkpoints whose mean is taken. Sums of products of either sign exceed t standard errors with odds of no more than
+exp(−t²/2), whatever the products are: 4e-6 for each of n pairs of neighbours, 2e-8 for each of n² / 2 pairs."""
+
+_EACH_SURE = 3.0
+"""So sure each of two must be on the other's side of the middle, where they are no neighbours."""
+
+_LAYERS = 0.7
+"""Share of the layers in which it must show."""
+
+_LATER, _TAKEN_BACK = 4, 0.7
+"""A jump is being forgotten where so many checkpoints later so much of it has been taken back."""
+
+AROUND = 8
+"""Checkpoints on each side that must be in order for two among them to be called exchanged."""
+
+
+def contrasts(gram: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """For i < j the cosine of their difference with that of their neighbours, and what an exchange would shorten.
+
+    Of the matrices of products all else follows. Neighbours are those up to ``reach`` away; of two that share some
+    those on the far side.
+
+    Args:
+        gram: Products of all checkpoints, shape (n, n), float64.
+        reach: How many neighbours on each side.
+
+    Returns:
+        Two matrices of shape (n, n).
+    """
+    n = len(gram)
+    away = torch.arange(n) - torch.arange(n)[:, None]
+    beside = _means((away != 0) & (away.abs() <= reach))
+    before, after = _means((away < 0) & (away >= -reach)), _means((away > 0) & (away <= reach))
+    to_beside, to_before, to_after = gram @ beside.T, gram @ before.T, gram @ after.T
+    local = to_beside.diagonal()[:, None] + to_beside.diagonal() - to_beside - to_beside.T
+    outer = to_after.diagonal() - to_before.T - to_after + to_before.diagonal()[:, None]
+    axis = (before @ to_before).diagonal()[:, None] + (after @ to_after).diagonal() - 2 * before @ to_after
+    share = (away >= 1) & (away <= _shared(reach))
+    share[0], share[:, -1] = False, False
+    product = torch.where(share, outer, local)
+    product[(away >= 1) & (away <= _shared(reach)) & ~share] = 0
+    squares = _squares(gram) * torch.where(share, axis.clamp(min=0), _squares(beside @ to_beside))
+    return torch.where(squares > 0, product / squares.sqrt(), 0), -product
+
+
+def _shared(reach: int) -> int:
+    """How far apart two are whose neighbours are those on the far side: next to each other, or sharing some."""
+    return 1 if reach == 1 else 2 * reach
+
+
+def _means(chosen: Tensor) -> Tensor:
+    """Weights that give the mean of the chosen ones of each row; 0 where there are none."""
+    return chosen.double() / chosen.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def _squares(products: Tensor) -> Tensor:
+    own = products.diagonal()
+    return (own[:, None] + own - 2 * products).clamp(min=0)
+
+
+def tells(course: Course, one: int, other: int, reach: int) -> bool:
+    """Whether an exchange is beyond chance, in most layers, on both sides, and no matter of steps that go to and fro.
+
+    Args:
+        course: The training run.
+        one: The earlier place.
+        other: The later place.
+        reach: How many neighbours on each side.
+    """
+    path, near = course.path, other - one <= _shared(reach)
+    before, after = _outer(path, one, other, reach) if near else _local(path, one, other, reach)
+    between, axis = (path[other] - path[one]).double(), after - before
+    against, error = cosine(between, axis)
+    if against > -(NEIGHBOURS_SURE if other == one + 1 else SURE) * error or not _in_most(between * axis):
+        return False
+    if near and _recovers(path, one, other, reach):
+        return False
+    if other > one + 2:
+        inner = mean(path, [*range(one + 1, other)]) if near else _middle(path, one, other, reach)
+        for away in (path[one] - inner, inner - path[other]):
+            side, error = cosine(away, axis)
+            if side < _EACH_SURE * error:
+                return False
+    return against < -course.alike * _to_and_fro_around(path, one, other)
+
+
+def _outer(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Means of what lies before the first and after the second."""
+    span = range(1, reach + 1)
+    return mean(path, [one - away for away in span]), mean(path, [other + away for away in span])
+
+
+def _local(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
+    """Means of what lies on both sides of each, the other left out."""
+    around = [away * side for away in range(1, reach + 1) for side in (-1, 1)]
+    return (
+        mean(path, [one + away for away in around if one + away != other]),
+        mean(path, [other + away for away in around if other + away != one]),
+    )
+
+
+def _middle(path: Tensor, one: int, other: int, reach: int) -> Tensor:
+    """A point half way between two, of what lies around each beyond its neighbours."""
+    beyond = [away * side for away in range(reach + 1, 2 * reach + 1) for side in (-1, 1)]
+    ends = [
+        mean(path, [at for away in beyond if abs((at := place + away) - mate) > reach], otherwise)
+        for place, mate, otherwise in zip((one, other), (other, one), _local(path, one, other, reach), strict=True)
+    ]
+    return (ends[0] + ends[1]) / 2
+
+
+def _recovers(path: Tensor, one: int, other: int, reach: int) -> bool:
+    """Whether a jump is being forgotten, so that what follows takes back what the two went against; or it came slowly.
+
+    Of S, ρS, ρ²S … the first two go against the way from before to after them, by ρ²(1 − ρ) S², and what follows takes
+    all of it back. Of noise about the path that is forgotten by ρ each time it takes back one half.
+    """
+    before, after = _outer(path, one, other, reach)
+    between, far = (path[other] - path[one]).double(), range(reach + 1, reach + max(reach, _LATER) + 1)
+    later, earlier = mean(path, [other + away for away in far], after), mean(path, [one - away for away in far], before)
+    most = -_TAKEN_BACK * float((between * (after - before)).sum())
+    return max(float((between * (later - after)).sum()), float((between * (before - earlier)).sum())) > most
+
+
+def _in_most(products: Tensor) -> bool:
+    told = products.sum(dim=-1)
+    told = told[told != 0]
+    return float((told < 0).double().mean()) >= _LAYERS
+
+
+def _to_and_fro_around(path: Tensor, one: int, other: int) -> float:
+    """How steps around two that are exchanged go against each other, on the worse side."""
+    places = [at for place in (one, other) for at in range(max(0, place - AROUND), min(len(path), place + AROUND + 1))]
+    exchanged = {one: other, other: one}
+    halves = places[: len(places) // 2], places[len(places) // 2 :]
+    return max(to_and_fro(path[[exchanged.get(at, at) for at in half]]) for half in halves)

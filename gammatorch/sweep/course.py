@@ -1,0 +1,103 @@
+"""The way of a training run through the space of its gains, for those who judge the order of its checkpoints."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+Pair = tuple[int, int]
+
+_ROWS = 128
+"""Checkpoints whose products are taken at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Course:
+    """Checkpoints in the order in which they stand.
+
+    Attributes:
+        path: Their points, a usual step of every layer as long as of any other, shape (n, layer, dim); exchanges are
+            made in place.
+        first_is_initial: Whether the first has the gains that training begins with, and so is in its place.
+        alike: A cosine tells if it is so many times as large as those by which steps apart go against each other.
+    """
+
+    path: Tensor
+    first_is_initial: bool
+    alike: float
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def flat(self) -> Tensor:
+        """All layers in a row, shape (n, layer · dim)."""
+        return self.path.flatten(1)
+
+    def exchange(self, pair: Pair) -> None:
+        """Put each of two in the other's place; twice is nothing."""
+        self.path[list(pair)] = self.path[list(pair[::-1])]
+
+    def outwards(self) -> tuple[list[int], list[int]]:
+        """Places towards the end and towards the start, without one that is in its place for sure."""
+        n = len(self)
+        return [*range(n)], [*range(n - 1, 0 if self.first_is_initial else -1, -1)]
+
+
+def evened(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Points in which a usual step of every layer has length 1, in place for they are many, and how long it was."""
+    usual = usual_steps(points)
+    usual = torch.where(usual > 0, usual, torch.inf)
+    return points.div_(usual[:, None]), usual
+
+
+def usual_steps(points: Tensor) -> Tensor:
+    """Median length of the steps of each layer that are any, shape (layer); NaN where none is."""
+    steps = torch.stack([torch.linalg.vector_norm(after - before, dim=-1) for before, after in pairwise(points)])
+    return torch.where(steps > 0, steps, torch.nan).nanmedian(dim=0).values
+
+
+def gram(rows: Tensor) -> Tensor:
+    """Products of all with all in float64, cast few at a time."""
+    parts = torch.split(rows, _ROWS)
+    return torch.cat([torch.cat([one.double() @ other.double().T for other in parts], dim=1) for one in parts])
+
+
+def mean(path: Tensor, places: list[int], otherwise: Tensor | None = None) -> Tensor:
+    """Mean of the places that are there, float64; something else where none is."""
+    there = [place for place in places if 0 <= place < len(path)]
+    if there or otherwise is None:
+        return path[there].double().mean(dim=0)
+    return otherwise
+
+
+def cosine(one: Tensor, other: Tensor) -> tuple[float, float]:
+    """Cosine and its standard error, had the two nothing to do with each other: Σ xy and √Σ x²y² over both lengths.
+
+    Example:
+        >>> [round(value, 3) for value in cosine(torch.tensor([3.0, 4.0]), torch.tensor([-3.0, 4.0]))]
+        [0.28, 0.734]
+    """
+    lengths = float(torch.linalg.vector_norm(one) * torch.linalg.vector_norm(other))
+    if not lengths:
+        return 0.0, 1.0
+    products = one * other
+    return float(products.sum()) / lengths, float(torch.linalg.vector_norm(products)) / lengths
+
+
+def to_and_fro(path: Tensor) -> float:
+    """By what cosines, beyond chance, steps that lie apart go against each other: 0 where all go on, 1/√k where they
+    go to and fro in k directions.
+
+    Args:
+        path: Checkpoints in their order, shape (n, …).
+    """
+    steps = (path[1:] - path[:-1]).flatten(1).double()
+    steps = torch.nn.functional.normalize(steps, dim=-1)
+    apart = torch.ones(len(steps), len(steps), dtype=torch.float64).triu(diagonal=2)
+    against = 2 * (steps @ steps.T).clamp(max=0).square()
+    excess = float((apart * (against - steps.square() @ steps.square().T)).sum())
+    return math.sqrt(max(excess / max(float(apart.sum()), 1.0), 0.0))
