@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,18 +54,22 @@ def test_a_blank_token_is_none(hub: FakeHub, tmp_path: Path) -> None:
     assert {request.token for request in hub.requests} == {None}
 
 
+UNPREPARED = r"no connection can be prepared \(\w+\): look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+UNTAKEN = r"huggingface_hub does not take a setting of the environment \(.*\): look at those that begin with HF_"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
         (
             "HTTP_PROXY",
             "foo://user:secret@127.0.0.1:9",
-            "no connection can be prepared (ValueError): look at HTTP_PROXY",
+            UNPREPARED,
         ),
-        ("HTTP_PROXY", "http://user:secret@127.0.0.1:none", "no connection can be prepared (InvalidURL): look at HTTP"),
-        ("SSL_CERT_FILE", "/secret/none.pem", "no connection can be prepared (FileNotFoundError): look at HTTP_PROXY"),
+        ("HTTP_PROXY", "http://user:secret@127.0.0.1:none", UNPREPARED),
+        ("SSL_CERT_FILE", "/secret/none.pem", UNPREPARED),
         ("HF_ENDPOINT", "http://localhost:80 ", ""),  # what is wrong with it is said by the one release or by us
-        ("HF_HUB_DOWNLOAD_TIMEOUT", "soon", "huggingface_hub does not take a setting of the environment (invalid"),
+        ("HF_HUB_DOWNLOAD_TIMEOUT", "soon", UNTAKEN),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_one_line(
@@ -72,6 +77,6 @@ def test_a_setting_that_makes_no_sense_is_one_line(
 ) -> None:
     done = run_command("inspect", REPO, **{"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), name: value})
     assert done.returncode == 1
-    assert done.stderr.startswith(f"gammatorch: error: {message}") and done.stderr.count("\n") == 1
+    assert re.fullmatch(f"gammatorch: error: {message}\n", done.stderr)
     assert "HTTP_PROXY" in done.stderr or "HF_" in done.stderr
     assert "secret" not in done.stderr
