@@ -20,6 +20,7 @@ def print_summary(summary: Mapping[str, Any], console: Console) -> None:
         console: Where to.
     """
     part = f", shard {summary['shard']}" if summary["shard"] else ""
+    console.print()
     console.print(Text(f"{printable(summary['out'])}: {plural(summary['planned'], 'item')} planned{part}"))
     rate = f", {summary['done'] / summary['seconds']:.1f} items/s" if summary["done"] and summary["seconds"] else ""
     console.print(
@@ -57,7 +58,9 @@ def print_plan(plan: Mapping[str, Any], console: Console) -> None:
         step = "-" if one["step"] is None else str(one["step"])
         rows.append([printable(one["item"]), step, shape, read, size(one["checkpoint_bytes"]), state])
     print_table(console, "Items", ["<item", "step", "shape", "to read", "of", "<state"], rows)
+    broken = sum(not one["done"] and one["problem"] is not None for one in plan["items"])
+    unreadable = f" ({broken} of them cannot be read)" if broken else ""
     console.print(
-        f"{plural(len(rows), 'item')}, {plan['missing']} to do, {size(plan['bytes_to_read'])} to read "
+        f"{plural(len(rows), 'item')}, {plan['missing']} to do{unreadable}, {size(plan['bytes_to_read'])} to read "
         f"of {size(plan['checkpoint_bytes'])}"
     )

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.sweep.item import Settings, natural
-from gammatorch.sweep.store import StoredItem, read_items
+from gammatorch.sweep.store import SUFFIX, StoredItem, read_item, read_items
 
 _BY_AXIS = frozenset({"singular_values", "explained_var"})
 """Lists that are as long as there are layers, and count axes."""
@@ -50,11 +50,9 @@ def long_table(folder: Path) -> Iterator[Row]:
         OutputError: It is no sweep's folder.
         MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
-    from gammatorch.sweep.store import read_item
-
-    labels = unique_labels(folder)
-    for key, label in labels:
-        yield from rows_of(read_item(folder / "items" / f"{key}.safetensors", tensors=False), label)
+    labels = unique_labels(folder)  # at once: a folder that is none has no table, not an empty one
+    stored = ((read_item(folder / "items" / f"{key}{SUFFIX}", tensors=False), label) for key, label in labels)
+    return (row for one, label in stored for row in rows_of(one, label))
 
 
 def unique_labels(folder: Path) -> list[tuple[str, str]]:

@@ -20,6 +20,7 @@ LIST_SUFFIXES = (".txt", ".list", ".jsonl")
 
 _HUB = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _MAGIC = re.compile(r"[*?[]")
+_COMMENT = re.compile(r"(^|\s+)#.*")
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class HubSpec:
 def read_specs(arguments: Iterable[str]) -> Iterator[Spec]:
     """Every spec that was typed, list files replaced by their lines.
 
-    A list file (``.txt``, ``.list``, ``.jsonl``) has one spec a line; ``#`` begins a comment line, and a line that
-    begins with ``{`` is an object with ``model``, perhaps ``revision``, and whatever else is kept as tags.
+    A list file (``.txt``, ``.list``, ``.jsonl``) has one spec a line; ``#`` begins a comment, at the start of a line or
+    after a space. A line that begins with ``{`` is an object with ``model``, perhaps ``revision``, and whatever else is
+    kept as tags.
 
     Args:
         arguments: What was typed.
@@ -84,8 +86,8 @@ def _lines(path: Path) -> Iterator[Spec]:
     for number, line in enumerate(map(str.strip, lines), start=1):
         if line.startswith("{"):
             yield _object(line, f"{path}:{number}")
-        elif line and not line.startswith("#"):
-            yield Spec(line, origin=f"{path}:{number}")
+        elif spec := _COMMENT.sub("", line):
+            yield Spec(spec, origin=f"{path}:{number}")
 
 
 def _object(line: str, origin: str) -> Spec:

@@ -74,6 +74,13 @@ def test_a_dry_run_tells_the_bytes_that_the_run_then_reads(runs, tmp_path, call)
     assert "3 items, 0 to do" in table
 
 
+def test_a_dry_run_counts_what_cannot_be_read(runs, tmp_path, call):
+    weights = next((runs / "step2").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:20])
+    done = call("sweep", runs, "--out", tmp_path / "out", "--dry-run")
+    assert "3 items, 3 to do (1 of them cannot be read), " in done.stdout
+
+
 def test_a_slurm_array_task_takes_its_part_and_says_so(runs, tmp_path, call, monkeypatch):
     done = 0
     for task in (5, 6):

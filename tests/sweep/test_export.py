@@ -91,3 +91,9 @@ def test_what_needs_a_file_says_so_and_a_missing_pyarrow_says_what_to_install(sw
     done = call("export", swept, "--format", "parquet", "--out", tmp_path / "table.parquet")
     assert done.code == 1 and "pip install 'gammatorch[parquet]'" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "runs"]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_folder_that_is_no_sweeps_has_no_table_not_an_empty_one(tmp_path, call, form):
+    done = call("export", tmp_path, "--format", form)
+    assert done.code == 1 and done.stdout == "" and "is not the folder of a sweep" in done.stderr

@@ -58,7 +58,7 @@ def test_one_checkpoint_named_twice_is_one_item(checkpoints):
 
 def test_list_files_take_comments_patterns_and_tags(checkpoints, tmp_path):
     runs = checkpoints(1, 2, 3)
-    (tmp_path / "list.txt").write_text(f"# mine\n\n{runs}/step1\n  {runs}/step[23]  \n")
+    (tmp_path / "list.txt").write_text(f"# mine\n\n{runs}/step1  # the first\n  {runs}/step[23]  \n")
     assert names(tmp_path / "list.txt") == ["step1", "step2", "step3"]
     line = {"model": f"{runs}/step2", "step": 2000, "optimizer": "adam"}
     (tmp_path / "tagged.jsonl").write_text(json.dumps(line) + "\n")
