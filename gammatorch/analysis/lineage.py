@@ -89,8 +89,8 @@ def compare(gains: Sequence[Gains | WideGains]) -> Comparison:
     if len(gains) < 2:
         raise InvalidArgument(f"a comparison takes two checkpoints or more, not {len(gains)}")
     for one in gains:
-        if not isinstance(one, Gains):
-            raise InvalidArgument(f"compare takes what read_gains returned, not {type(one).__name__}")
+        if not isinstance(one, Gains | WideGains):
+            raise InvalidArgument(f"compare takes what read_gains or scan_gains returned, not {type(one).__name__}")
     for one in gains[1:]:
         _check(one, gains[0])
     device, (layers, hidden) = gains_device(gains[0]), _shape(gains[0])

@@ -197,7 +197,7 @@ def test_undefined_rows_are_nan_and_left_out_of_the_means():
 
 
 def test_names_are_not_gains():
-    with pytest.raises(errors.InvalidArgument, match="takes what read_gains returned, not str"):
+    with pytest.raises(errors.InvalidArgument, match="takes what read_gains or scan_gains returned, not str"):
         gammatorch.compare(["./base", "./tuned"])
 
 

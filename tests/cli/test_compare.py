@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,3 +125,31 @@ def test_matrices_are_compared_within_the_memory_or_the_least_is_named(call, wid
     done = call("compare", wide[0], wide[2], "--pattern", UP, "--memory", "200MB")
     assert done.code == 1 and done.stderr.count("\n") == 1
     assert "8 layers of 2 checkpoints take at least 257 MB" in done.stderr and "--memory 257MB or more" in done.stderr
+
+
+SCRIPT = """
+import resource, sys, gammatorch
+from gammatorch.cli import main
+small, one, other, pattern = sys.argv[1:]
+gammatorch.compare([gammatorch.scan_gains(small, pattern=pattern, device="cpu") for _ in range(2)])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    main(["compare", one, other, "--pattern", pattern, "--memory", "400MB", "--device", "cpu", "-q"])
+except SystemExit as ended:
+    print(ended.code or 0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
+def test_no_more_memory_is_taken_than_was_allowed(tmp_path):
+    folders = [tmp_path / name for name in ("small", "one", "other")]
+    for folder in folders:  # the large ones hold 128 MB each in bfloat16, which would be 512 MB in float64
+        folder.mkdir()
+        row = torch.rand(1, 5_000 if folder.name == "small" else 8_000_000).bfloat16()
+        for layer in range(8):
+            name = folder / f"model-0000{layer + 1}-of-00008.safetensors"
+            save_file({UP.replace("{layer}", str(layer)): row + layer / 7}, name)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *folders, UP], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code, peak_kilobytes = map(int, done.stdout.split()[-2:])
+    assert code == 0 and peak_kilobytes * 1024 <= 400e6
