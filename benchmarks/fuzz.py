@@ -76,10 +76,10 @@ def open_and_read(contents: Mapping[str, bytes]) -> None:
 def try_safetensors(data: bytes) -> None:
     from safetensors import deserialize
 
-    from gammatorch.checkpoints.headers import read_headers
-    from gammatorch.checkpoints.plain import parse_plain
-    from gammatorch.checkpoints.safetensors import DTYPE_BITS
-    from gammatorch.checkpoints.search import is_plain, search
+    from gammatorch.checkpoints.safetensors.headers import read_headers
+    from gammatorch.checkpoints.safetensors.plain import parse_plain
+    from gammatorch.checkpoints.safetensors.search import is_plain, search
+    from gammatorch.checkpoints.safetensors.table import DTYPE_BITS
 
     (header,) = read_headers(InMemory({SHARD: data}), [SHARD])
     swept = parse_plain([header])
@@ -105,13 +105,13 @@ def try_zip(data: bytes) -> None:
 
 
 def try_pickle(data: bytes) -> None:
-    from gammatorch.checkpoints.torch_pickle import read_pickle
+    from gammatorch.checkpoints.pytorch.pickled import read_pickle
 
     read_pickle(data, "fuzz")
 
 
 def try_legacy(data: bytes) -> None:
-    from gammatorch.checkpoints.torch_legacy import LEGACY_MAGIC
+    from gammatorch.checkpoints.pytorch.legacy import LEGACY_MAGIC
 
     open_and_read({"pytorch_model.bin": data if data.startswith(LEGACY_MAGIC) else LEGACY_MAGIC + data})
 

@@ -16,7 +16,7 @@ from gammatorch.architectures.config import ModelConfig, read_config
 from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
 from gammatorch.architectures.match import is_beside, offset_of
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.search import SearchedEntries
+from gammatorch.checkpoints.safetensors.search import SearchedEntries
 
 FIRST_WORDS: Mapping[str, str] = {
     "input": "input_layernorm",

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gammatorch.checkpoints.base import ByteSource, Read
 from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.dcp import read_dcp
 from gammatorch.checkpoints.gguf import read_gguf
-from gammatorch.checkpoints.torch_zip import read_torch
+from gammatorch.checkpoints.pytorch.archive import read_torch
+from gammatorch.checkpoints.pytorch.dcp import read_dcp
 from gammatorch.checkpoints.weights import DCP_SUFFIX, TORCH_SUFFIXES
 
 READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {

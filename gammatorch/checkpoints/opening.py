@@ -13,9 +13,9 @@ from typing import Any
 from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.formats import READERS
-from gammatorch.checkpoints.headers import read_headers
 from gammatorch.checkpoints.locate import locate
-from gammatorch.checkpoints.search import SearchedEntries
+from gammatorch.checkpoints.safetensors.headers import read_headers
+from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, Weights, find_weights, index_suffix, parse_index
 from gammatorch.errors import CheckpointNotFound, MalformedCheckpoint
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import read_config
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.forms import remedy
+from gammatorch.checkpoints.pytorch.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
 STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}

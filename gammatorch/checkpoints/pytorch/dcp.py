@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.dcp_metadata import Chunk, DistributedTensor, read_metadata
-from gammatorch.checkpoints.forms import TILED, in_form
-from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.state_dict import find_state_dict
-from gammatorch.checkpoints.torch_names import ITEM_BYTES
-from gammatorch.checkpoints.torch_tensors import StoredTensor
-from gammatorch.checkpoints.torch_zip import read_archives
+from gammatorch.checkpoints.pytorch.archive import read_archives
+from gammatorch.checkpoints.pytorch.dcp_metadata import Chunk, DistributedTensor, read_metadata
+from gammatorch.checkpoints.pytorch.forms import TILED, in_form
+from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
+from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP
+from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
+from gammatorch.checkpoints.pytorch.tensors import StoredTensor
+from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_local_header, fetch_ends
 from gammatorch.checkpoints.weights import DCP_METADATA
 from gammatorch.checkpoints.wrapped import WrappedSource
-from gammatorch.checkpoints.zip_directory import WHOLE_BYTES, check_local_header, fetch_ends
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
 
 SEVERAL = "*.distcp"

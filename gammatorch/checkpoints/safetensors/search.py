@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from gammatorch.checkpoints.base import ByteSource, TensorEntry, merge_entries
-from gammatorch.checkpoints.finder import make_finder
-from gammatorch.checkpoints.headers import SMALL_HEADER, RawHeader, look_through
-from gammatorch.checkpoints.plain import FIRST, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
-from gammatorch.checkpoints.safetensors import LENGTH_BYTES, stored_bits
+from gammatorch.checkpoints.safetensors.finder import make_finder
+from gammatorch.checkpoints.safetensors.headers import SMALL_HEADER, RawHeader, look_through
+from gammatorch.checkpoints.safetensors.plain import FIRST, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
+from gammatorch.checkpoints.safetensors.table import LENGTH_BYTES, stored_bits
 
 _DIGITS = r"[0-9]++"
 _EXTENTS = rf"(?:{_DIGITS}(?:,{_DIGITS})*+)?+"
@@ -76,7 +76,8 @@ def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
         text: What the key holds, without quotes: ``b".input_layernorm."``.
 
     Returns:
-        Their entries by key, as :func:`~gammatorch.checkpoints.safetensors.parse_header` gives them; None in doubt.
+        Their entries by key, as :func:`~gammatorch.checkpoints.safetensors.table.parse_header` gives them; None in
+        doubt.
 
     Example:
         >>> raw = bytearray(b'{"a.norm.weight":{"dtype":"BF16","shape":[4],"data_offsets":[0,8]}}')

@@ -3,8 +3,8 @@
 Those headers have no spaces between the parts, no escapes, ``dtype, shape, data_offsets`` in this order, and tensors in
 the order of their bytes. One expression takes such a header apart; what is left to check is checked column by column,
 and an entry is made when it is asked for: a mixture of experts has a hundred thousand tensors of a few types and
-shapes, of which sixty matter. Any other header is left to :func:`gammatorch.checkpoints.safetensors.parse_header`,
-which gives the same entries for these.
+shapes, of which sixty matter. Any other header is left to
+:func:`gammatorch.checkpoints.safetensors.table.parse_header`, which gives the same entries for these.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from operator import sub
 
 from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.checkpoints.collector import collector_resting
-from gammatorch.checkpoints.headers import RawHeader
-from gammatorch.checkpoints.safetensors import check_extent, unique_object
+from gammatorch.checkpoints.safetensors.headers import RawHeader
+from gammatorch.checkpoints.safetensors.table import check_extent, unique_object
 
 KEY = r'"([ !#-\[\]-\xff]*+)"'  # no quote, no escape, no control character
 TEXT = KEY.replace("(", "").replace(")", "")
@@ -126,8 +126,8 @@ def parse_plain(headers: Iterable[RawHeader]) -> PlainEntries | None:
         headers: The headers with their bytes; each is needed only until the next one is asked for.
 
     Returns:
-        Entries by key, as :func:`~gammatorch.checkpoints.safetensors.parse_header` gives them for each shard; None if
-        a header is of another form or broken, or two shards hold the same key.
+        Entries by key, as :func:`~gammatorch.checkpoints.safetensors.table.parse_header` gives them for each shard;
+        None if a header is of another form or broken, or two shards hold the same key.
 
     Example:
         >>> raw = bytearray(b'{"norm.weight":{"dtype":"BF16","shape":[4],"data_offsets":[0,8]}}')

@@ -1,7 +1,7 @@
 """The pickle of a PyTorch checkpoint as data: which tensors it describes, without executing anything.
 
 What comes out is what ``torch.load(..., weights_only=True)`` would build, with places in storages instead of values;
-:mod:`gammatorch.checkpoints.pickle_machine` takes the pickle apart.
+:mod:`gammatorch.checkpoints.pytorch.pickle_machine` takes the pickle apart.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gammatorch.checkpoints.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, as_type, put
-from gammatorch.checkpoints.torch_names import GUARDED, ITEM_BYTES, NAMES, PASSED_OVER
-from gammatorch.checkpoints.torch_tensors import TENSOR_FUNCTIONS, Storage, as_size
+from gammatorch.checkpoints.pytorch.names import GUARDED, ITEM_BYTES, NAMES, PASSED_OVER
+from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, as_type, put
+from gammatorch.checkpoints.pytorch.tensors import TENSOR_FUNCTIONS, Storage, as_size
 from gammatorch.errors import MalformedCheckpoint
 
 
@@ -66,7 +66,7 @@ class _TorchMachine(Machine):
 def read_pickle(raw: bytes, where: str) -> Any:
     """What a pickle describes: dicts, lists, texts, numbers and tensors; nothing is executed.
 
-    The tensors are of :class:`~gammatorch.checkpoints.torch_tensors.StoredTensor`.
+    The tensors are of :class:`~gammatorch.checkpoints.pytorch.tensors.StoredTensor`.
 
     Args:
         raw: The pickle.

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.magic import what_else
-from gammatorch.checkpoints.safetensors import HEADER_CAP, LENGTH_BYTES, parse_header
+from gammatorch.checkpoints.safetensors.table import HEADER_CAP, LENGTH_BYTES, parse_header
 from gammatorch.errors import MalformedCheckpoint
 
 SMALL_HEADER = 65_536
@@ -52,7 +52,7 @@ class RawHeader(NamedTuple):
         return self.block is not _NOT_KEPT
 
     def parse(self) -> dict[str, TensorEntry]:
-        """Its entries by key, as :func:`~gammatorch.checkpoints.safetensors.parse_header` gives them."""
+        """Its entries by key, as :func:`~gammatorch.checkpoints.safetensors.table.parse_header` gives them."""
         return parse_header(bytes(self.block[self.start : self.stop]), self.file, self.file_bytes, self.where)
 
 

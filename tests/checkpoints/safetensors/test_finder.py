@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammatorch.checkpoints import finder
+from gammatorch.checkpoints.safetensors import finder
 
 SMALL_ALPHABET = st.binary(max_size=60).map(lambda raw: bytes(byte % 3 for byte in raw))
 

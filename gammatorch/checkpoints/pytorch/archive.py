@@ -1,8 +1,9 @@
 """PyTorch's files (``.bin``, ``.pt``, ``.pth``, ``.ckpt``): a pickle tells of the tensors, their bytes stand beside it.
 
-Read are the directory at the end of the archive and the pickle, which :mod:`gammatorch.checkpoints.torch_pickle` takes
-apart without executing it; from a Hub both come in one round. Files from before PyTorch 1.6 are no archives:
-:mod:`gammatorch.checkpoints.torch_legacy` finds the same in them. Format: ``caffe2/serialize/inline_container.h`` and
+Read are the directory at the end of the archive and the pickle, which
+:mod:`gammatorch.checkpoints.pytorch.pickled` takes apart without executing it; from a Hub both come in one round. Files
+from before PyTorch 1.6 are no archives: :mod:`gammatorch.checkpoints.pytorch.legacy` finds the same in them.
+Format: ``caffe2/serialize/inline_container.h`` and
 ``torch/serialization.py`` in PyTorch.
 """
 
@@ -15,22 +16,22 @@ from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.forms import in_form
 from gammatorch.checkpoints.magic import what_else
-from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.state_dict import find_state_dict
-from gammatorch.checkpoints.torch_legacy import LEGACY_MAGIC, read_legacy
-from gammatorch.checkpoints.torch_pickle import read_pickle
-from gammatorch.checkpoints.torch_tensors import Storage, StoredTensor
-from gammatorch.checkpoints.wrapped import WrappedSource
-from gammatorch.checkpoints.zip_directory import (
+from gammatorch.checkpoints.pytorch.forms import in_form
+from gammatorch.checkpoints.pytorch.legacy import LEGACY_MAGIC, read_legacy
+from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP
+from gammatorch.checkpoints.pytorch.pickled import read_pickle
+from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
+from gammatorch.checkpoints.pytorch.tensors import Storage, StoredTensor
+from gammatorch.checkpoints.pytorch.zip_directory import (
     MAGIC_BYTES,
     Member,
     check_local_header,
     fetch_ends,
     read_directories,
 )
+from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 _PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"

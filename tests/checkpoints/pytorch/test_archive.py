@@ -19,7 +19,7 @@ from gammatorch import errors
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
-from gammatorch.checkpoints.torch_zip import read_torch
+from gammatorch.checkpoints.pytorch.archive import read_torch
 from tests.hub_client import point_client_at
 from tests.hub_server import serve
 from tests.sources import MemorySource, RecordingSource

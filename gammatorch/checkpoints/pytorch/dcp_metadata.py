@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from gammatorch.checkpoints.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, Record, as_type
-from gammatorch.checkpoints.torch_names import DTYPES
-from gammatorch.checkpoints.torch_tensors import as_shape, as_size
+from gammatorch.checkpoints.pytorch.names import DTYPES
+from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, Record, as_type
+from gammatorch.checkpoints.pytorch.tensors import as_shape, as_size
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 VERSION = "1.0.0"

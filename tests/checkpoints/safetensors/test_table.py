@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gammatorch.checkpoints.headers import read_headers
-from gammatorch.checkpoints.safetensors import DTYPE_BITS, parse_header
+from gammatorch.checkpoints.safetensors.headers import read_headers
+from gammatorch.checkpoints.safetensors.table import DTYPE_BITS, parse_header
 from gammatorch.errors import MalformedCheckpoint
 from tests.sources import MemorySource
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.forms import META, OWN_CLASS, QUANTISED, SPARSE, STRIDED
-from gammatorch.checkpoints.pickle_machine import OPAQUE, Broken, Name, as_type
-from gammatorch.checkpoints.torch_names import ITEM_BYTES
+from gammatorch.checkpoints.pytorch.forms import META, OWN_CLASS, QUANTISED, SPARSE, STRIDED
+from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
+from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, Broken, Name, as_type
 
 _MOST_DIMENSIONS = 64
 _MOST = 1 << 62
@@ -186,4 +186,4 @@ _FUNCTIONS: Mapping[str, Callable[..., StoredTensor]] = {
 }
 
 TENSOR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {**_FUNCTIONS, "tensor with attributes": _with_attributes}
-"""What gives a tensor, by the kind of its name in :data:`~gammatorch.checkpoints.torch_names.NAMES`."""
+"""What gives a tensor, by the kind of its name in :data:`~gammatorch.checkpoints.pytorch.names.NAMES`."""

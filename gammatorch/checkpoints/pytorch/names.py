@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from gammatorch.checkpoints.forms import DTENSOR
-from gammatorch.checkpoints.pickle_machine import Name
-from gammatorch.checkpoints.safetensors import DTYPE_BITS
+from gammatorch.checkpoints.pytorch.forms import DTENSOR
+from gammatorch.checkpoints.pytorch.pickle_machine import Name
+from gammatorch.checkpoints.safetensors.table import DTYPE_BITS
 
 ITEM_BYTES = {dtype: bits // 8 for dtype, bits in DTYPE_BITS.items() if bits >= 8} | {
     "C32": 4,

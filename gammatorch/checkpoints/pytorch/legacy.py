@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gammatorch.checkpoints.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.torch_pickle import read_pickles
-from gammatorch.checkpoints.torch_tensors import Storage
+from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP
+from gammatorch.checkpoints.pytorch.pickled import read_pickles
+from gammatorch.checkpoints.pytorch.tensors import Storage
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -33,7 +33,7 @@ def read_legacy(pieces: Pieces, file: str) -> tuple[Any, dict[str, int]]:
         file: Name of a file that begins with :data:`LEGACY_MAGIC`.
 
     Returns:
-        The object, as :func:`~gammatorch.checkpoints.torch_pickle.read_pickles` gives it, and the first byte of each
+        The object, as :func:`~gammatorch.checkpoints.pytorch.pickled.read_pickles` gives it, and the first byte of each
         storage by key.
 
     Raises:

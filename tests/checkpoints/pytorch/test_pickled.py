@@ -25,9 +25,9 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor, init_dev
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.checkpoints import pickle_machine
-from gammatorch.checkpoints.torch_pickle import read_pickle
-from tests.checkpoints.test_torch_zip import repack
+from gammatorch.checkpoints.pytorch import pickle_machine
+from gammatorch.checkpoints.pytorch.pickled import read_pickle
+from tests.checkpoints.pytorch.test_archive import repack
 
 
 class Calls:

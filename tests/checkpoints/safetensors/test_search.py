@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 import gammatorch
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.checkpoints import headers as headers_module
-from gammatorch.checkpoints import search as search_module
-from gammatorch.checkpoints.headers import RawHeader
-from gammatorch.checkpoints.plain import parse_plain
-from gammatorch.checkpoints.search import SearchedEntries, is_plain, search
+from gammatorch.checkpoints.safetensors import headers as headers_module
+from gammatorch.checkpoints.safetensors import search as search_module
+from gammatorch.checkpoints.safetensors.headers import RawHeader
+from gammatorch.checkpoints.safetensors.plain import parse_plain
+from gammatorch.checkpoints.safetensors.search import SearchedEntries, is_plain, search
 from gammatorch.errors import MalformedCheckpoint, UnreadableCheckpoint
 from tests.sources import MemorySource
 

@@ -18,10 +18,10 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.checkpoints import dcp as ours
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.pytorch import dcp as ours
 from gammatorch.sweep.plan import local_identity
 from gammatorch.sweep.specs import looks_like_checkpoint
 from tests.sources import RecordingSource
