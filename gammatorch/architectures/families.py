@@ -51,6 +51,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "rms_norm1",
         "layer_norm1",
         "layer_norm_1",
+        "norm_sublayer1",
         "temporal_layernorm",
         "layernorm_before",
         "self_attn_layer_norm",
@@ -107,6 +108,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "norm2",
         "rms_norm2",
         "layer_norm2",
+        "norm_sublayer3",
         "layer_norm_3",
         "layer_norm_2",
         "layernorm_after",
@@ -208,6 +210,8 @@ MOVABLE = frozenset(
         "feed_forward_layer_norm",
         "final_layer_norm",
         "norm3",
+        "norm_sublayer1",
+        "norm_sublayer3",
         *(f"{stem}{number}" for stem in ("ln_", "ln", "layer_norm", "layernorm", "norm", "norm_") for number in (1, 2)),
     }
 )

@@ -31,7 +31,15 @@ from gammatorch.architectures.keys import (
     own_name,
     unwrapped,
 )
-from gammatorch.architectures.places import is_diffusers, read_places, residual_is_normed, says_pre_norm
+from gammatorch.architectures.places import (
+    AFTER,
+    is_diffusers,
+    may_be_pre_norm,
+    norms_stand_on_output,
+    read_places,
+    residual_is_normed,
+    says_pre_norm,
+)
 from gammatorch.architectures.stages import split_stages
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
@@ -205,10 +213,13 @@ def _describe(
     fed_with = _fed_with(norms, kinds, config)
     offset_known = bool(config.types) and all(map(is_known, config.types))
     known_names = set() if _ONLY_PREPARES.search(name) else own_names
-    untold = not pre_norm and said is None and not offset_known and not is_diffusers(kinds)
-    if untold and (may_end_elsewhere(entries) or is_conditioned(entries)):
+    untold = said is None and not offset_known and not is_diffusers(kinds)
+    ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
+    if not pre_norm and (ends_unseen or may_be_pre_norm(config)):
         known_names = known_names - MOVABLE
     places = read_places(known_names, kinds, config, has_final=pre_norm)
+    if norms_stand_on_output(config) and not is_tower:
+        places = {own: AFTER.get(place, place) for own, place in places.items()}
     found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}

@@ -24,9 +24,18 @@ _DEPTHWISE = ("depthwise_conv.", "dwconv.")
 _SWIN_V2 = "attention.self.logit_scale"
 """The scale of Swin v2's cosine attention, whose blocks norm what their sub-layers give, under the names of v1."""
 
-_SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm"}
+_SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm", "patchtst": "pre_norm"}
 _SAYS_POST_NORM = {"focalnet": "use_post_layernorm"}
 """The settings of config.json that decide it, by type."""
+
+_SAY_BEFORE = ("normalize_before", "encoder_normalize_before", "decoder_normalize_before", "pre_norm")
+"""Settings by which other types say that norms stand before sub-layers, some of them in the encoder alone."""
+
+_SAY_ON_OUTPUT = ("norm_after", "swin_norm")
+"""Settings of Molmo 2 and Chameleon by which the norms of a pre-norm block stand on what the sub-layers give."""
+
+AFTER: Mapping[str, str] = {"input": "post_attention", "pre_mlp": "post_mlp"}
+"""The place after a sub-layer by that before it."""
 
 _BERT_PRE_NORM = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
 """Where BERT's norms stand in blocks that config.json says are pre-norm (X-MOD): under the names of post-LN."""
@@ -116,8 +125,7 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         on_output = "pre_mlp" in taken or "input" not in taken
         places[name] = "post_attention" if on_output else "pre_mlp"
     if not has_final:
-        after = {"input": "post_attention", "pre_mlp": "post_mlp"}
-        places = {name: after.get(place, place) if name in MOVABLE else place for name, place in places.items()}
+        places = {name: AFTER.get(place, place) if name in MOVABLE else place for name, place in places.items()}
     return _first_of_each(places)
 
 
@@ -153,6 +161,16 @@ def says_pre_norm(config: ModelConfig) -> bool | None:
             if isinstance(said, bool):
                 return said is meaning
     return None
+
+
+def may_be_pre_norm(config: ModelConfig) -> bool:
+    """Whether a setting of config.json says that norms stand before sub-layers, not necessarily in every stack."""
+    return any(config.raw.get(name) is True for name in _SAY_BEFORE)
+
+
+def norms_stand_on_output(config: ModelConfig) -> bool:
+    """Whether a setting of config.json puts the text stack's norms on what the sub-layers give."""
+    return any(config.raw.get(name) is True for name in _SAY_ON_OUTPUT)
 
 
 def residual_is_normed(config: ModelConfig) -> bool:

@@ -193,3 +193,41 @@ def test_a_type_may_be_known_to_be_pre_norm_in_some_of_its_stacks_without_a_fina
         "model.detr_encoder.layers": ["input", "pre_mlp"],
         "model.encoder.layers": ["post_attention", "post_mlp"],
     }
+
+
+@pytest.mark.parametrize(
+    ("model_type", "setting", "names"),
+    [
+        ("molmo2_text", "norm_after", ["attn_norm", "ff_norm"]),
+        ("chameleon", "swin_norm", ["input_layernorm", "post_attention_layernorm"]),
+    ],
+)
+def test_a_setting_may_put_the_norms_of_pre_norm_on_what_the_sub_layers_give(model_type, setting, names):
+    shapes = blocks_of(names) | {"model.norm.weight": (4,)}
+    for on_output, expected in ((False, ["input", "pre_mlp"]), (True, ["post_attention", "post_mlp"])):
+        config = LLAMA.replace("llama", model_type)[:-1] + f', "{setting}": {str(on_output).lower()}}}'
+        checkpoint = checkpoint_of(shapes, config)
+        assert list(places_of(checkpoint).values()) == [*expected, "final"]
+        assert select(checkpoint).site == expected[0]
+
+
+def test_a_setting_that_puts_norms_on_outputs_is_not_passed_over_by_the_search():
+    config = LLAMA[:-1] + ', "swin_norm": true}'
+    assert select(checkpoint_of(llama(), config)).site == "post_attention"
+
+
+@pytest.mark.parametrize("setting", ["normalize_before", "encoder_normalize_before", "pre_norm"])
+def test_norms_that_a_setting_may_have_moved_tell_no_place_without_a_final_norm(setting):
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], "encoder.layers")
+    config = LLAMA.replace("llama", "rt_detr")[:-1] + f', "{setting}": true}}'
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(shapes, config))
+    assert select(checkpoint_of(shapes, config.replace("true", "false"))).site == "post_attention"
+    assert select(checkpoint_of(shapes | {"encoder.layer_norm.weight": (4,)}, config)).site == "input"
+
+
+@pytest.mark.parametrize(("before", "place"), [("true", "input"), ("false", "post_attention")])
+def test_series_say_on_which_side_their_norms_stand(before, place):
+    shapes = blocks_of(["norm_sublayer1", "norm_sublayer3"], "encoder.layers")
+    config = LLAMA.replace("llama", "patchtst")[:-1] + f', "pre_norm": {before}}}'
+    assert select(checkpoint_of(shapes, config)).site == place
