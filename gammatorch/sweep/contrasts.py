@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -92,7 +94,7 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
             side, error = cosine(away, axis)
             if side < _EACH_SURE * error:
                 return False
-    return against < -course.alike * _to_and_fro_around(path, one, other)
+    return against < -course.alike * math.sqrt(reach) * _to_and_fro_around(path, one, other)
 
 
 def _outer(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:

@@ -23,7 +23,8 @@ class Course:
         path: Their points, a usual step of every layer as long as of any other, shape (n, layer, dim); exchanges are
             made in place.
         first_is_initial: Whether the first has the gains that training begins with, and so is in its place.
-        alike: A cosine tells if it is so many times as large as those by which steps apart go against each other.
+        alike: A cosine tells if it is so many times as large as those by which steps apart go against each other; more
+            where means are taken, in which noise is less and going to and fro is not.
     """
 
     path: Tensor
