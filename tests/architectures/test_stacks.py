@@ -139,7 +139,9 @@ def test_what_config_json_says_of_a_decoder_is_not_held_against_an_encoder():
     assert select(checkpoint_of(shapes, config)).layers == (0, 1, 2, 3, 4)
 
 
-@pytest.mark.parametrize("side", ["prompts_generator.decoder", "predictor.layer", "patcher.layers"])
+@pytest.mark.parametrize(
+    "side", ["prompts_generator.decoder", "predictor.layer", "patcher.layers", "t2u_model.model.decoder.layers"]
+)
 def test_what_stands_beside_the_model_is_not_the_main_stack(side):
     shapes = blocks_of(["norm1", "norm2"], side, 9) | blocks_of(["norm1", "norm2"], "encoder.layer")
     assert find_stacks(checkpoint_of(shapes))[0].name == "encoder.layer"
