@@ -1,12 +1,14 @@
 """A device that is the CPU but does not let on: what mixes devices fails on it as on a GPU, all else gives its numbers.
 
 Tensors on it are wrappers around tensors on the CPU, under the name that PyTorch keeps for devices of other makers. Where
-there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own.
+there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own. Once it is
+registered, parts of PyTorch take it for the machine's accelerator, so it wants a process of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,13 +18,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 NAME = "pretend"
-backend_registration._setup_privateuseone_for_python_backend(NAME)
-DEVICE = torch.device(NAME, 0)
+DEVICE = torch.device("privateuseone", 0)
 
 _aten = torch.ops.aten
 _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
 _MAY_MIX = {_aten._to_copy.default, _aten.copy_.default, *_INDEXING}
 """Operations whose operands may lie on several devices; indices may lie on the CPU."""
+
+
+@cache
+def register() -> None:
+    """Make the device known, for good."""
+    backend_registration._setup_privateuseone_for_python_backend(NAME)
 
 
 class OnDevice(Tensor):
@@ -85,7 +92,7 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> An
     plain, named = tree_unflatten([one.held if isinstance(one, OnDevice) else one for one in flat], structure)
     asked = named.get("device")
     if asked is not None:
-        stays = torch.device(asked).type == NAME
+        stays = torch.device(asked).type == DEVICE.type
         named["device"] = torch.device("cpu") if stays else asked
     else:
         stays = bool(ours) and not (operation is _aten.copy_.default and into_cpu)

@@ -55,7 +55,7 @@ def write_atomically(path: Path, text: str) -> None:
         OutputError: It could not be written; an existing file is as it was.
     """
     if _is_special(path):
-        with _telling(path):
+        with telling(path):
             path.write_text(text, encoding="utf-8")
         return
     with replacing(path) as temporary:
@@ -69,7 +69,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: It could not be written; an existing file is as it was.
     """
-    with _telling(path):
+    with telling(path):
         target = path.resolve()
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
         os.close(descriptor)
@@ -86,7 +86,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
+def telling(path: Path) -> Iterator[None]:
+    """What the system has against writing a file, as one line that names it.
+
+    Raises:
+        OutputError: It could not be written.
+    """
     try:
         yield
     except OSError as error:

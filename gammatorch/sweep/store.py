@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gammatorch.errors import MalformedCheckpoint, OutputError
+from gammatorch.reports.document import telling
 from gammatorch.sweep.item import SCHEMA_VERSION, Item, Settings
 from gammatorch.sweep.outcome import Failure
 
@@ -113,7 +114,7 @@ class Store:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
         self._items, self._failures, self._claims = (self.folder / name for name in ("items", "failures", "claims"))
-        with _telling(self.folder):
+        with telling(self.folder):
             for place in (self._items, self._failures, self._claims):
                 place.mkdir(parents=True, exist_ok=True)
             if not os.access(self._items, os.W_OK):
@@ -191,7 +192,7 @@ class Store:
                     path.unlink()
 
     def _write(self, path: Path, content: bytes) -> None:
-        with _telling(path):
+        with telling(path):
             descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:32]}.", suffix=".tmp", dir=path.parent)
             try:
                 with os.fdopen(descriptor, "wb") as file:
@@ -300,11 +301,3 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _telling(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"could not be written ({error.strerror or error})", file=str(path)) from error

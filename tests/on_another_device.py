@@ -1,0 +1,122 @@
+"""The whole pipeline on a device that is not the CPU: nothing is computed beside it, and the numbers are the CPU's.
+
+``test_another_device.py`` runs this in a process of its own.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gammatorch
+from gammatorch import errors
+from gammatorch.analysis.analyze import analyze_together
+from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.gains import device, stream, wide
+from tests.pretend_device import DEVICE, NAME, Pretending, register
+
+METHODS = [
+    {"method": "svd"},
+    {"method": "gram"},
+    {"method": "project", "dims": 512},
+    {"method": "svd", "dtype": "float32"},
+    {"method": "gram", "dtype": "float32"},
+    {"fingerprint": True},
+]
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """The device, chosen by its name as any other."""
+    register()
+    choose = device.choose_device
+    for module in (device, stream, wide):
+        monkeypatch.setattr(module, "choose_device", lambda name: DEVICE if name == NAME else choose(name))
+    with Pretending():
+        yield NAME
+
+
+@pytest.fixture(scope="module", params=["BF16", "F32"])
+def folder(tmp_path_factory, request):
+    path = tmp_path_factory.mktemp("checkpoint")
+    write_checkpoint(path, layers=12, hidden=640, dtype=request.param, shards=2)
+    return path
+
+
+def assert_the_same(there: gammatorch.Analysis, here: gammatorch.Analysis) -> None:
+    found, expected = there.to_dict(), here.to_dict()
+    assert (found["provenance"].pop("device"), expected["provenance"].pop("device")) == (str(DEVICE), "cpu")
+    for volatile in ("seconds", "requests", "bytes_read"):
+        found["provenance"].pop(volatile), expected["provenance"].pop(volatile)
+    assert found == expected
+
+
+@pytest.mark.parametrize("settings", METHODS)
+def test_an_analysis_stays_on_its_device(on_device, folder, settings):
+    there, here = (gammatorch.read_gains(folder, device=place) for place in (on_device, "cpu"))
+    assert there.gamma.device == DEVICE
+    assert_the_same(gammatorch.analyze(there, **settings), gammatorch.analyze(here, **settings))
+
+
+@pytest.mark.parametrize("settings", METHODS)
+def test_column_blocks_stay_on_their_device(on_device, folder, settings):
+    there, here = (gammatorch.scan_gains(folder, device=place, memory="140MB") for place in (on_device, "cpu"))
+    assert_the_same(gammatorch.analyze(there, **settings), gammatorch.analyze(here, **settings))
+
+
+@pytest.mark.parametrize("settings", METHODS[:-1])
+def test_a_batch_stays_on_its_device(on_device, settings):
+    batch = torch.rand(3, 8, 600, dtype=torch.float64) + 0.5
+    batch[0, 2] = 0  # a layer without a direction
+    batch[1, :, 5] = 40  # a channel that stands out
+    there, here = gammatorch.analyze(batch.to(DEVICE), **settings), gammatorch.analyze(batch, **settings)
+    for one, other in zip(there, here, strict=True):
+        assert_the_same(one, other)
+
+
+def test_batches_of_fixed_size_stay_on_their_device(on_device, folder):
+    there, here = (gammatorch.read_gains(folder, device=place) for place in (on_device, "cpu"))
+    settings = {"method": "gram", "count": 4}
+    for one, other in zip(
+        analyze_together([there] * 3, **settings), analyze_together([here] * 3, **settings), strict=True
+    ):
+        assert_the_same(one, other)
+
+
+def test_comparisons_and_sketches_stay_on_their_device(on_device, folder):
+    there, here = (gammatorch.read_gains(folder, device=place) for place in (on_device, "cpu"))
+    figures, expected = (gammatorch.compare([one, one]).pairs[0].figures for one in (there, here))
+    assert figures.pearson.value.device == DEVICE
+    assert figures.total_drift.value.cpu().equal(expected.total_drift.value)
+    sketch = gammatorch.sketch(there, dims=512)
+    assert sketch.values.device == DEVICE
+    assert sketch.values.cpu().equal(gammatorch.sketch(here, dims=512).values)
+
+
+def test_layers_of_several_types_are_put_in_order_on_the_device(on_device, tmp_path):
+    from safetensors.torch import save_file
+
+    kinds = (torch.float32, torch.bfloat16, torch.float64)
+    rows = {f"layers.{layer}.norm.weight": torch.rand(64).to(kinds[layer % 3]) for layer in range(6)}
+    save_file(rows, tmp_path / "model.safetensors")
+    gamma = gammatorch.read_gains(tmp_path, pattern="layers.{layer}.norm.weight", device=on_device).gamma
+    assert gamma.device == DEVICE
+    assert gamma.cpu().equal(torch.stack([row.double() for row in rows.values()]))
+
+
+def test_what_is_not_finite_is_named_from_the_device(on_device):
+    gamma = torch.ones(2, 4)
+    gamma[1, 3] = torch.nan
+    with pytest.raises(errors.NonFiniteGain, match="row 1"):
+        gammatorch.analyze(gamma.to(DEVICE))
+
+
+def test_a_line_that_forgets_the_device_is_noticed(on_device):
+    there = torch.ones(3, device=DEVICE)
+    with pytest.raises(RuntimeError, match="same device"):
+        there + torch.ones(3)
+    with pytest.raises(RuntimeError, match="same device"):
+        torch.ones(3)[there.long()]
+    with pytest.raises(TypeError, match="numpy"):
+        there.numpy()
+    assert (there + torch.tensor(1.0)).device == DEVICE
