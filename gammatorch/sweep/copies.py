@@ -3,7 +3,8 @@
 Two facts tell a copy from a norm that stands still, as frozen and bfloat16 ones do:
 
 * It **returns**. Gains that moved on by many entries do not come back to the same bits in all of them: with 32
-  entries that each might, by a chance of a half, the odds are 2⁻³².
+  entries that each might, by a chance of a half, the odds are 2⁻³². All come near together where gains go to and fro in
+  one or two directions, and 16 bits may round the rest away: that is a note.
 * It **stands still among movement**. Where the intervals before and after change many entries, one of their length
   does not leave all as they were.
 """
@@ -17,19 +18,14 @@ from dataclasses import dataclass
 import torch
 
 from gammatorch.sweep.finding import Finding, listed
+from gammatorch.sweep.returns import RETURNED, Run, comes_near, passes_by
 from gammatorch.sweep.trajectory import Trajectory
-
-RETURNED = 32
-"""Changed entries that do not all come back by chance; of narrower rows: all entries."""
 
 EXPECTED_SHARE = 0.05
 """Share of the entries that would have changed if a standstill had moved as the intervals beside it did."""
 
 _CLEARLY = 0.8
 """A place is home if the gains lie nearer to its neighbours than at any other place, by this ratio."""
-
-Run = tuple[int, int]
-"""First and last position of checkpoints in a row that hold the same."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +54,20 @@ def find_copies(run: Trajectory) -> Copies:
     everything = list(range(len(run.layers)))
     shared = [positions for positions in groups.values() if len(positions) > 1]
     away = {position for positions in shared if len(runs_of(positions)) > 1 for position in positions}
+    chance = bool(away) and coarse(run) and comes_near(run, {at for positions in shared for at in positions})
     for positions in shared:
         runs = runs_of(positions, away - set(positions))
-        back = len(runs) > 1 and comes_back(run, runs, everything)
+        honest = chance and passes_by(run, runs)
+        back = not honest and len(runs) > 1 and comes_back(run, runs, everything)
         home = home_of(run, runs, everything) if back else None
         if back:
             strays |= set(positions) - set(range(home[0], home[1] + 1) if home else ())
-        findings.append(_tell_whole(run, runs, positions, home, back, away))
+        findings.append(_tell_whole(run, runs, positions, home, back, away if not honest else None))
     return Copies(tuple(findings), frozenset(strays))
 
 
 def _tell_whole(
-    run: Trajectory, runs: list[Run], positions: list[int], home: Run | None, back: bool, away: set[int]
+    run: Trajectory, runs: list[Run], positions: list[int], home: Run | None, back: bool, away: set[int] | None
 ) -> Finding:
     names = tuple(run.labels[position] for position in positions)
     first = run.files[positions[0]]
@@ -86,7 +84,7 @@ def _tell_whole(
         return Finding("copy", "anomaly", others, f"{listed(others)} {what}")
     if back or (same_files and differ):
         return Finding("copy", "anomaly", names, f"{listed(names)} {hold}")
-    if differ and _expected_to_move(run, runs[0], away):
+    if differ and away is not None and _expected_to_move(run, runs[0], away):
         text = f"{listed(names)} {hold}, while the steps beside them move"
         return Finding("copy", "anomaly", names, text)
     return Finding("same gains", "note", names, f"{listed(names)} {hold}")

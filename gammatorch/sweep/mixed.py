@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 
 import torch
 
 from gammatorch.sweep.copies import (
     EXPECTED_SHARE,
-    RETURNED,
     Copies,
-    Run,
     coarse,
     comes_back,
     expected_changes,
@@ -19,6 +18,7 @@ from gammatorch.sweep.copies import (
     runs_of,
 )
 from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.returns import RETURNED, Run, by_chance
 from gammatorch.sweep.trajectory import Trajectory
 
 _COMMON = 0.1
@@ -56,12 +56,30 @@ def _returned_layers(run: Trajectory, away: set[int]) -> tuple[list[Finding], se
             for position in range(first, last + 1):
                 if (first, last) != home and run.digests[position] != run.digests[home[0]]:
                     found[position, home[0]] += rows
-    findings = [_tell_mixed(run, position, home, sorted(rows)) for (position, home), rows in sorted(found.items())]
-    for positions, rows in unclear.items():
-        names, layers = [run.labels[p] for p in positions], _layers(run, sorted(rows))
-        text = f"{listed(names)} share layers {ranges(layers)}, bit for bit, though they moved in between"
-        findings.append(Finding("mixed", "anomaly", tuple(names), text, layers))
-    return findings, {position for position, _ in found} | {p for positions in unclear for p in positions}
+    return _tell_returned(run, found, unclear)
+
+
+def _tell_returned(
+    run: Trajectory, found: Mapping[tuple[int, int], list[int]], unclear: Mapping[tuple[int, ...], list[int]]
+) -> tuple[list[Finding], set[int]]:
+    """What to tell of layers by their place and home, and by all places where no home is clear; and which stray."""
+    chance: set[tuple[int, ...]] = {pair for pair, rows in found.items() if by_chance(run, *pair, rows)}
+    chance |= {at for at, rows in unclear.items() if any(by_chance(run, *pair, rows) for pair in combinations(at, 2))}
+    mixed = [(pair, sorted(rows)) for pair, rows in sorted(found.items()) if pair not in chance]
+    shared = [(at, sorted(rows)) for at, rows in unclear.items() if at not in chance]
+    findings = [_tell_mixed(run, position, home, rows) for (position, home), rows in mixed]
+    findings += [_tell_shared(run, at, rows) for at, rows in shared]
+    if chance:
+        names = tuple(run.labels[at] for at in sorted({at for places in chance for at in places}))
+        text = f"single layers come back to the same bits, as all lie near each other there: at {listed(names)}"
+        findings.append(Finding("returned layers", "note", names, text))
+    return findings, {position for (position, _), _ in mixed} | {at for places, _ in shared for at in places}
+
+
+def _tell_shared(run: Trajectory, positions: tuple[int, ...], rows: list[int]) -> Finding:
+    names, layers = tuple(run.labels[at] for at in positions), _layers(run, rows)
+    text = f"{listed(names)} share layers {ranges(layers)}, bit for bit, though they moved in between"
+    return Finding("mixed", "anomaly", names, text, layers)
 
 
 def _tell_mixed(run: Trajectory, position: int, home: int, rows: list[int]) -> Finding:

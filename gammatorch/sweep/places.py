@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -19,6 +23,15 @@ _FEW = 0.3
 _AROUND = 4
 """Intervals on each side that tell how far steps go around there."""
 
+_BETTER, _BETWEEN, _LONG = 0.4, 2.0, 6.0
+"""The way over a checkpoint that fits elsewhere is at most so many times as long as where it stands; and as from one of
+those it lies between to the other, which is 1 on a steady way, √2 on a random one, 2 in noise; and that is at most so
+many times as long as most steps."""
+
+_OWN, _SPAN = 0.9, 256
+"""Share of the way to a checkpoint and back that lies in directions the run goes in elsewhere, by which it is the run's
+own: no noise of a jump is more than a twelfth of it; and how many other checkpoints tell these directions at most."""
+
 _FEWEST = 5
 """Checkpoints from which on places can be told."""
 
@@ -27,6 +40,14 @@ _STILL = 8
 
 _WINDOW, _OVERLAP = 512, 128
 """Checkpoints compared with each other at once."""
+
+
+@dataclass(frozen=True)
+class _Jump:
+    """The rows in which a checkpoint lies far from both neighbours, and how many times as far as they lie apart."""
+
+    rows: list[int]
+    times: float
 
 
 def find_misplaced(run: Trajectory, points: Tensor, known: frozenset[int]) -> tuple[list[Finding], frozenset[int]]:
@@ -69,6 +90,9 @@ def _without_copies(run: Trajectory, points: Tensor, part: list[int], pair: tupl
 def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[Finding]:
     """Checkpoints that lie far from both neighbours, which lie near each other; in some layers at least.
 
+    Gains that follow the learning rate do so honestly where it begins anew, as training is resumed; but in directions
+    in which the run goes elsewhere too, in its first warm-up or as it decays. That is a note.
+
     Args:
         run: The training run.
         points: Its points, corrected for changes of convention, shape (n, layer, dim).
@@ -78,10 +102,17 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
     if len(positions) < _FEWEST:
         return []
     kept = points[positions]
+    jumps = _jumps(kept, run.grain[positions])
+    steady = [place for place in range(len(positions)) if place not in jumps]
+    return [_tell_jump(run, kept, positions, place, jump, steady) for place, jump in jumps.items()]
+
+
+def _jumps(kept: Tensor, grain: Tensor) -> dict[int, _Jump]:
+    """By place, all but the first and last."""
     step = torch.linalg.vector_norm(kept[1:] - kept[:-1], dim=-1)
-    skip = torch.maximum(torch.linalg.vector_norm(kept[2:] - kept[:-2], dim=-1), run.grain[positions][1:-1])
-    findings = []
-    for place in range(1, len(positions) - 1):
+    skip = torch.maximum(torch.linalg.vector_norm(kept[2:] - kept[:-2], dim=-1), grain[1:-1])
+    found = {}
+    for place in range(1, len(kept) - 1):
         nearest = torch.minimum(step[place - 1], step[place])
         around = [
             *range(max(0, place - 1 - _AROUND), place - 1),
@@ -90,10 +121,9 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
         usual = step[around].median(dim=0).values
         far = (nearest > _AWAY * skip[place - 1]) & (nearest > _UNUSUAL * usual)
         rows = [int(row) for row in far.nonzero()[:, 0]]
-        if len(rows) >= min(2, len(run.layers)) and _goes_on(kept[:, rows], place):
-            times = float((nearest / skip[place - 1])[rows].median())
-            findings.append(_tell_jump(run, kept, positions, place, rows, times))
-    return findings
+        if len(rows) >= min(2, kept.shape[1]) and _goes_on(kept[:, rows], place):
+            found[place] = _Jump(rows, float((nearest / skip[place - 1])[rows].median()))
+    return found
 
 
 def _goes_on(points: Tensor, place: int) -> bool:
@@ -103,23 +133,41 @@ def _goes_on(points: Tensor, place: int) -> bool:
 
 
 def _tell_jump(
-    run: Trajectory, kept: Tensor, positions: list[int], place: int, rows: list[int], times: float
+    run: Trajectory, kept: Tensor, positions: list[int], place: int, jump: _Jump, steady: list[int]
 ) -> Finding:
     name = run.labels[positions[place]]
-    layers = tuple(run.layers[row] for row in rows)
-    some = f" in layers {ranges(layers)}" if len(rows) < len(run.layers) else ""
-    text = f"{name} jumps{some}: {times:.0f} times as far from both neighbours as they are from each other"
-    between = _fits_between(kept[:, rows], place)
+    layers = tuple(run.layers[row] for row in jump.rows)
+    some = f" in layers {ranges(layers)}" if len(layers) < len(run.layers) else ""
+    text = f"{name} jumps{some}: {jump.times:.0f} times as far from both neighbours as they are from each other"
+    between = _fits_between(kept[:, jump.rows], place, steady)
+    own = between is None and _is_own_way(kept[:, jump.rows], place, steady)
     if between is not None:
         text += f"; its gains fit between {' and '.join(run.labels[positions[one]] for one in between)}"
-    return Finding("jump", "anomaly", (name,), text, layers if some else ())
+    elif own:
+        text += ", in a direction the run goes elsewhere too, as when the learning rate begins anew"
+    severe: Literal["anomaly", "note"] = "note" if own else "anomaly"
+    return Finding("jump", severe, (name,), text, layers if some else ())
 
 
-def _fits_between(points: Tensor, place: int) -> tuple[int, int] | None:
-    """The neighbours between which a checkpoint would lie best, if it lies much better there."""
+def _fits_between(points: Tensor, place: int, steady: list[int]) -> tuple[int, int] | None:
+    """Those next to each other, jumps apart, between which a checkpoint would lie far better, and on their way.
+
+    A long way there is no place to fit in: along a first warm-up lies what begins anew with a second.
+    """
     away = torch.linalg.vector_norm((points - points[place]).flatten(1), dim=-1)
-    cost = away[:-1] + away[1:]
-    own = float(cost[place - 1] + cost[place])
-    cost[place - 1 : place + 1] = torch.inf
+    cost = torch.tensor([float(away[one] + away[other]) for one, other in pairwise(steady)])
     best = int(cost.argmin())
-    return (best, best + 1) if float(cost[best]) < 0.5 * own else None
+    one, other = steady[best : best + 2]
+    lengths = torch.linalg.vector_norm(points[steady].flatten(1).diff(dim=0), dim=-1)
+    near = cost[best] < _BETTER * (away[place - 1] + away[place + 1]) and cost[best] < _BETWEEN * lengths[best]
+    return (one, other) if bool(near) and bool(lengths[best] < _LONG * lengths.median()) else None
+
+
+def _is_own_way(points: Tensor, place: int, steady: list[int]) -> bool:
+    """Whether a checkpoint is away from its neighbours in directions in which those that do not jump lie apart."""
+    away = (points[place] - (points[place - 1] + points[place + 1]) / 2).flatten().double()
+    count = max(1, min(_SPAN, away.numel() // 4, len(steady) - 1))
+    chosen = torch.tensor(steady)[torch.linspace(0, len(steady) - 1, count + 1).round().long()]
+    path = points[chosen].flatten(1).double()
+    directions = torch.linalg.qr((path[1:] - path[:1]).T).Q
+    return bool((directions.T @ away).square().sum() > _OWN * away.square().sum())

@@ -147,6 +147,8 @@ def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> np.nd
         return np.where(share < 1, 1.0, 1e-3)
     if schedule == "resumed":
         return warm * np.clip(np.abs(share - 0.6) * 50, 1e-3, 1)
+    if schedule == "resumed at once":
+        return warm * np.where(number == int(0.6 * len(steps)), 0.05, 1)
     if schedule == "to and fro":
         return np.where(number % 2, 1.0, 0.1)
     if schedule == "in three":
@@ -208,11 +210,22 @@ NASTY: Mapping[str, Kind] = {
     ),
     "pauses": Kind(drift=0.5, wander=0.2, shiver=0.01, schedule="pauses"),
     "pauses, wandering in two directions": Kind(drift=0.1, wander=0.5, schedule="pauses", directions=2),
+    "resumed with a short warm-up, settling": Kind(drift=0.5, wander=0.1, schedule="resumed at once", settle=0.3),
+    "resumed with a short warm-up, slow drift, settling": Kind(
+        drift=0.1, wander=0.1, schedule="resumed at once", settle=0.3
+    ),
+    "wandering in two directions, bf16": Kind(
+        drift=0.0, wander=0.5, schedule="constant", directions=2, dtype=torch.bfloat16
+    ),
+    "wandering little, in two directions, bf16": Kind(
+        drift=0.0, wander=0.1, schedule="constant", directions=2, dtype=torch.bfloat16
+    ),
     "gaps": Kind(drift=0.5, wander=0.3, shiver=0.01, spacing="gaps"),
     "gaps, bf16, returning": Kind(drift=0.3, returning=0.02, spacing="gaps", dtype=torch.bfloat16),
     "settling in restarts, shivering": Kind(drift=0.2, shiver=0.02, schedule="restarts", settle=0.2),
 }
-"""Honest runs that may be taken for others: with loss spikes, jumps, pauses, missing checkpoints."""
+"""Honest runs that may be taken for others: with loss spikes, jumps, pauses, short warm-ups, missing checkpoints; and
+those that come back to the same bits, since all layers go to and fro together."""
 
 
 def measure(steps: list[int], stored: list[torch.Tensor], files: list[str | None] | None = None) -> Trajectory:

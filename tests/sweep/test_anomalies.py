@@ -196,6 +196,37 @@ def test_a_checkpoint_from_a_step_that_is_not_there_jumps_and_is_placed():
     assert found.text.endswith("fit between step44000 and step46000")
 
 
+@pytest.mark.parametrize("count", [30, 41])
+@pytest.mark.parametrize("name", [name for name in HONEST | NASTY if name.startswith("resumed")])
+def test_a_lone_checkpoint_of_a_second_warm_up_is_a_note(name, count):
+    findings = find_anomalies(measure(*draw((HONEST | NASTY)[name], 2, count, 24, 256)))
+    assert [(one.kind, one.severity) for one in findings] == [("jump", "note")]
+
+
+def test_a_checkpoint_of_another_run_jumps():
+    kind = NASTY["resumed with a short warm-up, settling"]
+    steps, stored = draw(kind, 2, 40, 12, 256)
+    stored[30] = draw(kind, 3, 40, 12, 256)[1][30]
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "jump" and found.items == ("step30000",)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_layers_that_come_back_to_the_same_bits_as_all_come_near_are_no_mixture(seed):
+    kind = NASTY["wandering little, in two directions, bf16"]
+    findings = find_anomalies(measure(*draw(kind, seed, 120, 12, 256)))
+    assert "mixed" not in {one.kind for one in findings}
+    assert {one.severity for one in findings if one.kind == "returned layers"} == {"note"}
+
+
+@pytest.mark.parametrize("origin", [14, 70])
+def test_mixed_shards_are_found_in_runs_whose_layers_come_back_to_the_same_bits(origin):
+    steps, stored = draw(NASTY["wandering in two directions, bf16"], 3, 80, 12, 256)
+    stored[40] = torch.cat([stored[40][:5], stored[origin][5:]])
+    (found,) = [one for one in anomalies(steps, stored) if one.kind == "mixed"]
+    assert found.items == ("step40000",) and found.layers == tuple(range(5, 12))
+
+
 @pytest.mark.parametrize("span", [range(30, 40), range(5, 6), range(0, 12)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_change_of_convention_is_found_and_explains_the_jump(span, dtype):

@@ -1,0 +1,91 @@
+"""Whether gains that come back to the very bits they had could have done so by chance.
+
+Gains that wander in one or two directions come near to where they were, all layers at once, and 16 bits round what is
+left away in some of them. A layer of another checkpoint comes back among others that are as far away as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from gammatorch.sweep.trajectory import Trajectory
+
+RETURNED = 32
+"""Changed entries that do not all come back by chance; of narrower rows: all entries."""
+
+_NEAR, _LEFT, _STEPS = 0.5, 4.0, 3.0
+"""Gains come back near to where they were if they lie less than so many spacings from there, in the mean, and have been
+so many times as far; in steps at most so many times as long as most."""
+
+_COMPARED = 512
+"""Checkpoints compared with each other at most."""
+
+Run = tuple[int, int]
+"""First and last position of checkpoints in a row that hold the same."""
+
+
+def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int]) -> bool:
+    """Whether layers equal in two checkpoints may be so because all layers lie near each other there.
+
+    The layers that differ tell how far their entries have moved, in spacings of the stored type. At its own pace a
+    layer would have moved some share of that, and each entry that should have changed and did not is one more chance.
+
+    Args:
+        run: The training run.
+        one: A position.
+        other: Another, at which ``rows`` are the same.
+        rows: The layers in question.
+    """
+    differ = (run.rows[one] != run.rows[other]) & ~run.constant[other]
+    differ[list(rows)] = False
+    if not bool(differ.any()):
+        return True
+    away = torch.linalg.vector_norm(run.points[one] - run.points[other], dim=-1)
+    moved, pace = _spacings(away, run.grain[other]), _paces(run)
+    usual = (moved / pace)[differ].median()
+    expected = run.hidden * (usual * pace[list(rows)]).clamp(max=1)
+    return bool(expected.max() < min(RETURNED, run.hidden))
+
+
+def comes_near(run: Trajectory, known: Collection[int]) -> bool:
+    """Whether gains that go to and fro come back nearly to the same bits, so that all bits may come back by chance.
+
+    Args:
+        run: The training run.
+        known: Positions that are the same as others, which do not count.
+    """
+    others = sorted(set(range(len(run))) - set(known), key=lambda at: abs(at - min(known)))[:_COMPARED]
+    others.sort()
+    grain = run.grain.median(dim=0).values
+    path = run.points[others].to(torch.float64) / torch.where(grain > 0, grain, torch.inf)[:, None]
+    away = torch.cdist(path.flatten(1), path.flatten(1)) / len(run.layers) ** 0.5
+    farthest = away.triu().cummax(dim=1).values
+    near = (away < _NEAR) & (farthest > _LEFT * away)
+    return bool(near.triu(diagonal=2).any())
+
+
+def passes_by(run: Trajectory, runs: Sequence[Run]) -> bool:
+    """Whether the steps to all places with the same gains and on from there are no longer than others.
+
+    Args:
+        run: The training run.
+        runs: Where the gains are the same.
+    """
+    steps = torch.linalg.vector_norm(run.points.diff(dim=0), dim=-1).square().sum(dim=-1).sqrt()
+    beside = [pair for first, last in runs for pair in (first - 1, last) if 0 <= pair < len(steps)]
+    return bool((steps[beside] <= _STEPS * steps.median()).all())
+
+
+def _spacings(away: Tensor, grain: Tensor) -> Tensor:
+    """How many spacings entries have moved; where it is less than one, as a share of the entries did, by one each."""
+    rms = away.to(torch.float64) / torch.where(grain > 0, grain, torch.inf)
+    return torch.where(rms < 1, rms.square(), rms)
+
+
+def _paces(run: Trajectory) -> Tensor:
+    """How far each layer goes in all, in spacings, shape (layer); a little for those that never move."""
+    steps = torch.linalg.vector_norm(run.points[1:] - run.points[:-1], dim=-1)
+    return _spacings(steps, run.grain[1:]).sum(dim=0).clamp(min=1e-12)
