@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 Pair = tuple[int, int]
 
-_ROWS = 128
-"""Checkpoints whose products are taken at once."""
+ROWS = 32
+"""Checkpoints that are cast to float64 at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,13 +56,27 @@ def evened(points: Tensor) -> tuple[Tensor, Tensor]:
 
 def usual_steps(points: Tensor) -> Tensor:
     """Median length of the steps of each layer that are any, shape (layer); NaN where none is."""
-    steps = torch.stack([torch.linalg.vector_norm(after - before, dim=-1) for before, after in pairwise(points)])
+    steps = step_lengths(points)
     return torch.where(steps > 0, steps, torch.nan).nanmedian(dim=0).values
+
+
+def step_lengths(points: Tensor, apart: int = 1) -> Tensor:
+    """How far each layer lies from where it is so many checkpoints later, one after the other for they are many.
+
+    Args:
+        points: Checkpoints in their order, shape (n, layer, dim), or (n, dim) for all layers together.
+        apart: How many checkpoints later.
+
+    Returns:
+        Shape (n - apart, layer), or (n - apart).
+    """
+    pairs = zip(points, points[apart:], strict=False)
+    return torch.stack([torch.linalg.vector_norm(after - before, dim=-1) for before, after in pairs])
 
 
 def gram(rows: Tensor) -> Tensor:
     """Products of all with all in float64, cast few at a time."""
-    parts = torch.split(rows, _ROWS)
+    parts = torch.split(rows, ROWS)
     return torch.cat([torch.cat([one.double() @ other.double().T for other in parts], dim=1) for one in parts])
 
 

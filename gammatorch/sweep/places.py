@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.course import to_and_fro
+from gammatorch.sweep.course import step_lengths, to_and_fro
 from gammatorch.sweep.finding import Finding, ranges
 from gammatorch.sweep.order import find_exchanged
 from gammatorch.sweep.trajectory import Trajectory
@@ -101,7 +101,7 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
     positions = [position for position in range(len(run)) if position not in known]
     if len(positions) < _FEWEST:
         return []
-    kept = points[positions]
+    kept = points[positions] if len(positions) < len(points) else points
     jumps = _jumps(kept, run.grain[positions])
     steady = [place for place in range(len(positions)) if place not in jumps]
     return [_tell_jump(run, kept, positions, place, jump, steady) for place, jump in jumps.items()]
@@ -109,8 +109,7 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
 
 def _jumps(kept: Tensor, grain: Tensor) -> dict[int, _Jump]:
     """By place, all but the first and last."""
-    step = torch.linalg.vector_norm(kept[1:] - kept[:-1], dim=-1)
-    skip = torch.maximum(torch.linalg.vector_norm(kept[2:] - kept[:-2], dim=-1), grain[1:-1])
+    step, skip = step_lengths(kept), torch.maximum(step_lengths(kept, 2), grain[1:-1])
     found = {}
     for place in range(1, len(kept) - 1):
         nearest = torch.minimum(step[place - 1], step[place])
@@ -158,7 +157,7 @@ def _fits_between(points: Tensor, place: int, steady: list[int]) -> tuple[int, i
     cost = torch.tensor([float(away[one] + away[other]) for one, other in pairwise(steady)])
     best = int(cost.argmin())
     one, other = steady[best : best + 2]
-    lengths = torch.linalg.vector_norm(points[steady].flatten(1).diff(dim=0), dim=-1)
+    lengths = step_lengths(points[steady].flatten(1))
     near = cost[best] < _BETTER * (away[place - 1] + away[place + 1]) and cost[best] < _BETWEEN * lengths[best]
     return (one, other) if bool(near) and bool(lengths[best] < _LONG * lengths.median()) else None
 

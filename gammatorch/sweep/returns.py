@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from gammatorch.sweep.course import step_lengths
 from gammatorch.sweep.trajectory import Trajectory
 
 RETURNED = 32
@@ -74,7 +75,7 @@ def passes_by(run: Trajectory, runs: Sequence[Run]) -> bool:
         run: The training run.
         runs: Where the gains are the same.
     """
-    steps = torch.linalg.vector_norm(run.points.diff(dim=0), dim=-1).square().sum(dim=-1).sqrt()
+    steps = step_lengths(run.points.flatten(1))
     beside = [pair for first, last in runs for pair in (first - 1, last) if 0 <= pair < len(steps)]
     return bool((steps[beside] <= _STEPS * steps.median()).all())
 
@@ -87,5 +88,4 @@ def _spacings(away: Tensor, grain: Tensor) -> Tensor:
 
 def _paces(run: Trajectory) -> Tensor:
     """How far each layer goes in all, in spacings, shape (layer); a little for those that never move."""
-    steps = torch.linalg.vector_norm(run.points[1:] - run.points[:-1], dim=-1)
-    return _spacings(steps, run.grain[1:]).sum(dim=0).clamp(min=1e-12)
+    return _spacings(step_lengths(run.points), run.grain[1:]).sum(dim=0).clamp(min=1e-12)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.course import gram, usual_steps
+from gammatorch.sweep.course import ROWS, gram, usual_steps
 
 _STANDS_OUT, _PERSISTENT, _LONG = 10.0, 0.35, 3.0
 """A direction that swings has so many times the variance of most, also without its longest steps; and a step along it
@@ -21,7 +21,7 @@ _FEWEST = 24
 
 
 def without_swings(path: Tensor, grain: Tensor) -> Tensor | None:
-    """Points without the few directions in which they go to and fro.
+    """Points without the few directions in which they go to and fro, in place for they are many.
 
     Those are principal axes of the steps.
 
@@ -30,22 +30,24 @@ def without_swings(path: Tensor, grain: Tensor) -> Tensor | None:
         grain: What rounding may move each layer by, shape (layer).
 
     Returns:
-        The points, of the same shape; None where there are no such directions, or nothing else but rounding.
+        The points; None where there are no such directions, or nothing else but rounding.
     """
     if len(path) < _FEWEST:
         return None
-    steps = path.flatten(1).diff(dim=0)
-    squares, parts = torch.linalg.eigh(gram(steps))
+    flat = path.flatten(1)
+    squares, parts = torch.linalg.eigh(gram(flat).diff(dim=0).diff(dim=1))  # products of the steps
     usual = squares.clamp(min=0).median()
     along = parts * squares.clamp(min=0).sqrt()
     chosen = [at for at in range(len(squares)) if squares[at] > _STANDS_OUT * usual and _swings(along[:, at], usual)]
     if not chosen:
         return None
-    axes = steps.double().T @ (parts[:, chosen] / squares[chosen].sqrt())
-    flat = path.flatten(1).double()
-    steady = (flat - (flat @ axes) @ axes.T).to(path.dtype).reshape(path.shape)
+    weights = -torch.nn.functional.pad(parts[:, chosen] / squares[chosen].sqrt(), (0, 0, 1, 1)).diff(dim=0)
+    few_by_few = zip(torch.split(flat, ROWS), torch.split(weights, ROWS), strict=True)
+    axes = torch.stack([points.double().T @ of_points for points, of_points in few_by_few]).sum(dim=0)
     rounding = torch.maximum(grain, torch.finfo(path.dtype).eps * torch.linalg.vector_norm(path, dim=-1).amax(dim=0))
-    return steady if bool((usual_steps(steady) > rounding).double().mean() > 0.5) else None
+    for few in torch.split(flat, ROWS):
+        few -= (few.double() @ axes) @ axes.T
+    return path if bool((usual_steps(path) > rounding).double().mean() > 0.5) else None
 
 
 def _swings(steps: Tensor, usual: Tensor) -> bool:
