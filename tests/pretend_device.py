@@ -100,7 +100,7 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> An
     if not stays:
         return given
     wrappers = {id(one.held): one for one in ours}  # in-place operations return the tensor that they were given
-    return tree_map(lambda one: wrappers.get(id(one)) if id(one) in wrappers else _wrapped(one), given)
+    return tree_map(lambda one: wrappers[id(one)] if id(one) in wrappers else _wrapped(one), given)
 
 
 def _wrapped(value: Any) -> Any:

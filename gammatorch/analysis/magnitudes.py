@@ -55,6 +55,6 @@ def check_magnitudes(moments: Moments, layers: Sequence[int], dtype: torch.dtype
 def _sizes(moments: Moments) -> Tensor:
     """About the root mean square of each layer, shape (checkpoint, layer): the mean counts where squares vanish."""
     hidden = moments.hidden[:, None]
-    spread = moments.products.diagonal(dim1=-2, dim2=-1).sum(1) / hidden
+    spread = moments.whole.diagonal(dim1=-2, dim2=-1) / hidden
     mean = moments.pivot + moments.totals.sum(1) / hidden
     return torch.maximum(spread.sqrt(), mean.abs())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -16,7 +16,15 @@ from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.safetensors.headers import read_headers
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
-from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, Weights, find_weights, index_suffix, parse_index
+from gammatorch.checkpoints.weights import (
+    CONFIG,
+    FOLDER_SUFFIXES,
+    Weights,
+    find_weights,
+    index_suffix,
+    parse_index,
+    some,
+)
 from gammatorch.errors import CheckpointNotFound, MalformedCheckpoint
 
 JSON_CAP = 256_000_000
@@ -55,7 +63,11 @@ def open_checkpoint(
         checkpoint = open_source(location.source, model=location.model, target=location.target)
     except CheckpointNotFound:
         if inside := _folders_with_weights(model):
-            raise CheckpointNotFound(_point_inside(inside), file=os.fspath(model)) from None
+            raise CheckpointNotFound(
+                f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
+                "`gammatorch sweep`",
+                file=os.fspath(model),
+            ) from None
         raise
     notes = (*location.notes, *checkpoint.notes)
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)
@@ -124,11 +136,6 @@ def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
 def _holds_weights(folder: str | os.PathLike[str]) -> bool:
     with os.scandir(folder) as held:
         return any(entry.name.endswith(FOLDER_SUFFIXES) for entry in held)
-
-
-def _point_inside(folders: Sequence[str]) -> str:
-    named = ", ".join(folders[:3]) + (f" and {len(folders) - 3} more" if len(folders) > 3 else "")
-    return f"holds no weights itself, but its folders do ({named}): pass one of them, or all to `gammatorch sweep`"
 
 
 def _as_weights(target: str) -> Weights:

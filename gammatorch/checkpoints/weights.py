@@ -102,13 +102,13 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     if INDEX in present:
         return Weights((), index=INDEX)
     if len(sets) == 1:
-        return Weights(_whole_set(sets, where), note=f"not read, because no index names them: {_some(others)}")
+        return Weights(_whole_set(sets, where), note=f"not read, because no index names them: {some(others)}")
     if len(others) == 1 and not sets:
         return Weights((others[0],), note=f"{others[0]} was read, the only weights there")
     if tensors:
         raise CheckpointNotFound(
             f"holds several safetensors files and no {INDEX} that says which belong together "
-            f"({_some(tensors)}): pass one of them",
+            f"({some(tensors)}): pass one of them",
             file=where,
         )
     found = _find_torch(present, where) or _find_gguf(present, where) or _find_dcp(present, where)
@@ -177,9 +177,7 @@ def _find_gguf(present: set[str], where: str) -> Weights | None:
     names = sorted(name for name in present if name.endswith(".gguf"))
     sets, others = _sets(names, _GGUF_SHARD)
     if len(sets) + len(others) > 1:
-        raise CheckpointNotFound(
-            f"holds several GGUF models ({_some(names)}): pass the file of one of them", file=where
-        )
+        raise CheckpointNotFound(f"holds several GGUF models ({some(names)}): pass the file of one of them", file=where)
     if sets:
         return Weights(_whole_set(sets, where))
     return Weights((others[0],)) if others else None
@@ -189,7 +187,7 @@ def _find_dcp(present: set[str], where: str) -> Weights | None:
     files = tuple(sorted(name for name in present if name.endswith(DCP_SUFFIX)))
     if files and DCP_METADATA not in present:
         raise IncompleteCheckpoint(
-            f"holds a torch.distributed checkpoint ({_some(list(files))}) without its {DCP_METADATA}, which is "
+            f"holds a torch.distributed checkpoint ({some(list(files))}) without its {DCP_METADATA}, which is "
             "written last: it was not saved to the end, or not copied whole",
             file=where,
         )
@@ -227,7 +225,7 @@ def _whole_set(sets: _Sets, where: str) -> tuple[str, ...]:
         width = max(map(len, held.values())) - len(f"{stem}--of-{count}{suffix}")
         names = [f"{stem}-{number:0{width}d}-of-{count}{suffix}" for number in missing]
         raise IncompleteCheckpoint(
-            f"{len(names)} of {int(count)} shards missing ({_some(names)}): download them again", file=where
+            f"{len(names)} of {int(count)} shards missing ({some(names)}): download them again", file=where
         )
     return tuple(held[number] for number in numbers)
 
@@ -235,9 +233,15 @@ def _whole_set(sets: _Sets, where: str) -> tuple[str, ...]:
 def _no_weights(present: set[str], where: str) -> CheckpointError:
     for pattern, what, remedy in _OTHER_FORMATS:
         if held := sorted(name for name in present if pattern.fullmatch(name)):
-            return UnsupportedFormat(f"holds {what} ({_some(held)}): {remedy}", file=where)
+            return UnsupportedFormat(f"holds {what} ({some(held)}): {remedy}", file=where)
     return CheckpointNotFound("holds no weights: pass the folder of a model", file=where)
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """Names in a sentence; the first few of many.
+
+    Example:
+        >>> some(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
