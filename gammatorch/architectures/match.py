@@ -122,13 +122,13 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
         stacks += [replace(stack, main=not stacks, stages=tuple(stage_norms)), *stages]
     if not stacks:
         return ()
-    notes = (*stacks[0].notes, *_rivals(stacks), *_conditioned(config, entries))
+    notes = (*stacks[0].notes, *_rivals(stacks), *_conditioned(stacks[0], config, entries))
     return (replace(stacks[0], notes=notes), *stacks[1:])
 
 
-def _conditioned(config: ModelConfig, keys: Iterable[str]) -> Iterator[str]:
-    """A note on what else multiplies in diffusion models."""
-    if not config.types and is_conditioned(keys):
+def _conditioned(main: Stack, config: ModelConfig, keys: Iterable[str]) -> Iterator[str]:
+    """A note on what else multiplies in diffusion models, whose final norm has no weights."""
+    if not config.types and main.site("final") is None and is_conditioned(keys):
         yield "a time step conditions this model: it may scale what a norm gives further, γ is the norm's own gain"
 
 
