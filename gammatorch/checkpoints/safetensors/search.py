@@ -16,25 +16,23 @@ from functools import lru_cache
 from gammatorch.checkpoints.base import ByteSource, TensorEntry, merge_entries
 from gammatorch.checkpoints.safetensors.finder import make_finder
 from gammatorch.checkpoints.safetensors.headers import SMALL_HEADER, RawHeader, look_through
-from gammatorch.checkpoints.safetensors.plain import FIRST, METADATA, NUMBER, NUMBERS, TEXT, parse_plain
+from gammatorch.checkpoints.safetensors.plain import FIRST, NUMBER, NUMBERS, parse_plain
 from gammatorch.checkpoints.safetensors.table import LENGTH_BYTES, stored_bits
 
-_DIGITS = r"[0-9]++"
-_EXTENTS = rf"(?:{_DIGITS}(?:,{_DIGITS})*+)?+"
-_TENSOR = rf'{TEXT}:\{{"dtype":{TEXT},"shape":\[{_EXTENTS}\],"data_offsets":\[{_DIGITS},({_DIGITS})\]\}}'
-_WHOLE = re.compile(rf"\{{(?:{METADATA},)?+(?:{_TENSOR}(?:,(?=\")|(?=\}})))++\}} *".encode())
-"""A header that has the form throughout, and where its last tensor stops: 2 ns a byte, little for a small one."""
+PARSED_ANYWAY = 16_384
+"""Bytes of all headers together up to which the whole table is parsed and judged, since that costs a fifth of a
+millisecond at most. Beyond, only the entries that are read are judged."""
 
 _POSITION = r"[1-9][0-9]{0,18}+"
 _FIELDS = r'"([^"]*+)":\{"dtype":"([^"]*+)","shape":\[([^\]]*+)\],"data_offsets":\['
 _END = r"\}(?=,|\} *+\Z)"
-_LATER_ENTRY = re.compile(rf"\[{_DIGITS},({_POSITION})\]\}},{_FIELDS}\1,({_POSITION})\]{_END}".encode())
+_LATER_ENTRY = re.compile(rf"\[[0-9]++,({_POSITION})\]\}},{_FIELDS}\1,({_POSITION})\]{_END}".encode())
 """An entry that begins where the one before it ends, and that end."""
 
 _FIRST_ENTRY = re.compile(rf"(){_FIELDS}0,({NUMBER})\]{_END}".encode())
 _KIND = re.compile(rf"\w++ {NUMBERS}".encode())
 _OFFSETS = b'"data_offsets":['
-_LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d++)\]\}\} *')
+_LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d{1,19}+)\]\}\} *')
 
 
 def is_plain(header: RawHeader) -> bool:
@@ -43,23 +41,9 @@ def is_plain(header: RawHeader) -> bool:
     It is what writers of safetensors make, and what a download cut short is not.
     """
     _, block, start, stop, file_bytes, _ = header
-    if stop - start <= SMALL_HEADER:
-        last = _WHOLE.fullmatch(block, start, stop) if _is_utf8(block[start:stop]) else None
-    elif block.startswith(b"{", start, stop) and block.find(b"\\", start, stop) < 0:
-        last = _LAST_OFFSETS.fullmatch(block, max(start, block.rfind(_OFFSETS, start, stop)), stop)
-    else:
-        last = None
-    return last is not None and len(last[1]) < 20 and header.data_start + int(last[1]) == file_bytes
-
-
-def _is_utf8(raw: bytearray) -> bool:
-    if raw.isascii():
-        return True
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    last = _LAST_OFFSETS.fullmatch(block, max(start, block.rfind(_OFFSETS, start, stop)), stop)
+    whole = last is not None and header.data_start + int(last[1]) == file_bytes
+    return whole and block.startswith(b"{", start, stop) and block.find(b"\\", start, stop) < 0
 
 
 def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
@@ -141,8 +125,8 @@ class SearchedEntries(Mapping[str, TensorEntry]):
         source: What they were read from.
 
     Raises:
-        MalformedCheckpoint: A header that does not look whole is broken. One that does look whole, or was not kept,
-            is judged when the table is needed.
+        MalformedCheckpoint: A header is broken, and they are short or it does not look whole. One that does look whole,
+            or was not kept, is otherwise judged when the table is needed.
     """
 
     def __init__(self, headers: Sequence[RawHeader], source: ByteSource) -> None:
@@ -150,7 +134,7 @@ class SearchedEntries(Mapping[str, TensorEntry]):
         self._source = source
         self._parsed: Mapping[str, TensorEntry] | None = None
         self._plain = all(is_plain(header) for header in headers if header.is_kept)
-        if not self._plain:
+        if not self._plain or sum(header.stop - header.start for header in headers) <= PARSED_ANYWAY:
             self._parsed = self._parse()
 
     def search(self, text: str, near: str | None = None) -> dict[str, TensorEntry] | None:

@@ -204,7 +204,10 @@ def test_a_broken_header_is_never_swept(raw):
     assert parse_plain([header]) is None
 
 
-def test_a_key_in_two_shards_is_a_doubt_and_then_an_error():
+def test_a_key_in_two_shards_is_an_error_at_once_in_short_headers_and_a_doubt_before_it_in_others(monkeypatch):
+    with pytest.raises(MalformedCheckpoint, match="stands in both f0 and f1"):
+        shards("{" + GOOD + "}", "{" + GOOD + "}")
+    monkeypatch.setattr(search_module, "PARSED_ANYWAY", 0)
     entries = shards("{" + GOOD + "}", "{" + GOOD + "}")
     assert entries.search(TEXT) is None
     with pytest.raises(MalformedCheckpoint, match="stands in both f0 and f1"):
@@ -220,19 +223,31 @@ def test_a_search_near_a_file_begins_there_and_ends_with_the_first_that_has_it()
     assert list(entries) == list(entries.search(TEXT)) and len(entries) == 3
 
 
-def test_a_small_header_that_is_no_json_anywhere_is_refused_at_once(tmp_path):
+@pytest.mark.parametrize(
+    ("written", "instead", "problem"),
+    [
+        (b'"model.layers.1.mlp.up_proj.weight":', b'?model.layers.1.mlp.up_proj.weight":', "header is not valid JSON"),
+        (b'"shape":[40,8]', b'"shape":[41,8]', "model.layers.0.mlp.gate_proj.weight: .*640 bytes"),
+        (
+            b'"model.layers.1.mlp.up_proj.weight":',
+            b'"model.layers.0.mlp.up_proj.weight":',
+            "0.mlp.up_proj.weight.* twice",
+        ),
+    ],
+)
+def test_short_headers_are_judged_whole_whatever_is_read(tmp_path, written, instead, problem):
     write_checkpoint(tmp_path, layers=3, hidden=8, shards=1)
     path = tmp_path / "model.safetensors"
     content = path.read_bytes()
-    place = content.index(b'"model.layers.1.mlp.up_proj.weight":')
-    path.write_bytes(content[:place] + b"?" + content[place + 1 :])
-    with pytest.raises(MalformedCheckpoint, match="header is not valid JSON"):
-        gammatorch.open_checkpoint(tmp_path)
+    path.write_bytes(content.replace(written, instead, 1))
+    with pytest.raises(MalformedCheckpoint, match=problem):
+        gammatorch.read_gains(tmp_path)
 
 
 def make_large(monkeypatch):
     for module in (headers_module, search_module):
         monkeypatch.setattr(module, "SMALL_HEADER", 0)
+    monkeypatch.setattr(search_module, "PARSED_ANYWAY", 0)
 
 
 @pytest.mark.parametrize("family", ["qwen3", "deepseek_v3"])
@@ -283,9 +298,7 @@ def test_a_large_header_that_changed_or_is_cut_short_is_an_error(tmp_path, monke
         '"h.1.input_norm.w":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}',
     ],
 )
-@pytest.mark.parametrize("small", [0, search_module.SMALL_HEADER], ids=["large header", "small header"])
-def test_an_entry_that_is_no_good_json_or_fits_nowhere_is_not_found(entry, small, monkeypatch):
-    monkeypatch.setattr(search_module, "SMALL_HEADER", small)
+def test_an_entry_that_is_no_good_json_or_fits_nowhere_is_not_found(entry):
     last = '"z":{"dtype":"U8","shape":[2],"data_offsets":[4,6]}'
     header = header_of(f"{{{GOOD},{entry},{last}}}".encode(), 6)
     assert not is_plain(header) or search(header, TEXT.encode()) is None
