@@ -93,24 +93,26 @@ def _by_phase(
     measured: Sequence[Mapping[str, Any]],
     gains: Sequence[Origin] | None,
     phases: str,
-    apart: bool,
+    whole: bool,
 ) -> tuple[list[tuple[Phase, ...]], list[list[dict[str, Any]]]]:
-    """Figures and contrasts of the phases of each checkpoint, together for those whose phases are alike, or apart."""
+    """Figures and contrasts of the phases of each checkpoint, together for those whose phases are alike; of the whole
+    batch each time where no result may depend on what else is in it."""
     layers, count = correlations.layers, len(measured)
     alike: dict[str, tuple[dict[str, list[int]], list[int]]] = {}
     for row, statistics in enumerate(measured):
         model_type = gains[row].model_type if gains else None
         rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
-        alike.setdefault(str(row if apart else rows), (rows, []))[1].append(row)
+        alike.setdefault(str(rows), (rows, []))[1].append(row)
     described: list[tuple[Phase, ...]] = [()] * count
     contrasts: list[list[dict[str, Any]]] = [[]] * count
     for rows, chosen in alike.values():
-        of = chosen if apart or len(alike) > 1 else slice(None)
+        everything = whole or len(alike) == 1
+        of = slice(None) if everything else chosen
         figures = phase_statistics(rows, layers, correlations.norms[of], correlations.cosine[of])
         beyond = phase_contrasts(rows, correlations.pearson[of], correlations.without[of])
-        for row, of_phases, of_contrasts in zip(chosen, figures, beyond, strict=True):
-            described[row] = tuple(of_phases)
-            contrasts[row] = [dict(vars(contrast)) for contrast in of_contrasts]
+        for at, row in zip(chosen if everything else range(len(chosen)), chosen, strict=True):
+            described[row] = tuple(figures[at])
+            contrasts[row] = [dict(vars(contrast)) for contrast in beyond[at]]
     return described, contrasts
 
 

@@ -20,12 +20,12 @@ def plain(value: Any) -> Any:
         >>> plain({"gains": torch.tensor([1.0, float("nan")])})
         {'gains': [1.0, None]}
     """
-    if isinstance(value, Tensor):
-        return plain(value.tolist())
-    if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, float):  # the most by far, so they come first
+        return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+    if isinstance(value, Tensor):
+        return value.tolist() if bool(value.isfinite().all()) else plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
     return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -95,9 +95,9 @@ class Analysis:
             "singular_values": plain(self.singular_values),
             "cos_adjacent": plain(self.cos_adjacent),
             "cosine": plain(self.cosine),
-            "phases": [asdict(phase) for phase in self.phases],
+            "phases": [dict(vars(phase)) for phase in self.phases],
             "statistics": plain(self.statistics),
-            "answer": asdict(self.answer),
+            "answer": dict(vars(self.answer)),
             "method": self.method,
             "error_estimate": self.error_estimate,
             "notes": list(self.notes),

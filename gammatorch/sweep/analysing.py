@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.analyze import analyze, analyze_together
+from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.result import Analysis
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
@@ -26,16 +27,28 @@ from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
 from gammatorch.sweep.store import StoredItem
 
-GPU_BATCH, CPU_BATCH = 16, 4
-"""Items that are analysed together; on the CPU more of them would leave its cache."""
+_FEWEST, _MOST, _BYTES = 4, 16, 16_000_000
+"""Items that are analysed together: on a GPU as many as ever, on the CPU as many as its caches hold about, by the bytes
+of their gains and correlations. Of small ones one costs little more than none."""
 
 _ALIGNED = 4
 """Layers of which all matrices of a batch begin at multiples of 64 bytes, and all vectors of 32."""
 
 
-def batch_size(device: torch.device) -> int:
-    """How many items go together."""
-    return GPU_BATCH if device.type == "cuda" else CPU_BATCH
+def batch_size(loaded: Loaded, device: torch.device) -> int:
+    """How many items go together: it depends on their shape alone.
+
+    Args:
+        loaded: One of them.
+        device: Where they are analysed.
+    """
+    if not isinstance(loaded.gains, Gains):
+        return 1
+    if device.type == "cuda":
+        return _MOST
+    layers, hidden = loaded.gains.gamma.shape
+    of_one = 8 * layers * (hidden + CHANNEL_BLOCKS * layers)
+    return max(_FEWEST, min(_MOST, _BYTES // of_one // _FEWEST * _FEWEST))
 
 
 def analyse(loaded: Sequence[Loaded], settings: Settings, device: torch.device) -> list[StoredItem | Exception]:
@@ -94,15 +107,15 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
     if isinstance(group[0].gains, WideGains):
         return [_stored(group[0], None, analyze(group[0].gains, fingerprint=True, **how), settings)]
     how["method"] = "gram" if settings.method == "auto" else settings.method
-    gains = [_on_device(one, device, how["dtype"]) for one in group]
+    gains, count = [_on_device(one, device, how["dtype"]) for one in group], batch_size(group[0], device)
     alone = how["method"] != "gram" or (device.type == "cpu" and _must_be_alone(gains[0], how["dtype"]))
     if alone or device.type not in ("cpu", "cuda"):
         analyses = [analyze(one, **how) for one in gains]
     elif device.type == "cpu":
-        parts = [gains[start : start + CPU_BATCH] for start in range(0, len(gains), CPU_BATCH)]
-        analyses = [one for part in parts for one in analyze_together(part, count=CPU_BATCH, **how)]
+        parts = [gains[start : start + count] for start in range(0, len(gains), count)]
+        analyses = [one for part in parts for one in analyze_together(part, count=count, **how)]
     else:
-        filled = [*gains, *[gains[-1]] * (batch_size(device) - len(gains))]
+        filled = [*gains, *[gains[-1]] * (count - len(gains))]
         analyses = analyze_together(filled, **how)[: len(gains)]
     weights = [one.gains.gamma if isinstance(one.gains, Gains) else None for one in group]
     return [_stored(*one, settings) for one in zip(group, weights, analyses, strict=True)]
@@ -114,7 +127,7 @@ def _must_be_alone(gains: Gains, dtype: torch.dtype) -> bool:
 
 def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gains:
     assert isinstance(loaded.gains, Gains)
-    return replace(loaded.gains, gamma=loaded.gains.gamma.to(device).to(dtype) + loaded.gains.offset)
+    return replace(loaded.gains, gamma=loaded.gains.gamma.to(device).to(dtype, copy=True).add_(loaded.gains.offset))
 
 
 def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings: Settings) -> StoredItem:

@@ -71,7 +71,7 @@ class Item:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, ready for JSON."""
-        return {**asdict(self), "tags": dict(self.tags)}
+        return {**vars(self), "tags": dict(self.tags)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Item:

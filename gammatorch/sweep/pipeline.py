@@ -34,16 +34,16 @@ connections busy; elsewhere many that wait for a server."""
 WRITERS = 4
 """Items written at the same time; a flush of a network file system takes its time."""
 
-AHEAD = 8
-"""Items that may wait between reading and analysis, and between analysis and writing."""
+AHEAD = 16
+"""Items that may wait between reading and analysis, and between analysis and writing: a batch of them."""
 
 
 def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     """Do items, one worker on one device, and tell of each as it is done.
 
-    An item is looked up in the store right before it is read. Those that another process has claimed come last, and
-    are done then, unless they have become done meanwhile: claims order the work of several processes, and what a
-    killed one has left behind forbids nothing.
+    An item is looked up in the store right before it is read, and again before it is analysed. Those that another
+    process has claimed come last, and are done then, unless they have become done meanwhile: claims order the work of
+    several processes, and what a killed one has left behind forbids nothing.
 
     Args:
         task: What to do.
@@ -60,11 +60,19 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     writing: set[Future[Outcome]] = set()
     try:
         with one_thread():
-            for read in readers.batches(batch_size(device), alike):
-                yield from (Outcome(item.key, "present") for item, result in read if result is None)
-                for item, result in _analyse(read, task, device):
-                    writing.add(writers.submit(_write, store, item, result))
-                ready, writing = wait(writing, 0 if len(writing) < AHEAD else None, FIRST_COMPLETED)
+            for read in readers.batches(lambda one: (alike(one), batch_size(one, device))):
+                missing = []
+                for item, result in read:
+                    if result is None or store.has(item.key):
+                        yield Outcome(item.key, "present")
+                    else:
+                        missing.append((item, result))
+                for item, kept in _analyse(missing, task, device):
+                    if len(writing) >= AHEAD:
+                        ready, writing = wait(writing, return_when=FIRST_COMPLETED)
+                        yield from _outcomes(ready, claimed)
+                    writing.add(writers.submit(_write, store, item, kept))
+                ready, writing = wait(writing, 0)
                 yield from _outcomes(ready, claimed)
             yield from _outcomes(wait(writing).done, claimed)
     finally:
@@ -104,7 +112,7 @@ def _outcomes(written: set[Future[Outcome]], claimed: set[str]) -> Iterator[Outc
 
 
 def _analyse(
-    read: Sequence[tuple[Item, Loaded | Exception | None]], task: Task, device: torch.device
+    read: Sequence[tuple[Item, Loaded | Exception]], task: Task, device: torch.device
 ) -> list[tuple[Item, StoredItem | Exception]]:
     """What is to be kept of each item that was read, or the error that it ended with."""
     loaded = [result for _, result in read if isinstance(result, Loaded)]

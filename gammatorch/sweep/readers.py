@@ -25,7 +25,7 @@ class Readers(Generic[_Item, _Read]):
 
     Example:
         >>> with_none = Readers(iter([(2, True), (3, False)]), lambda number: number * number, threads=1)
-        >>> [item for batch in with_none.batches(1) for item in batch]
+        >>> [item for batch in with_none.batches(lambda square: (square, 1)) for item in batch]
         [(2, 4), (3, None)]
     """
 
@@ -41,20 +41,21 @@ class Readers(Generic[_Item, _Read]):
         ]
 
     def batches(
-        self, most: int, alike: Callable[[_Read], Hashable] = lambda result: None
+        self, together: Callable[[_Read], tuple[Hashable, int]]
     ) -> Iterator[list[tuple[_Item, _Read | Exception | None]]]:
         """Each item with its result, the error it raised, or None where the function was not to be called; once.
 
         The threads begin here, where whoever iterates is ready to close.
 
         Args:
-            most: Results that come together, where so many alike are there: while others are there to be taken some
-                wait for more of their kind, up to twice as many; when nothing else is there, none does.
-            alike: What those that come together have in common.
+            together: What results that come together have in common, and how many of them do: while others are there
+                to be taken some wait for more of their kind, two batches' worth at most; when nothing else is there,
+                none does.
         """
         for thread in self._threads:
             thread.start()
-        running, waiting = len(self._threads), dict[Hashable, list[tuple[_Item, _Read | Exception | None]]]()
+        running = len(self._threads)
+        waiting = dict[tuple[Hashable, int], list[tuple[_Item, _Read | Exception | None]]]()
         while running or waiting:
             while running and not (waiting and self._results.empty()):
                 one = self._results.get()
@@ -65,11 +66,11 @@ class Readers(Generic[_Item, _Read]):
                 elif one[1] is None or isinstance(one[1], Exception):
                     yield [one]
                 else:
-                    kind = alike(one[1])
+                    kind = together(one[1])
                     waiting.setdefault(kind, []).append(one)
-                    if len(waiting[kind]) == most:
+                    if len(waiting[kind]) == kind[1]:
                         yield waiting.pop(kind)
-                if sum(map(len, waiting.values())) >= 2 * most:
+                if sum(len(some) / most for (_, most), some in waiting.items()) >= 2:
                     break
             if waiting:
                 yield waiting.pop(next(iter(waiting)))

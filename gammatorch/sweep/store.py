@@ -134,8 +134,10 @@ class Store:
             descriptor = os.open(self._claims / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except OSError:
             return False
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{socket.gethostname()} {os.getpid()}")
+        try:
+            os.write(descriptor, f"{socket.gethostname()} {os.getpid()}".encode())
+        finally:
+            os.close(descriptor)
         return True
 
     def release(self, key: str) -> None:
@@ -279,7 +281,7 @@ def read_item(path: str | os.PathLike[str], *, tensors: bool = True) -> StoredIt
 
 def _described(stored: StoredItem) -> dict[str, Any]:
     return {
-        "settings": asdict(stored.settings),
+        "settings": vars(stored.settings),
         "layers": list(stored.layers),
         "site": stored.site,
         "offset": stored.offset,
