@@ -94,7 +94,7 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
             side, error = cosine(away, axis)
             if side < _EACH_SURE * error:
                 return False
-    return against < -course.alike * math.sqrt(reach) * _to_and_fro_around(path, one, other)
+    return _goes_on_around(path, one, other, -against / (course.alike * math.sqrt(reach)))
 
 
 def _outer(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
@@ -141,9 +141,9 @@ def _in_most(products: Tensor) -> bool:
     return float((told < 0).double().mean()) >= _LAYERS
 
 
-def _to_and_fro_around(path: Tensor, one: int, other: int) -> float:
-    """How steps around two that are exchanged go against each other, on the worse side."""
+def _goes_on_around(path: Tensor, one: int, other: int, enough: float) -> bool:
+    """Whether steps around two that are exchanged go less against each other than a cosine, on both sides."""
     places = [at for place in (one, other) for at in range(max(0, place - AROUND), min(len(path), place + AROUND + 1))]
     exchanged = {one: other, other: one}
     halves = places[: len(places) // 2], places[len(places) // 2 :]
-    return max(to_and_fro(path[[exchanged.get(at, at) for at in half]]) for half in halves)
+    return all(to_and_fro(path[[exchanged.get(at, at) for at in half]]) < enough for half in halves)

@@ -82,7 +82,8 @@ def gram(rows: Tensor) -> Tensor:
 
 def mean(path: Tensor, places: list[int], otherwise: Tensor | None = None) -> Tensor:
     """Mean of the places that are there, float64; something else where none is."""
-    there = [place for place in places if 0 <= place < len(path)]
+    count = len(path)
+    there = [place for place in places if 0 <= place < count]
     if there or otherwise is None:
         return path[there].double().mean(dim=0)
     return otherwise
@@ -110,8 +111,11 @@ def to_and_fro(path: Tensor) -> float:
         path: Checkpoints in their order, shape (n, …).
     """
     steps = (path[1:] - path[:-1]).flatten(1).double()
-    steps = torch.nn.functional.normalize(steps, dim=-1)
-    apart = torch.ones(len(steps), len(steps), dtype=torch.float64).triu(diagonal=2)
-    against = 2 * (steps @ steps.T).clamp(max=0).square()
-    excess = float((apart * (against - steps.square() @ steps.square().T)).sum())
+    products = steps @ steps.T
+    squares = steps.square_()
+    lengths = products.diagonal()
+    scale = torch.where(lengths > 0, 1 / lengths, 0)
+    apart = torch.ones_like(products).triu(diagonal=2)
+    against = 2 * products.clamp(max=0).square() - squares @ squares.T
+    excess = float((apart * against * scale[:, None] * scale).sum())
     return math.sqrt(max(excess / max(float(apart.sum()), 1.0), 0.0))

@@ -7,13 +7,12 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from gammatorch.errors import InvalidArgument
-from gammatorch.sweep.item import Settings, natural
+from gammatorch.sweep.item import Item, Settings, natural
 from gammatorch.sweep.store import SUFFIX, StoredItem, read_item, read_items
 
 _BY_AXIS = frozenset({"singular_values", "explained_var"})
@@ -64,16 +63,17 @@ def unique_labels(folder: Path) -> list[tuple[str, str]]:
     Args:
         folder: The sweep's folder.
     """
-    return sorted(label_items(read_items(folder, tensors=False)).items(), key=lambda label: natural(label[1]))
+    items = ((stored.item, stored.settings) for stored in read_items(folder, tensors=False))
+    return sorted(label_items(items).items(), key=lambda label: natural(label[1]))
 
 
-def label_items(items: Iterable[StoredItem]) -> dict[str, str]:
+def label_items(items: Iterable[tuple[Item, Settings]]) -> dict[str, str]:
     """A name of its own for each item, by key; see :func:`unique_labels`.
 
     Args:
-        items: The items, whose tensors are not looked at.
+        items: The items, and what was read of each.
     """
-    found = [(stored.item.key, stored.item.name, stored.item.commit, _settings_text(stored)) for stored in items]
+    found = [(item.key, item.name, item.commit, _settings_text(settings)) for item, settings in items]
     times = Counter(name for _, name, _, _ in found)
     variants = Counter((name, settings) for _, name, _, settings in found)
     labels = {}
@@ -115,9 +115,9 @@ def _flatten(name: str, value: Any, layers: Sequence[int]) -> Iterator[tuple[int
         yield None, name, value
 
 
-def _settings_text(stored: StoredItem) -> str:
-    usual = asdict(Settings())
-    changed = {name: value for name, value in asdict(stored.settings).items() if value != usual[name]}
+def _settings_text(settings: Settings) -> str:
+    usual = vars(Settings())
+    changed = {name: value for name, value in vars(settings).items() if value != usual[name]}
     return ", ".join(f"{name}={value}" for name, value in changed.items())
 
 

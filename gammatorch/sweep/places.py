@@ -9,8 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.course import step_lengths, to_and_fro
-from gammatorch.sweep.finding import Finding, ranges
+from gammatorch.sweep.course import Pair, step_lengths, to_and_fro
+from gammatorch.sweep.finding import Finding, listed, ranges
 from gammatorch.sweep.order import find_exchanged
 from gammatorch.sweep.trajectory import Trajectory
 
@@ -67,13 +67,31 @@ def find_misplaced(run: Trajectory, points: Tensor, known: frozenset[int]) -> tu
         part = positions[start : start + _WINDOW]
         if len(part) >= _FEWEST:
             initial = part[0] == 0 and bool(run.constant[0].all())
-            for one, other in find_exchanged(points, run.grain, part, initial):
-                if not {one, other} & moved and _without_copies(run, points, part, (one, other), initial):
-                    names = (run.labels[one], run.labels[other])
-                    text = f"{names[0]} and {names[1]} are exchanged: each lies where the other should"
-                    findings.append(Finding("swapped", "anomaly", names, text))
-                    moved |= {one, other}
+            pairs = find_exchanged(points, run.grain, part, initial)
+            sure = [pair for pair in pairs if _without_copies(run, points, part, pair, initial)]
+            for places in _joined(sure):
+                if not places & moved:
+                    findings.append(_tell_exchanged(run, sorted(places)))
+                    moved |= places
     return findings, frozenset(moved)
+
+
+def _joined(pairs: list[Pair]) -> list[set[int]]:
+    """Places that exchanges put right, those of several together where they share one."""
+    groups: list[set[int]] = []
+    for pair in pairs:
+        touched = [group for group in groups if group & {*pair}]
+        groups = [group for group in groups if group not in touched] + [set(pair).union(*touched)]
+    return groups
+
+
+def _tell_exchanged(run: Trajectory, places: list[int]) -> Finding:
+    names = tuple(run.labels[place] for place in places)
+    if len(names) == 2:
+        text = f"{names[0]} and {names[1]} are exchanged: each lies where the other should"
+    else:
+        text = f"{listed(names)} are in each other's places: each lies where another of them should"
+    return Finding("swapped", "anomaly", names, text)
 
 
 def _without_copies(run: Trajectory, points: Tensor, part: list[int], pair: tuple[int, int], initial: bool) -> bool:

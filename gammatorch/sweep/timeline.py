@@ -16,7 +16,7 @@ from typing import Any
 from gammatorch.sweep.anomalies import Print, find_anomalies, find_same
 from gammatorch.sweep.export import label_items
 from gammatorch.sweep.finding import Finding, listed
-from gammatorch.sweep.item import Item, natural, run_of
+from gammatorch.sweep.item import Item, Settings, natural, run_of
 from gammatorch.sweep.outcome import Failure
 from gammatorch.sweep.store import SUFFIX, StoredItem, done_keys, read_item
 from gammatorch.sweep.threads import one_thread
@@ -78,6 +78,8 @@ class Timeline:
 class _Record:
     """The little that is kept of each item while all are looked at."""
 
+    item: Item
+    settings: Settings
     entry: Entry
     digest: str
     files: str | None
@@ -107,8 +109,9 @@ def make_timeline(
         MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
     chosen = sorted(done_keys(folder) if keys is None else done_keys(folder) & set(keys))
-    labels = label_items(_read(folder, chosen))
-    records = [_record(stored, labels[stored.item.key]) for stored in _read(folder, chosen)]
+    kept = [_record(stored) for stored in _read(folder, chosen)]
+    labels = label_items((one.item, one.settings) for one in kept)
+    records = [replace(one, entry=replace(one.entry, item=labels[one.item.key])) for one in kept]
     runs: dict[tuple[Any, ...], list[_Record]] = defaultdict(list)
     for record in records:
         if record.entry.run is not None:
@@ -138,12 +141,12 @@ def _read(folder: Path, keys: Sequence[str], tensors: bool = False) -> Iterator[
         yield read_item(folder / "items" / f"{key}{SUFFIX}", tensors=tensors)
 
 
-def _record(stored: StoredItem, label: str) -> _Record:
+def _record(stored: StoredItem) -> _Record:
     analysis = stored.analysis
     hidden, statistics = analysis["hidden"], analysis["statistics"]
     rms = sum(norm / math.sqrt(hidden) for norm in analysis["norms"]) / len(stored.layers)
     entry = Entry(
-        item=label,
+        item=stored.item.name,
         key=stored.item.key,
         run=run_of(stored.item),
         step=stored.item.step,
@@ -153,7 +156,8 @@ def _record(stored: StoredItem, label: str) -> _Record:
     )
     constant = all(value is not None and 1 - abs(value) < 1e-12 for value in statistics["cos_ones"])
     kind = (stored.site, stored.layers, hidden, stored.settings)
-    return _Record(entry, stored.gains_sha256, _files(stored.files), stored.layers, kind, constant)
+    files = _files(stored.files)
+    return _Record(stored.item, stored.settings, entry, stored.gains_sha256, files, stored.layers, kind, constant)
 
 
 def _files(files: Mapping[str, Mapping[str, Any]]) -> str | None:

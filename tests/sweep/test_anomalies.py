@@ -80,6 +80,15 @@ def test_exchanged_checkpoints_are_found(name, one, other):
     assert accused(steps, stored) == {f"step{steps[one]}", f"step{steps[other]}"}
 
 
+@pytest.mark.parametrize("places", [(20, 21, 22), (13, 30, 47)])
+def test_three_in_each_others_places_are_told_together(places):
+    one, other, third = places
+    steps, stored = draw(HONEST["wandering"], 0)
+    stored[one], stored[other], stored[third] = stored[other], stored[third], stored[one]
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "swapped" and found.items == tuple(f"step{steps[place]}" for place in places)
+
+
 @pytest.mark.parametrize("name", CLEAR)
 @pytest.mark.parametrize("one", [12, 24])
 def test_exchanged_neighbours_are_found(name, one):
