@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from gammatorch.analysis.alternation import period
 from gammatorch.analysis.gram import Moments
 from gammatorch.analysis.pca import shared_directions
 
@@ -108,6 +109,11 @@ class Correlations:
         products, totals, channels = self.moments.products, self.moments.totals, self.moments.channels
         left = (channels.sum(-1, keepdim=True) - channels).clamp(min=1)[..., None, None]
         return self._correlate(self.moments.whole[:, None] - products, totals.sum(1, keepdim=True) - totals, left)
+
+    @cached_property
+    def period(self) -> Mapping[str, Any]:
+        """Whether kinds of layers alternate, see :func:`~gammatorch.analysis.alternation.period`."""
+        return period(self.filled, self.pairs, self.without)
 
     def _correlate(self, products: Tensor, totals: Tensor, channels: Tensor) -> Tensor:
         """Correlations, in the place of the products."""

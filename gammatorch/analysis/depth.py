@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gammatorch.analysis.alternation import lag_sums
 from gammatorch.analysis.correlations import Correlations, pair_mean
 from gammatorch.analysis.intervals import jackknife
-from gammatorch.analysis.patterns import lag_sums, odd_rows
+from gammatorch.analysis.odd import odd_rows
 
 
 def depth_profile(correlations: Correlations) -> Tensor:
@@ -40,7 +41,7 @@ def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
 
     ``near`` is the mean correlation up to L/8 layers apart, ``far`` from L/2 layers on. With ``far`` for what all
     depths have in common, ``value`` = near − far is what drifts, and 1 − near what each layer has to itself. Odd layers
-    (:func:`~gammatorch.analysis.patterns.odd_rows`) are left out: one at an end is in more far pairs than near ones,
+    (:func:`~gammatorch.analysis.odd.odd_rows`) are left out: one at an end is in more far pairs than near ones,
     and would look like a drift.
 
     Args:

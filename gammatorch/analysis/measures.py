@@ -18,7 +18,7 @@ from gammatorch.analysis.effective import (
     shared_energy,
 )
 from gammatorch.analysis.intervals import Interval
-from gammatorch.analysis.patterns import odd_layers, period
+from gammatorch.analysis.odd import odd_layers
 from gammatorch.analysis.schedules import schedules
 from gammatorch.analysis.segments import change_points
 
@@ -70,7 +70,7 @@ STATISTICS: Mapping[str, Callable[[Correlations], Any]] = {
     "depth_profile": depth_profile,
     "depth_contrast": depth_contrast,
     "odd_layers": odd_layers,
-    "period": period,
+    "period": lambda correlations: correlations.period,
     "change_points": change_points,
     "schedules": schedules,
 }

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from gammatorch.analysis.alternation import largest_kind
 from gammatorch.analysis.correlations import Correlations, over_rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS, standard_error, student_t
-from gammatorch.analysis.patterns import SHORTEST, largest_kind, period
+from gammatorch.analysis.odd import SHORTEST
 
 MOST_PHASES = 12
 
@@ -29,7 +30,7 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
     holds for all boundaries at once (95 %, Bonferroni). So a smooth drift, whose cost falls with K as well, has no
     phases, nor does a single odd layer make one.
 
-    Where kinds of layers alternate (:func:`~gammatorch.analysis.patterns.period`), those of another kind hide the
+    Where kinds of layers alternate (:func:`~gammatorch.analysis.alternation.period`), those of another kind hide the
     jumps, so the layers of the largest kind are looked at alone as well, and what shows more phases counts. Distances
     there count in layers of the kind; one layer more between two of them costs one step, of which a jump takes three. A
     layer of another kind at a boundary goes to the side on which the next layer of its kind is more like it.
@@ -56,7 +57,7 @@ def _whole_or_by_kind(correlations: Correlations) -> list[list[int] | None]:
     if whole is None:
         return [None] * len(correlations.norms)
     found: list[list[int] | None] = []
-    for checkpoint, (starts, every) in enumerate(zip(whole, period(correlations)["period"], strict=True)):
+    for checkpoint, (starts, every) in enumerate(zip(whole, correlations.period["period"], strict=True)):
         if every is None:
             found.append(starts)
         else:

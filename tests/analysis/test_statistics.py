@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gammatorch
+from gammatorch.analysis.alternation import lag_sums
 from gammatorch.analysis.contrasts import phase_contrasts
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, moments
 from gammatorch.analysis.intervals import student_t
 from gammatorch.analysis.measures import STATISTICS
 from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
-from gammatorch.analysis.patterns import lag_sums
 from gammatorch.analysis.schedules import schedules
 from gammatorch.analysis.segments import change_points
 from gammatorch.bench import reference

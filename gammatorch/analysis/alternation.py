@@ -1,4 +1,4 @@
-"""Layers that do not fit a smooth course over depth: single odd ones, and kinds that alternate."""
+"""Kinds of layers that alternate over depth."""
 
 from __future__ import annotations
 
@@ -7,23 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.intervals import jackknife, student_t
-
-SHORTEST = 3
-"""Layers in the shortest run that counts as a phase; fewer cannot show how alike its own layers are."""
-
-_FAINT = 0.25
-"""Where the median layer's closest relative correlates less than this, no layer is odd: all are."""
-
-_ODD = 0.75
-"""Share of the median layer's closest correlation below which a layer is odd."""
 
 _LONGEST_PERIOD = 8
 
@@ -53,49 +42,7 @@ def lag_sums(values: Tensor) -> Tensor:
     return padded.as_strided(values.shape, strides).sum(dim=-2)
 
 
-def odd_rows(correlations: Correlations) -> Tensor:
-    """Which layers stand apart from all others, singly or in pairs: often the first, beside the embedding, or the last.
-
-    A layer is odd if the layer most like it correlates with it less than three quarters as much as is so for the
-    median layer, and it does not stand in a run of three such or more, which would be a phase.
-
-    Args:
-        correlations: Of one checkpoint or several.
-
-    Returns:
-        Shape (checkpoint, layer); none where the median layer's closest correlation is below 0.25, nor among fewer
-        than six layers.
-
-    Example:
-        >>> from gammatorch.analysis.gram import moments
-        >>> gains = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))[[0, 1, 1, 1, 1, 1]]
-        >>> odd_rows(Correlations(moments(gains), tuple(range(6))))
-        tensor([[ True, False, False, False, False, False]])
-    """
-    closest = torch.where(correlations.pairs, correlations.filled, -1).amax(dim=-1)
-    usual = torch.where(correlations.varied, closest, torch.nan).nanmedian(dim=-1, keepdim=True).values
-    odd = correlations.varied & (closest < _ODD * usual) & (usual >= _FAINT)
-    if odd.shape[-1] < 2 * SHORTEST:
-        return torch.zeros_like(odd)
-    runs = odd.unfold(-1, SHORTEST, 1).all(dim=-1)
-    for shift in range(SHORTEST):
-        odd = odd & ~pad(runs, (shift, SHORTEST - 1 - shift))
-    return odd
-
-
-def odd_layers(correlations: Correlations) -> list[list[int]]:
-    """The layer indices of :func:`odd_rows`, for each checkpoint.
-
-    Args:
-        correlations: Of one checkpoint or several.
-    """
-    return [
-        [layer for layer, is_odd in zip(correlations.layers, odd, strict=True) if is_odd]
-        for odd in odd_rows(correlations).tolist()
-    ]
-
-
-def period(correlations: Correlations) -> Mapping[str, Any]:
+def period(correlation: Tensor, pairs: Tensor, without: Tensor) -> Mapping[str, Any]:
     """Whether kinds of layers alternate, as local and global or linear and softmax attention do in hybrids.
 
     With profile the mean correlation by lag, a period p shows as a comb: ``contrast(p) = mean over m of
@@ -104,7 +51,9 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
     it, if the contrast exceeds 0.05 and, at 95 % for all p at once (Bonferroni), 0.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlation: Between layers, 0 where undefined, shape (checkpoint, layer, layer).
+        pairs: Which pairs of layers have one, same shape.
+        without: ``correlation`` with each run of channels left out, shape (checkpoint, block, layer, layer).
 
     Returns:
         ``period``, a list with None where no kinds alternate; its contrast as ``value``, ``low``, ``high`` (95 %,
@@ -112,28 +61,20 @@ def period(correlations: Correlations) -> Mapping[str, Any]:
         correlations at lags that are multiples of that p and at all others. NaN below seven layers.
 
     Example:
+        >>> from gammatorch.analysis.correlations import Correlations
         >>> from gammatorch.analysis.gram import moments
         >>> kinds = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
-        >>> period(Correlations(moments(kinds.repeat(8, 1)), tuple(range(16))))["period"]
+        >>> found = Correlations(moments(kinds.repeat(8, 1)), tuple(range(16)))
+        >>> period(found.filled, found.pairs, found.without)["period"]
         [2]
     """
-    if correlations not in _PERIODS:
-        _PERIODS[correlations] = _period(correlations)
-    return _PERIODS[correlations]
-
-
-_PERIODS: WeakKeyDictionary[Correlations, Mapping[str, Any]] = WeakKeyDictionary()
-"""What was found of correlations that are still in use: a statistic itself, and where change points begin."""
-
-
-def _period(correlations: Correlations) -> Mapping[str, Any]:
-    layers = len(correlations.layers)
-    weights = _combs(layers).to(correlations.norms)
+    layers = correlation.shape[-1]
+    weights = _combs(layers).to(correlation)
     if not len(weights):
-        undefined = torch.full_like(correlations.norms[:, 0], torch.nan)
+        undefined = torch.full_like(correlation[:, 0, 0], torch.nan)
         names = ("value", "low", "high", "within", "across")
         return {"period": [None] * len(undefined), **dict.fromkeys(names, undefined)}
-    counts, sums = lag_sums(correlations.pairs.to(weights)), lag_sums(correlations.filled * correlations.pairs)
+    counts, sums = lag_sums(pairs.to(weights)), lag_sums(correlation * pairs)
     lag, length = torch.arange(layers), torch.arange(2, 2 + len(weights))
     multiple = (lag[:, None] % length == 0).to(weights)
     within, across = (  # not by @, which rounds rows of a batch differently where they begin at odd addresses
@@ -146,9 +87,9 @@ def _period(correlations: Correlations) -> Mapping[str, Any]:
     best = near_best.to(torch.uint8).argmax(dim=-1, keepdim=True)
     value = contrasts.gather(-1, best)[:, 0]
     of_pair = of_lag.gather(1, best[..., None].expand(-1, -1, layers))[:, 0, (lag[:, None] - lag).abs()] / 2
-    without = correlations.without.flatten(2) @ of_pair.flatten(1)[..., None]  # 0 where undefined, as lag 0 weighs
-    found = jackknife(value, without[..., 0], -2.0, 2.0)
-    blocks = without.shape[1]
+    left = without.flatten(2) @ of_pair.flatten(1)[..., None]  # 0 where undefined, as lag 0 weighs
+    found = jackknife(value, left[..., 0], -2.0, 2.0)
+    blocks = left.shape[1]
     sure = student_t(1 - 0.025 / len(weights), blocks - 1) / student_t(0.975, blocks - 1) if blocks > 1 else 1.0
     real = (value > _LEAST_CONTRAST) & (value > sure * (found.high - found.low) / 2)
     periods = [2 + p if is_real else None for p, is_real in zip(best[:, 0].tolist(), real.tolist(), strict=True)]
