@@ -12,6 +12,8 @@ from gammatorch.errors import MalformedCheckpoint
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
 _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_DEPTHS = ("depths", "depth", "blocks_per_stage")
+_STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
 _HIDDEN = ("d_latents", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
@@ -39,8 +41,34 @@ class ModelConfig:
 
     def says(self, name: str) -> bool | None:
         """A setting that is yes or no, wherever in config.json it stands; None if it is nowhere, or both are said."""
-        said = set(_switches(self.whole, name))
+        said = {level[name] for level in self._levels() if isinstance(level.get(name), bool)}
         return said.pop() if len(said) == 1 else None
+
+    @property
+    def depths(self) -> tuple[int, ...] | None:
+        """Number of blocks in each stage; None if config.json tells of no stages, or in two ways."""
+        found = {depths for level in self._levels() for name in _DEPTHS if (depths := _counts(level.get(name)))}
+        return found.pop() if len(found) == 1 else None
+
+    def stage_widths(self, count: int) -> list[set[int]]:
+        """Widths that each of so many stages may have, by whichever words config.json uses for it; none where it does
+        not tell."""
+        widths: list[set[int]] = [set() for _ in range(count)]
+        for level in self._levels():
+            for listed in (_counts(level.get(name)) for name in _STAGE_WIDTHS):
+                for stage, width in enumerate(listed if len(listed) == count else ()):
+                    widths[stage].add(width)
+            first, growth = level.get("embed_dim"), level.get("embed_dim_multiplier", 2)
+            if type(first) is int and growth in (1, 2, 3, 4):
+                for stage in range(count):
+                    widths[stage] |= {first, int(first * growth**stage)}
+        return widths
+
+    def _levels(self) -> list[Mapping[str, Any]]:
+        levels = [self.whole]
+        for level in levels:  # grows as it is gone through
+            levels += (inner for inner in level.values() if isinstance(inner, Mapping))
+        return levels
 
 
 def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
@@ -78,14 +106,6 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     )
 
 
-def _switches(config: Mapping[str, Any], name: str) -> Iterator[bool]:
-    levels = [config]
-    for level in levels:  # grows as it is gone through
-        if isinstance(level.get(name), bool):
-            yield level[name]
-        levels += (inner for inner in level.values() if isinstance(inner, Mapping))
-
-
 def _types(levels: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
     for level in levels:
         named = level.get("model_type")
@@ -93,6 +113,13 @@ def _types(levels: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
             raise MalformedCheckpoint("model_type is not a text", file=where)
         if named:
             yield named
+
+
+def _counts(value: object) -> tuple[int, ...]:
+    """A list of two whole numbers or more; none if it is another thing."""
+    if not isinstance(value, list) or len(value) < 2 or any(type(one) is not int or one < 1 for one in value):
+        return ()
+    return tuple(value)
 
 
 def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str) -> int | None:

@@ -308,6 +308,7 @@ GAPS = frozenset({"modernbert", "modernbert-decoder"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
 
 PRE_NORM: Mapping[str, str] = {
+    "sam2_hiera_det_model": "",
     **dict.fromkeys(("radio", "vitdet", "sapiens2", "sam_vision_model", "sam_hq_vision_model"), ""),
     **dict.fromkeys(("sam3", "sam3_lite_text"), r"(^|\.)(detr|geometry)_encoder\."),
     "pp_formulanet": r"(^|\.)encoder\.",

@@ -40,7 +40,7 @@ from gammatorch.architectures.places import (
     residual_is_normed,
     says_pre_norm,
 )
-from gammatorch.architectures.stages import split_stages
+from gammatorch.architectures.stages import Stage, choice_note, main_stage, split_stages, stages_of
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 
 _TOWER = re.compile(
@@ -80,6 +80,9 @@ _HYBRID = re.compile(r"^mamba(_decoder)?\.input_layernorm\.")
 def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     """Every stack of the checkpoint that has norms, with what is known of them; the main one first.
 
+    Where the main one has stages, that is the longest of these (:func:`~gammatorch.architectures.stages.main_stage`),
+    and the stack that holds it comes next.
+
     The keys decide: a stack is whatever stands before a key's first whole-number part, a norm is a one- or
     two-dimensional ``weight``, ``gamma`` or ``scale`` with a norm's name. config.json tells the number of layers and
     the offsets.
@@ -103,27 +106,49 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     taken: set[str] = set()
     for name in names:
         finals = [final for final in _finals_beside(name, entries, config) if final.key not in taken]
-        stage_blocks, stage_norms = split_stages(name, blocks[name], norms[name])
+        split = split_stages(name, blocks[name], norms[name], config)
         stages = []
-        for stage in stage_norms:
-            ends = _finals_beside(stage, entries, config)
+        for stage in split:
+            ends = _stage_finals(name, stage, finals, entries, config)
+            ends += finals if stage is split[-1] else []
             described = _describe(
-                stage, stage_blocks[stage], stage_norms[stage], config, entries, ends, ends=bool(ends or finals)
+                stage.prefix, stage.blocks, stage.norms, config, entries, ends, ends=bool(ends or finals)
             )
-            stages.append(described)
-        within = {entry.key for stage in stages for site in stage.sites for _, entry in site.rows}
+            taken |= {site.rows[0][1].key for site in described.sites if site.place == "final"}
+            stages.append(replace(described, name=stage.name))
+        within = {entry.key for stage in split for rows in stage.norms.values() for entry in rows.values()} | taken
         own = {
             rest: kept
             for rest, rows in norms[name].items()
             if (kept := {layer: entry for layer, entry in rows.items() if entry.key not in within})
         }
+        if not own and not stages:  # a list of the norms that stand after each stage
+            continue
         stack = _describe(name, blocks[name], own, config, entries, finals, ends=bool(finals))
         taken |= {site.rows[0][1].key for site in stack.sites if site.place == "final"}
-        stacks += [replace(stack, main=not stacks, stages=tuple(stage_norms)), *stages]
+        notes = (*stack.notes, *choice_note(name, stages)) if stages else stack.notes
+        names_of_stages = tuple(stage.name for stage in stages)
+        stacks += [replace(stack, main=not stacks, stages=names_of_stages, notes=notes), *stages]
     if not stacks:
         return ()
-    notes = (*stacks[0].notes, *_rivals(stacks), *_conditioned(stacks[0], config, entries))
-    return (replace(stacks[0], notes=notes), *stacks[1:])
+    first, *others = stacks
+    first = replace(first, notes=(*first.notes, *_rivals(stacks), *_conditioned(first, config, entries)))
+    main = main_stage(stages_of(first, others))
+    if main is None:
+        return (first, *others)
+    return (replace(main, main=True), replace(first, main=False), *(stack for stack in others if stack is not main))
+
+
+def _stage_finals(
+    stack: str, stage: Stage, finals: Sequence[TensorEntry], entries: Mapping[str, TensorEntry], config: ModelConfig
+) -> list[TensorEntry]:
+    """The norm after the last block of a stage, within it or in a list of such norms beside the stages, not those after
+    the last stage."""
+    listed = (f"{stack.rpartition('.')[0]}.{name}.{stage.number}{leaf}" for name in FINALS for leaf in LEAVES)
+    found = [entries[key] for key in (key.lstrip(".") for key in listed) if key in entries]
+    after_all = {final.key for final in finals}
+    beside = _finals_beside(stage.name, entries, config) if stage.prefix == stage.name else []
+    return [final for final in [*beside, *found] if final.key not in after_all]
 
 
 def _conditioned(main: Stack, config: ModelConfig, keys: Iterable[str]) -> Iterator[str]:

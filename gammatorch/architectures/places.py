@@ -21,6 +21,10 @@ _DIFFUSERS_SELF, _DIFFUSERS_CROSS = "attn1.", "attn2."
 _DEPTHWISE = ("depthwise_conv.", "dwconv.")
 """The convolution that ConvNeXt's blocks begin with, before their norm."""
 
+_CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
+"""What the blocks of ResNets and U-Nets hold: their norms are over groups of channels, and stand before the
+convolutions in some and after them in others, under the same names."""
+
 _SWIN_V2 = "attention.self.logit_scale"
 """The scale of Swin v2's cosine attention, whose blocks norm what their sub-layers give, under the names of v1."""
 
@@ -61,6 +65,8 @@ def read_places(
     """
     on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
     after_convolution = PLAIN if any(kind.startswith(_DEPTHWISE) for kind in kinds) else frozenset()
+    if _CONVOLUTIONS.issubset(kinds):
+        return {}
     over_batch = {name for name in names if is_batch_norm(name, kinds)}
     told = set(names) - on_latent - over_batch - after_convolution
     if is_diffusers(kinds):

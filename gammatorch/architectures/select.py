@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
 from gammatorch.architectures.keys import unwrapped
-from gammatorch.architectures.match import find_stacks, is_encoder
+from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.places import is_strange
+from gammatorch.architectures.promises import promised_layers, promised_widths
 from gammatorch.architectures.shortcut import select_by_search
+from gammatorch.architectures.stages import main_stage, outer_of, patterns_by_stage, stages_of
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import (
     IncompleteCheckpoint,
@@ -22,6 +25,9 @@ from gammatorch.errors import (
     StackNotFound,
     WidthMismatch,
 )
+
+_NAMED = 8
+"""Candidates that a message names."""
 
 _RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"})
 """Places whose norms are as wide as the residual stream."""
@@ -39,7 +45,8 @@ def select(
         checkpoint: An open checkpoint.
         site: A place of :data:`~gammatorch.architectures.base.PLACES`, or ``"auto"``: ``input``, and where a model
             has no learned norm there, the nearest analogue.
-        stack: Name of the stack, or a part of its name that no other has; the main one if None.
+        stack: Name of the stack, or a part of its name that no other has; the main one if None. Of a stack of stages,
+            its main stage is read.
         pattern: Keys to read instead of a site, with ``{layer}`` for the index.
 
     Raises:
@@ -58,13 +65,27 @@ def select(
     found_quickly = select_by_search(checkpoint, site) if stack is None else None
     if found_quickly is not None:
         return found_quickly
-    chosen = _choose_stack(find_stacks(checkpoint), stack, checkpoint)
+    stacks = find_stacks(checkpoint)
+    chosen, holder = choose_stack(stacks, stack, checkpoint)
+    notes = (*holder.notes, *chosen.notes) if holder is not None else chosen.notes
+    if site == "final" and holder is not None and chosen.site(site) is None and holder.site(site) is not None:
+        chosen, holder = holder, None  # after the last block of all
     found, reason = _choose_site(chosen, site, checkpoint)
-    _check_layers(chosen, found, checkpoint)
-    _check_widths(found, checkpoint, residual=chosen.main and found.place in _RESIDUAL)
+    if holder is not None:
+        reason += f"; stack {chosen.name}, the main one of {len(holder.stages)} stages"
+    if (outer := outer_of(chosen, stacks)) is not None:
+        _check_layers(outer, stacks, checkpoint)
+    _check_layers(chosen, stacks, checkpoint)
+    _check_rows(chosen, found, checkpoint)
+    found, narrower = _without_entrance(chosen, found, stacks)
+    _check_widths(chosen, found, stacks, checkpoint)
     layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
-    without = sorted(set(chosen.layers) - set(layers)) if found.place != "final" else []
-    gaps = (f"layer {_numbers(without)} has no norm at this site",) if without else ()
+    without = sorted({*chosen.layers} - {*layers, *narrower}) if found.place != "final" else []
+    gaps = [f"layer {_numbers(without)} has no norm at this site"] if without else []
+    gaps += [
+        f"layer {layer} left out: the norm stands on what the stage before gives, {width} wide"
+        for layer, width in narrower.items()
+    ]
     return Selection(
         site=found.place,
         reason=reason,
@@ -74,11 +95,30 @@ def select(
         offset_known=chosen.offset_known,
         layers=layers,
         entries=tuple(entry for _, entry in found.rows),
-        notes=(*chosen.notes, *gaps),
+        notes=(*notes, *gaps),
     )
 
 
-def _choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
+def choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> tuple[Stack, Stack | None]:
+    """The stack that a name means, and the one that holds it where it is that one's main stage, chosen by rule.
+
+    Args:
+        stacks: All of them, the main one first.
+        name: Name of the stack, or a part of its name that no other has; the main one if None.
+        checkpoint: What they are of.
+
+    Raises:
+        SiteNotFound: There is none.
+        StackNotFound: None has such a name, or several.
+    """
+    named = _named_stack(stacks, name, checkpoint)
+    if name is None:
+        return named, outer_of(named, stacks)
+    main = main_stage(stages_of(named, stacks))
+    return (main, named) if main is not None else (named, None)
+
+
+def _named_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
     where = checkpoint.source.name
     if not stacks and any(".lora_" in key for key in checkpoint.entries):
         raise SiteNotFound(
@@ -94,6 +134,7 @@ def _choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpo
         return stacks[0]
     exact = [stack for stack in stacks if stack.name == name]
     near = exact or [stack for stack in stacks if name in stack.name]
+    near = [stack for stack in near if outer_of(stack, near) is None]  # a stack means its stages as well
     if len(near) == 1:
         return near[0]
     known = ", ".join(stack.name or "''" for stack in near or stacks)
@@ -107,15 +148,15 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
     found = stack.site(wanted)
     if stack.stages and (wanted != "final" or found is None):
         raise SiteNotFound(
-            f"stack {stack.name!r} holds stages with blocks of their own, which may differ in width: "
-            f"pass --stack with one of {', '.join(stack.stages)}",
+            f"the names in the stages of stack {stack.name!r} do not tell which norm is site {wanted!r}: "
+            "pass --pattern with one of those that `gammatorch inspect` lists",
             file=checkpoint.source.name,
         )
     if found is not None:
         on = f", here fed with {stack.fed_with}" if wanted == "input" and stack.fed_with is not None else ""
         return found, PLACES[wanted] + on
     analogue = stack.site("post_attention")
-    strange = [known.pattern for known in stack.sites if known.place not in PLACES and is_strange(known.place)]
+    strange = [known for known in stack.sites if known.place not in PLACES and is_strange(known.place)]
     if strange and not stack.offset_known:
         analogue = None  # one of these may stand on the block's input
     if site == "auto" and analogue is not None:
@@ -125,7 +166,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         )
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     in_blocks = any(known.place in PLACES and known.place != "final" for known in stack.sites)
-    candidates = strange or [known.pattern for known in stack.sites if known.place != "final"]
+    candidates = _patterns(strange or [known for known in stack.sites if known.place != "final"])
     if (in_blocks and not strange) or not candidates:
         raise SiteNotFound(
             f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}"
@@ -133,22 +174,28 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             else f"no norm in the blocks of stack {stack.name!r}",
             file=checkpoint.source.name,
         )
+    named = ", ".join(candidates[:_NAMED]) + (" …" if len(candidates) > _NAMED else "")
     raise SiteNotFound(
         f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r} "
-        f"(there are {', '.join(candidates)}): pass --pattern {candidates[0]!r} or another of them",
+        f"(there are {named}): pass --pattern {candidates[0]!r} or another of them",
         file=checkpoint.source.name,
     )
 
 
-def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
+def _patterns(sites: Sequence[NormSite]) -> list[str]:
+    """Patterns by which norms can be read: within a stage where those of all stages differ in width."""
+    as_wide = all(len({entry.width for _, entry in site.rows}) == 1 for site in sites)
+    return ([] if as_wide else list(patterns_by_stage(sites))) or [site.pattern for site in sites]
+
+
+def _check_layers(stack: Stack, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
     config = read_config(checkpoint.config)
-    told = stack.main and not SHARED_BLOCKS.intersection(config.types) and not (config.of_decoder and is_encoder(stack))
-    promised = config.num_layers if told else None
-    expected = range(promised if promised is not None else stack.layers[-1] + 1)
-    said = f"config.json says {promised}" if promised is not None else f"the last one is {stack.layers[-1]}"
+    promised = promised_layers(stack, stacks, config) if SHARED_BLOCKS.isdisjoint(config.types) else None
+    expected = promised if promised is not None else range(stack.layers[-1] + 1)
+    said = f"config.json says {len(expected)}" if promised is not None else f"the last one is {stack.layers[-1]}"
     if extra := sorted(set(stack.layers) - set(expected)):
         raise IncompleteCheckpoint(
-            f"stack {stack.name!r} has layer {_numbers(extra)}, but config.json says {promised} layers: "
+            f"stack {stack.name!r} has layer {_numbers(extra)}, but config.json says {len(expected)} layers: "
             "config and weights are of different models",
             file=checkpoint.source.name,
         )
@@ -158,6 +205,10 @@ def _check_layers(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
             f"{'pass the whole model, not one shard' if len(checkpoint.files) == 1 else 'download the model again'}",
             file=checkpoint.source.name,
         )
+
+
+def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
+    config = read_config(checkpoint.config)
     if (lost := lost_layers(stack, site)) and not GAPS.intersection(config.types):
         raise IncompleteCheckpoint(
             f"layer {_numbers(lost)} has no tensor for site {site.place!r}, the other layers have: "
@@ -187,13 +238,30 @@ def lost_layers(stack: Stack, site: NormSite) -> list[int]:
     ]
 
 
-def _check_widths(site: NormSite, checkpoint: Checkpoint, *, residual: bool) -> None:
+def _without_entrance(stack: Stack, site: NormSite, stacks: Sequence[Stack]) -> tuple[NormSite, dict[int, int]]:
+    """A stage's norm without the row of its first block, where that is as narrow as the stage before, which feeds it
+    (Hiera); the layer that is left out and its width."""
+    outer = outer_of(stack, stacks)
+    number = outer.stages.index(stack.name) if outer is not None else 0
+    if outer is None or not number or len(site.rows) < 2:
+        return site, {}
+    before = next(one for one in stacks if one.name == outer.stages[number - 1])
+    given = {entry.width for of in before.sites for layer, entry in of.rows if layer == before.layers[-1]}
+    (layer, entry), *rest = site.rows
+    if layer != stack.layers[0] or entry.width not in given or entry.width in {kept.width for _, kept in rest}:
+        return site, {}
+    return replace(site, rows=tuple(rest)), {layer: entry.width}
+
+
+def _check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
     entries = [entry for _, entry in site.rows]
     _check_same_width(entries, checkpoint)
-    hidden = read_config(checkpoint.config).hidden
-    if residual and "hyper_connection" not in site.pattern and hidden is not None and entries[0].width != hidden:
+    if site.place not in _RESIDUAL or "hyper_connection" in site.pattern:
+        return
+    promised = promised_widths(stack, stacks, read_config(checkpoint.config), rows=len(entries))
+    if promised and entries[0].width not in promised:
         raise WidthMismatch(
-            f"holds {entries[0].width} values, but config.json says hidden size {hidden}: "
+            f"holds {entries[0].width} values, but config.json says hidden size {' or '.join(map(str, promised))}: "
             "config and weights are of different models",
             file=checkpoint.where(entries[0]),
             tensor=entries[0].key,

@@ -3,53 +3,177 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
+from gammatorch.architectures.base import LAYER, NormSite, Stack
+from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.families import AMBIGUOUS, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
 
 _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL)
+_RUN = re.compile(r"(^|\.)\d+-\d+$")
 _FIRST_PLACES = frozenset({*VOCABULARY["input"], *VOCABULARY["post_attention"], *AMBIGUOUS}) - PLAIN
 """Names of norms that stand first in a block; not those that a stage may give the norm after it."""
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stack within another.
+
+    Attributes:
+        name: Its name: ``"encoder.layers.0.blocks"``, or ``"blocks.3-9"`` where its blocks are some of a list.
+        number: The block that it is within the stack that holds it, or the first of those that it has of it.
+        prefix: What stands before the layer's index in its keys.
+        blocks: Names within its blocks, by layer.
+        norms: Its norms by name and layer.
+    """
+
+    name: str
+    number: int
+    prefix: str
+    blocks: Mapping[int, set[str]]
+    norms: Mapping[str, Rows]
+
+
 def split_stages(
-    stack: str, blocks: Mapping[int, set[str]], norms: Mapping[str, Rows]
-) -> tuple[dict[str, dict[int, set[str]]], dict[str, dict[str, Rows]]]:
-    """The stacks within the blocks of a stack, by their names: ``encoder.layers.0.blocks``.
+    stack: str, blocks: Mapping[int, set[str]], norms: Mapping[str, Rows], config: ModelConfig
+) -> list[Stage]:
+    """The stacks within a stack.
 
     A block is a stage if none of its own norms has a name that stands first in a block, and norms further within, after
-    a second index, do.
+    a second index, do. Blocks in one list are cut into stages where their widths differ and config.json counts the
+    blocks of each stage (SAM 2).
 
     Args:
         stack: Its name.
         blocks: Names within its blocks, by layer.
         norms: Its norms by name and layer.
+        config: What config.json says.
 
     Returns:
-        Blocks and norms of each, in the order of the stages, as :func:`~gammatorch.architectures.keys.group_keys`
-        gives them; none for a stack without stages.
+        In the order of the stages; none for a stack without stages.
     """
     kinds = frozenset().union(*blocks.values())
     names = {name for name in norms if not is_batch_norm(own_name(name), kinds)}
     whole = {layer for name in names if own_name(name) in _FIRST_PLACES for layer in norms[name]}
     inner = {name: match for name in names if (match := _INNER.fullmatch(name)) is not None}
     lists = {match["inside"] for match in inner.values() if own_name(match["name"]) in _FIRST_PLACES}
+    numbers: dict[str, int] = {}
     found: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
     for stage in sorted(blocks.keys() - whole):
         for name, match in inner.items():
             if match["inside"] in lists and stage in norms[name]:
-                found[_stage(stack, stage, match["inside"])][match["name"]][int(match["layer"])] = norms[name][stage]
+                of = _stage(stack, stage, match["inside"])
+                numbers[of] = stage
+                found[of][match["name"]][int(match["layer"])] = norms[name][stage]
     if not found:  # a mixture of experts has many names to go through for nothing
-        return {}, {}
+        return list(_split_by_count(stack, blocks, norms, config))
     stages: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     for stage, within in sorted(blocks.items()):
         for match in filter(None, map(_INNER.fullmatch, within)):
             if (inside := _stage(stack, stage, match["inside"])) in found:
                 stages[inside][int(match["layer"])].add(match["name"])
-    return stages, found
+    return [Stage(name, numbers[name], name, stages[name], found[name]) for name in found]
 
 
 def _stage(stack: str, stage: int, inside: str | None) -> str:
     return ".".join(part for part in (stack, str(stage), inside) if part)
+
+
+def _split_by_count(
+    stack: str, blocks: Mapping[int, set[str]], norms: Mapping[str, Rows], config: ModelConfig
+) -> Iterator[Stage]:
+    first = [rows for name, rows in norms.items() if own_name(name) in _FIRST_PLACES]
+    if all(len({entry.width for entry in rows.values()}) < 2 for rows in first):
+        return
+    depths = config.depths or ()
+    if blocks.keys() != set(range(sum(depths))):
+        return
+    for begin, end in pairwise(accumulate(depths, initial=0)):
+        within = {
+            name: kept
+            for name, rows in norms.items()
+            if (kept := {layer: entry for layer, entry in rows.items() if begin <= layer < end})
+        }
+        name = _stage(stack, begin, None) + f"-{end - 1}"
+        yield Stage(name, begin, stack, {layer: blocks[layer] for layer in range(begin, end)}, within)
+
+
+def main_stage(stages: Sequence[Stack]) -> Stack | None:
+    """The stage to read where none is named: the one with the most layers, of several such the last, which is as wide
+    as the model gets and, where it is the last of all, stands before the final norm; None if the names in their blocks
+    do not tell which norm stands first.
+
+    Args:
+        stages: The stages of one stack, in order.
+    """
+    readable = [stage for stage in stages if stage.site("input") or stage.site("post_attention")]
+    return max(reversed(readable), key=lambda stage: len(stage.layers), default=None)
+
+
+def choice_note(outer: str, stages: Sequence[Stack]) -> Iterator[str]:
+    """Which stage is read where none is named, and how to read another.
+
+    Args:
+        outer: Name of the stack that holds the stages.
+        stages: Its stages.
+    """
+    main = main_stage(stages)
+    if main is None:
+        return
+    alike = [stage for stage in stages if len(stage.layers) == len(main.layers)]
+    depths = ", ".join(str(len(stage.layers)) for stage in stages)
+    others = ", ".join(stage.name for stage in stages if stage is not main)
+    yield (
+        f"{outer or '(top)'} has {len(stages)} stages of {depths} layers: {main.name} is the main one, "
+        f"{'the longest' if len(alike) == 1 else 'the last of the longest'}; --stack reads another: {others}"
+        if others
+        else f"{outer or '(top)'} has one stage of blocks, {main.name}"
+    )
+
+
+def patterns_by_stage(sites: Sequence[NormSite]) -> Iterator[str]:
+    """Patterns of norms that are numbered a second time, ``stages.2.layers.{layer}.norm.weight``, those of the most
+    tensors first.
+
+    Args:
+        sites: Norms of a stack.
+    """
+    found: Counter[str] = Counter()
+    for site in sites:
+        prefix, _, rest = site.pattern.partition(f"{LAYER}.")
+        if (match := _INNER.fullmatch(rest)) is not None:
+            for number, _ in site.rows:
+                parts = (f"{prefix}{number}", match["inside"], LAYER, match["name"])
+                found[".".join(filter(None, parts))] += 1
+    for pattern, _ in found.most_common():
+        yield pattern
+
+
+def is_run(stage: str) -> bool:
+    """Whether a stage's name says that it has some blocks of a list, so that its layers need not begin with 0.
+
+    Example:
+        >>> is_run("blocks.3-9"), is_run("encoder.layers.0.blocks")
+        (True, False)
+    """
+    return _RUN.search(stage) is not None
+
+
+def outer_of_main(stacks: Sequence[Stack]) -> Stack | None:
+    """The stack that holds the main one, where that is a stage."""
+    return outer_of(stacks[0], stacks) if stacks else None
+
+
+def stages_of(outer: Stack, stacks: Sequence[Stack]) -> list[Stack]:
+    """The stages that a stack holds, in order."""
+    named = {stack.name: stack for stack in stacks}
+    return [named[name] for name in outer.stages]
+
+
+def outer_of(stage: Stack, stacks: Sequence[Stack]) -> Stack | None:
+    """The stack that holds a stage; None for a stack that is in no other."""
+    return next((stack for stack in stacks if stage.name in stack.stages), None)

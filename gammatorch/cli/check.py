@@ -59,14 +59,14 @@ def check(
     with Progress(session) as progress, contextlib.ExitStack() as opened:
         progress.stage(f"opening {name}")
         checkpoint = opened.enter_context(open_checkpoint(name, revision, token=token, cache=not no_cache))
-        sites, findings, weights = _audit(checkpoint, stack, progress)
+        audited, sites, findings, weights = _audit(checkpoint, stack, progress)
         if against is not None:
             progress.stage(f"opening {against}")
             reference = opened.enter_context(open_checkpoint(against, token=token, cache=not no_cache))
-            findings += _hold_against(weights, _audit(reference, stack, progress)[2])
+            findings += _hold_against(weights, _audit(reference, stack, progress)[3])
     from gammatorch.reports.audit import audit_document, print_audit
 
-    document = audit_document(checkpoint.model, against, sites, findings)
+    document = audit_document(checkpoint.model, against, audited, sites, findings)
     show(session, format, out, lambda: document, partial(print_audit, document, findings))
     return EXIT_FOUND if document["errors"] else 0
 
@@ -77,44 +77,43 @@ Weights = dict[str, tuple["Selection", Any]]
 
 def _audit(
     checkpoint: Checkpoint, stack: str | None, progress: Progress
-) -> tuple[list[dict[str, Any]], list[Finding], Weights]:
-    """What each site holds, what is wrong with it, and its stored weights."""
+) -> tuple[str, list[dict[str, Any]], list[Finding], Weights]:
+    """The stack, what each of its sites holds, what is wrong with it, and its stored weights."""
     from gammatorch.analysis.audit import Finding, audit
     from gammatorch.analysis.plain import plain
     from gammatorch.architectures.base import PLACES
     from gammatorch.architectures.match import find_stacks
-    from gammatorch.architectures.select import select
+    from gammatorch.architectures.select import choose_stack, select
     from gammatorch.gains.stream import stored_weights
 
-    stacks = [one for one in find_stacks(checkpoint) if (one.main if stack is None else stack in one.name)]
-    if len(stacks) != 1:
-        select(checkpoint, stack=stack)  # says which there are
+    chosen, holder = choose_stack(find_stacks(checkpoint), stack, checkpoint)
     sites: list[dict[str, Any]] = []
     findings: list[Finding] = []
     weights: Weights = {}
-    for one in stacks[:1]:
-        for site in one.sites:
-            wanted = {"site": site.place, "stack": one.name} if site.place in PLACES else {"pattern": site.pattern}
-            try:
-                selection = select(checkpoint, **wanted)
-            except (SelectionError, IncompleteCheckpoint) as error:
-                findings.append(Finding("error", "missing", site.place, str(error)))
-                continue
-            progress.stage(f"reading {site.place}", total=sum(entry.nbytes for entry in selection.entries))
-            values = stored_weights(checkpoint, selection, progress.advance)
-            weights[site.place] = (selection, values)
-            findings += audit(values, site.offset, selection.layers, site.place)
-            sites.append(
-                {
-                    "site": site.place,
-                    "layers": len(values),
-                    "hidden": values.shape[1],
-                    "offset": site.offset,
-                    "mean": plain(values.mean().item()),
-                    "negative": (values < 0).double().mean().item(),
-                }
-            )
-    return sites, findings, weights
+    if holder is not None:
+        findings += [Finding("note", "stack", "all", note) for note in holder.notes]
+    for site in chosen.sites:
+        wanted = {"site": site.place, "stack": chosen.name} if site.place in PLACES else {"pattern": site.pattern}
+        try:
+            selection = select(checkpoint, **wanted)
+        except (SelectionError, IncompleteCheckpoint) as error:
+            findings.append(Finding("error", "missing", site.place, str(error)))
+            continue
+        progress.stage(f"reading {site.place}", total=sum(entry.nbytes for entry in selection.entries))
+        values = stored_weights(checkpoint, selection, progress.advance)
+        weights[site.place] = (selection, values)
+        findings += audit(values, site.offset, selection.layers, site.place)
+        sites.append(
+            {
+                "site": site.place,
+                "layers": len(values),
+                "hidden": values.shape[1],
+                "offset": site.offset,
+                "mean": plain(values.mean().item()),
+                "negative": (values < 0).double().mean().item(),
+            }
+        )
+    return chosen.name, sites, findings, weights
 
 
 def _hold_against(ours: Weights, theirs: Weights) -> list[Finding]:

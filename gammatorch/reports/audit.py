@@ -26,7 +26,8 @@ def print_audit(document: dict[str, Any], findings: Sequence[Finding], console: 
         console: Where to.
     """
     against = f" against {printable(document['against'])}" if document["against"] else ""
-    console.print(Text(f"{printable(document['model'])}{against}", style="bold"))
+    stack = f" · stack {printable(document['stack']) or '(top)'}"
+    console.print(Text(f"{printable(document['model'])}{stack}{against}", style="bold"))
     print_table(
         console,
         "Sites that were read",
@@ -52,13 +53,14 @@ def print_audit(document: dict[str, Any], findings: Sequence[Finding], console: 
 
 
 def audit_document(
-    model: str, against: str | None, sites: Sequence[dict[str, Any]], findings: Sequence[Finding]
+    model: str, against: str | None, stack: str, sites: Sequence[dict[str, Any]], findings: Sequence[Finding]
 ) -> dict[str, Any]:
     """The audit as plain values.
 
     Args:
         model: What was audited.
         against: The reference, if there was one.
+        stack: Name of the stack whose sites were read.
         sites: What was read of each site.
         findings: The findings.
     """
@@ -66,6 +68,7 @@ def audit_document(
         "schema_version": 1,
         "model": model,
         "against": against,
+        "stack": stack,
         "sites": list(sites),
         "findings": [asdict(finding) for finding in findings],
         "errors": sum(finding.level == "error" for finding in findings),

@@ -11,7 +11,8 @@ from rich.tree import Tree
 
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.match import is_encoder
+from gammatorch.architectures.promises import promised_layers
+from gammatorch.architectures.stages import outer_of_main, stages_of
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.reports.text import moved, plural, printable, size
 
@@ -22,7 +23,7 @@ def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config:
         "model": checkpoint.model,
         "revision": checkpoint.revision,
         "model_type": config.model_type,
-        "num_layers": config.num_layers,
+        "num_layers": len(stacks[0].layers) if outer_of_main(stacks) is not None else config.num_layers,
         "checkpoint_bytes": checkpoint.checkpoint_bytes,
         "stacks": [
             {
@@ -44,9 +45,9 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         notes.append("no config.json beside the weights: layer count and offsets are not checked against it")
     for stack in stacks:
         notes += stack.notes
-        told = stack.main and not (config.of_decoder and is_encoder(stack))
-        if told and config.num_layers is not None and len(stack.layers) != config.num_layers:
-            notes.append(f"config.json says {config.num_layers} layers, stack {stack.name!r} has {len(stack.layers)}")
+        promised = promised_layers(stack, stacks, config)
+        if promised is not None and list(promised) != list(stack.layers):
+            notes.append(f"config.json says {len(promised)} layers, stack {stack.name!r} has {len(stack.layers)}")
         if stack.main and not stack.offset_known:
             who = (
                 f"model type {config.model_type!r} is not among the known ones"
@@ -71,7 +72,7 @@ def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
     commit = f" @ {checkpoint.revision[:7]}" if checkpoint.revision else ""
     facts = [
         config.model_type and f"model type {printable(config.model_type)}",
-        config.num_layers and plural(config.num_layers, "layer"),
+        _layers_line(stacks, config),
         config.hidden and f"hidden size {config.hidden}",
         f"{plural(len(checkpoint.entries), 'tensor')} in {plural(len(checkpoint.files), 'shard')}",
         size(checkpoint.checkpoint_bytes),
@@ -91,10 +92,21 @@ def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
     console.print(f"read {read} of {size(checkpoint.checkpoint_bytes)}, headers only")
 
 
+def _layers_line(stacks: Sequence[Stack], config: ModelConfig) -> str | None:
+    outer = outer_of_main(stacks)
+    if outer is None:
+        return plural(config.num_layers, "layer") if config.num_layers else None
+    depths = " + ".join(str(len(stage.layers)) for stage in stages_of(outer, stacks))
+    return f"{plural(len(outer.stages), 'stage')}, {depths} layers"
+
+
 def _stack_line(stack: Stack) -> str:
+    name = printable(stack.name) or "(top)"
+    if stack.stages:
+        return f"{name}: {plural(len(stack.stages), 'stage')}{', main stack, places unknown' if stack.main else ''}"
     main = "main stack" if stack.main else f"--stack {printable(stack.name)}"
-    layout = ", stages" if stack.stages else f", {stack.layout}" if stack.layout else ", places unknown"
-    return f"{printable(stack.name) or '(top)'}: {plural(len(stack.layers), 'layer')}, {main}{layout}"
+    layout = f", {stack.layout}" if stack.layout else ", places unknown"
+    return f"{name}: {plural(len(stack.layers), 'layer')}, {main}{layout}"
 
 
 def _site_line(site: NormSite) -> str:

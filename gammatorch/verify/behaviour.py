@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,7 +66,7 @@ class Observation:
     """What one forward pass showed.
 
     Attributes:
-        blocks: Blocks of every outermost stack that it went through.
+        blocks: Blocks of every outermost stack that it went through; of stages, each one's.
         finals: By stack, the norm outside it that is fed with what its last block gives, the one called first.
     """
 
@@ -96,8 +97,10 @@ def draw_norms(model: nn.Module, seed: int = 0, spread: float = 0.3) -> None:
 def observe(model: nn.Module, run: Callable[[], object]) -> Observation:
     """Blocks and norms that the forward pass goes through.
 
-    A stack is a ``ModuleList`` whose members are called with a tensor; a norm is a module with a weight of its own
-    whose output is, channel by channel, a multiple of its normalised input plus a constant.
+    A stack is a ``ModuleList`` whose members are called with a tensor and are not stages: a stage holds most of its
+    norms in a list of blocks of its own, which are alike and each fed with what the one before gives. A norm is a
+    module with a weight of its own whose output is, channel by channel, a multiple of its normalised input plus a
+    constant.
 
     Args:
         model: The model.
@@ -146,12 +149,37 @@ _Members = list[tuple[int, nn.Module]]
 
 def _stacks(model: nn.Module, flows: Mapping[nn.Module, Flow]) -> Iterator[tuple[str, _Members]]:
     outer: list[str] = []
+    staged: list[str] = []
     for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and not any(name.startswith(f"{stack}.") for stack in outer):
-            called = [(layer, block) for layer, block in enumerate(module) if block in flows]
-            if called and any(True for _, block in called for _ in block.children()):
-                outer.append(name)
-                yield name, called
+        within = any(name.startswith(f"{stack}.") for stack in staged)
+        is_list = isinstance(module, nn.ModuleList) or (within and isinstance(module, nn.Sequential))
+        if not is_list or any(name.startswith(f"{stack}.") for stack in outer):
+            continue
+        called = [(layer, block) for layer, block in enumerate(module.children()) if block in flows]
+        if not any(True for _, block in called for _ in block.children()):
+            continue
+        if any(_is_stage(block, flows) for _, block in called):
+            staged.append(name)
+        else:
+            outer.append(name)
+            yield name, called
+
+
+def _is_stage(block: nn.Module, flows: Mapping[nn.Module, Flow]) -> bool:
+    lists = (module for module in block.modules() if isinstance(module, (nn.ModuleList, nn.Sequential)))
+    inner = [modules for modules in lists if _is_chain(modules, flows)]
+    if not inner:
+        return False
+    norms = {module for module in block.modules() if module in flows and _gain_of(module, flows[module]) is not None}
+    return 2 * max(len(norms.intersection(chain.modules())) for chain in inner) > len(norms)
+
+
+def _is_chain(modules: nn.ModuleList | nn.Sequential, flows: Mapping[nn.Module, Flow]) -> bool:
+    """Whether the members are blocks of one class, and each is fed with what the one before gives."""
+    members = list(modules.children())
+    called = [flows[module] for module in members if module in flows]
+    one_class = len({type(module) for module in members}) == 1 and any(True for _ in members[0].children())
+    return one_class and len(called) > 1 and all(same(two.fed, one.given) for one, two in pairwise(called))
 
 
 def _norms(name: str, block: nn.Module, flows: Mapping[nn.Module, Flow]) -> Iterator[ObservedNorm]:

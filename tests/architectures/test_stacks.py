@@ -66,21 +66,150 @@ def test_stacks_that_may_be_the_main_one_as_well_are_named():
     assert select(checkpoint_of(two_stacks(), LLAMA)).notes == ()
 
 
-def test_a_stage_is_a_stack_and_without_one_named_the_stages_are_listed():
+def test_the_longest_stage_is_the_main_one_and_what_is_read_says_so():
+    shapes = swin() | {"encoder.layers.0.blocks.2.layernorm_before.weight": (4,)}
+    checkpoint = checkpoint_of(shapes, '{"model_type": "swin", "depths": [3, 2], "num_layers": 2, "hidden_size": 8}')
+    selection = select(checkpoint)
+    assert (selection.stack, selection.site, selection.layers) == ("encoder.layers.0.blocks", "input", (0, 1, 2))
+    assert selection.reason.endswith("; stack encoder.layers.0.blocks, the main one of 2 stages")
+    assert selection.notes == (
+        "encoder.layers has 2 stages of 3, 2 layers: encoder.layers.0.blocks is the main one, the longest; "
+        "--stack reads another: encoder.layers.1.blocks",
+    )
+    main, outer, other = find_stacks(checkpoint)
+    assert [(stack.name, stack.main) for stack in (main, outer, other)] == [
+        ("encoder.layers.0.blocks", True),
+        ("encoder.layers", False),
+        ("encoder.layers.1.blocks", False),
+    ]
+    for name in ("encoder.layers", "encoder"):  # the stack that holds them means its main stage
+        assert select(checkpoint, stack=name) == selection
+    explicit = select(checkpoint, stack="layers.0")
+    assert (explicit.entries, explicit.notes) == (selection.entries, ())
+    final = select(checkpoint, "final")
+    assert (final.stack, final.entries[0].key) == ("encoder.layers", "layernorm.weight")
+
+
+def test_of_stages_as_long_the_last_is_the_main_one():
+    selection = select(checkpoint_of(swin(), '{"model_type": "swin"}'))
+    assert selection.stack == "encoder.layers.1.blocks" and "the last of the longest" in selection.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "message"),
+    [
+        ('"depths": [2, 3]', errors.IncompleteCheckpoint, r"layer 2 of stack 'encoder.layers.1.blocks' missing"),
+        ('"depths": [2, 2, 9]', errors.IncompleteCheckpoint, r"layer 2 of stack 'encoder.layers' missing"),
+        ('"depths": [2, 1]', errors.IncompleteCheckpoint, r"has layer 1, but config.json says 1 layers"),
+        ('"embed_dim": 6', errors.WidthMismatch, "holds 8 values, but config.json says hidden size 6 or 12"),
+        ('"hidden_sizes": [4, 16]', errors.WidthMismatch, "holds 8 values, but config.json says hidden size 16"),
+    ],
+)
+def test_a_stage_is_held_against_what_config_json_says_of_it(config, error, message):
+    with pytest.raises(error, match=message):
+        select(checkpoint_of(swin(), f'{{"model_type": "swin", {config}}}'))
+
+
+@pytest.mark.parametrize(
+    "config", ['"depths": [2, 2], "embed_dim": 4, "hidden_size": 8', '"hidden_size": 5', '"depths": "2"', '"depths": 2']
+)
+def test_what_config_json_says_of_the_last_stage_or_of_none_is_no_contradiction(config):
+    checkpoint = checkpoint_of(swin(), f'{{"model_type": "swin", {config}}}')
+    assert select(checkpoint).layers == select(checkpoint, stack="layers.0").layers == (0, 1)
+
+
+def hiera() -> dict[str, tuple[int, ...]]:
+    """Stages whose first block widens the stream: its first norm is as narrow as the stage before."""
+    widths = {0: [4, 4], 1: [4, 8, 8, 8]}
+    shapes = {
+        f"stages.{stage}.layers.{n}.layernorm_before.weight": (width,)
+        for stage, of_stage in widths.items()
+        for n, width in enumerate(of_stage)
+    }
+    after = {key.replace("before", "after"): (4 << int(key[7]),) for key in shapes}
+    return shapes | after
+
+
+def test_the_first_block_of_a_stage_may_stand_on_what_the_stage_before_gives():
+    selection = select(checkpoint_of(hiera()))
+    assert (selection.stack, selection.layers) == ("stages.1.layers", (1, 2, 3))
+    assert selection.notes[1:] == ("layer 0 left out: the norm stands on what the stage before gives, 4 wide",)
+    assert select(checkpoint_of(hiera()), "pre_mlp").layers == (0, 1, 2, 3)
+    with pytest.raises(errors.WidthMismatch):
+        select(checkpoint_of(hiera() | {"stages.1.layers.0.layernorm_before.weight": (5,)}))
+    with pytest.raises(errors.WidthMismatch):
+        select(checkpoint_of(hiera() | {"stages.1.layers.1.layernorm_before.weight": (4,)}))
+
+
+def test_a_list_of_blocks_is_cut_into_stages_where_config_json_counts_them():
+    widths = [4, 4, 8, 8, 8, 16]
+    shapes = {f"backbone.blocks.{n}.layer_norm1.weight": (width,) for n, width in enumerate(widths)}
+    shapes |= {f"backbone.blocks.{n}.layer_norm2.weight": (width,) for n, width in enumerate([4, 8, 8, 8, 16, 16])}
+    config = '{"model_type": "sam2_vision_model", "backbone_config": {"blocks_per_stage": [1, 3, 2]}}'
+    checkpoint = checkpoint_of(shapes, config)
+    selection = select(checkpoint)
+    assert (selection.stack, selection.layers) == ("backbone.blocks.1-3", (2, 3))
+    assert [entry.key for entry in selection.entries] == [f"backbone.blocks.{n}.layer_norm1.weight" for n in (2, 3)]
+    assert select(checkpoint, "pre_mlp", stack="blocks.4-5").layers == (4, 5)
+    for other in ("[1, 3, 3]", "[1, 3]", "6"):
+        with pytest.raises(errors.WidthMismatch):
+            select(checkpoint_of(shapes, config.replace("[1, 3, 2]", other)))
+
+
+def test_the_norms_after_each_stage_are_its_final_ones_and_no_stack():
+    shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
+    shapes |= {f"encoder.layer_norm.{stage}.weight": (4 << stage,) for stage in (0, 1)}
+    checkpoint = checkpoint_of(shapes, '{"model_type": "segformer"}')
+    assert {stack.name for stack in find_stacks(checkpoint)} == {"encoder.block", "encoder.block.0", "encoder.block.1"}
+    assert select(checkpoint, "final").entries[0].key == "encoder.layer_norm.1.weight"
+    assert select(checkpoint, "final", stack="block.0").entries[0].key == "encoder.layer_norm.0.weight"
+
+
+def test_the_norm_after_the_last_stage_is_not_that_of_the_others():
+    shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
+    checkpoint = checkpoint_of(shapes | {"encoder.layer_norm.weight": (8,)}, '{"model_type": "pvt"}')
+    assert select(checkpoint, "final", stack="block.1").entries[0].key == "encoder.layer_norm.weight"
+    with pytest.raises(errors.SiteNotFound):
+        select(checkpoint, "final", stack="block.0")
+
+
+def test_stages_of_convolutions_have_no_main_one():
+    names = ["norm1", "norm2", "conv1", "conv2"]
+    shapes = {
+        f"down_blocks.{stage}.resnets.{n}.{name}.weight": (4 << stage,)
+        for stage in (0, 1)
+        for n in (0, 1)
+        for name in names
+    }
+    for stack in (None, "down_blocks.1.resnets"):
+        with pytest.raises(errors.SiteNotFound, match=r"do not tell which norm is site 'input'.*pass --pattern"):
+            select(checkpoint_of(shapes), stack=stack)
+
+
+def test_where_stages_have_names_that_tell_no_place_the_pattern_to_pass_is_one_that_reads():
+    shapes = {
+        f"stages.{stage}.layers.{n}.{name}.weight": (4 << stage,)
+        for stage, depth in enumerate((1, 3))
+        for n in range(depth)
+        for name in ("layernorm", "dwconv")
+    }
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm") as raised:
+        select(checkpoint_of(shapes, '{"model_type": "convnext"}'))
+    pattern = str(raised.value).rpartition("--pattern '")[2].partition("'")[0]
+    assert pattern == "stages.1.layers.{layer}.layernorm.weight"
+    assert select(checkpoint_of(shapes), pattern=pattern).layers == (0, 1, 2)
+
+
+def test_a_stage_is_a_stack():
     checkpoint = checkpoint_of(swin(), '{"model_type": "swin"}')
-    with pytest.raises(
-        errors.SiteNotFound, match=r"pass --stack with one of encoder.layers.0.blocks, encoder.layers.1.blocks$"
-    ):
-        select(checkpoint)
     for stage in (0, 1):
         selection = select(checkpoint, stack=f"encoder.layers.{stage}.blocks")
         assert (selection.site, selection.layers) == ("input", (0, 1))
         assert {entry.width for entry in selection.entries} == {4 << stage}
     assert select(checkpoint, pattern="encoder.layers.1.blocks.{layer}.layernorm_before.weight").site == "input"
-    outer, *stages = find_stacks(checkpoint)
-    assert (outer.main, [stage.main for stage in stages]) == (True, [False, False])
+    main, outer, other = find_stacks(checkpoint)
     assert [site.place for site in outer.sites] == ["final", "downsample.norm"]
-    assert outer.stages == tuple(stage.name for stage in stages)
+    assert outer.stages == (other.name, main.name)
 
 
 def test_stages_of_swin_v2_norm_what_their_sub_layers_give():
@@ -92,9 +221,9 @@ def test_stages_of_swin_v2_norm_what_their_sub_layers_give():
 def test_stages_may_stand_between_blocks_without_stages():
     shapes = {f"network.{stage}.blocks.0.norm1.weight": (4 + stage,) for stage in (0, 2)}
     checkpoint = checkpoint_of(shapes | {"network.1.norm.weight": (9,)})
-    with pytest.raises(errors.SiteNotFound, match=r"pass --stack with one of network.0.blocks, network.2.blocks$"):
-        select(checkpoint)
-    assert select(checkpoint, stack="network.2.blocks").entries[0].width == 6
+    assert find_stacks(checkpoint)[1].stages == ("network.0.blocks", "network.2.blocks")
+    assert select(checkpoint).entries == select(checkpoint, stack="network.2.blocks").entries
+    assert select(checkpoint).entries[0].width == 6
 
 
 def test_a_stack_of_prediction_heads_alone_has_no_norm_to_read():
@@ -109,9 +238,8 @@ def test_a_norm_after_each_stage_does_not_make_blocks_of_stages():
     }
     shapes |= {f"encoder.layers.{stage}.layer_norm.weight": (4 << stage,) for stage in (0, 1)}
     checkpoint = checkpoint_of(shapes, '{"model_type": "pvt_v2"}')
-    with pytest.raises(errors.SiteNotFound, match="holds stages with blocks of their own"):
-        select(checkpoint)
-    assert select(checkpoint, stack="encoder.layers.1.blocks").site == "input"
+    assert select(checkpoint).stack == "encoder.layers.1.blocks"
+    assert select(checkpoint).site == select(checkpoint, stack="encoder.layers.0.blocks").site == "input"
 
 
 @pytest.mark.parametrize(("stable", "site"), [("true", "input"), ("false", "post_attention")])

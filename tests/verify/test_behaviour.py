@@ -92,3 +92,33 @@ def test_samples_that_are_all_alike_tell_no_gain():
     fed = torch.randn(12, WIDTH)
     gain = fit_gain(fed, norm(fed).detach(), norm.weight, norm.eps)
     torch.testing.assert_close(gain, torch.ones(WIDTH, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+
+
+class Staged(nn.Module):
+    """A part of a model that holds blocks of its own in a list, and norms besides."""
+
+    def __init__(self, others: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block("pre-norm", False) for _ in range(2))
+        self.others = nn.Sequential(*(nn.LayerNorm(WIDTH) for _ in range(others)))
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.others(x)
+
+
+@pytest.mark.parametrize(
+    ("others", "stacks"),
+    [(1, ["layers.0.blocks", "layers.1.blocks"]), (9, ["layers"])],
+    ids=["stages", "blocks with a list of sub-layers"],
+)
+def test_stages_are_stacks_where_their_blocks_hold_most_of_their_norms(others, stacks):
+    model = Model("pre-norm")
+    model.layers = nn.ModuleList(Staged(others) for _ in range(2))
+    draw_norms(model)
+    observed = observe(model, lambda: model(torch.randn(4, 6, WIDTH)))
+    assert list(dict.fromkeys(block.stack for block in observed.blocks)) == stacks
+    if len(stacks) == 2:
+        names = [block.input_norm.name for block in observed.blocks]
+        assert names == [f"layers.{stage}.blocks.{n}.norm_a" for stage in (0, 1) for n in (0, 1)]
