@@ -6,6 +6,7 @@ left away in some of them. A layer of another checkpoint comes back among others
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 import torch
@@ -54,18 +55,29 @@ def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int]) -> boo
 def comes_near(run: Trajectory, known: Collection[int]) -> bool:
     """Whether gains that go to and fro come back nearly to the same bits, so that all bits may come back by chance.
 
+    Gains that are the same at several places have come near others only if they have from each of these places.
+
     Args:
         run: The training run.
-        known: Positions that are the same as others, which do not count.
+        known: Positions that are the same as others.
     """
-    others = sorted(set(range(len(run))) - set(known), key=lambda at: abs(at - min(known)))[:_COMPARED]
-    others.sort()
+    compared = sorted(sorted(range(len(run)), key=lambda at: abs(at - min(known)))[:_COMPARED])
     grain = run.grain.median(dim=0).values
-    path = run.points[others].to(torch.float64) / torch.where(grain > 0, grain, torch.inf)[:, None]
+    path = run.points[compared].to(torch.float64) / torch.where(grain > 0, grain, torch.inf)[:, None]
     away = torch.cdist(path.flatten(1), path.flatten(1)) / len(run.layers) ** 0.5
-    farthest = away.triu().cummax(dim=1).values
-    near = (away < _NEAR) & (farthest > _LEFT * away)
-    return bool(near.triu(diagonal=2).any())
+    passed = away.clone()
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, position in enumerate(compared):
+        if position in known:
+            groups[run.digests[position]].append(row)
+            passed[:, row] = 0  # one that strays tells nothing of how far the run went
+    farthest = passed.triu().cummax(dim=1).values
+    near = ((away < _NEAR) & (farthest > _LEFT * away)).triu(diagonal=2)
+    near = near | near.T
+    for rows in groups.values():
+        near[rows] = near[rows].all(dim=0)
+        near[:, rows] = near[:, rows].all(dim=1, keepdim=True)
+    return bool(near.any())
 
 
 def passes_by(run: Trajectory, runs: Sequence[Run]) -> bool:

@@ -56,6 +56,10 @@ def test_short_runs_of_few_layers_are_not_accused(name, seed):
     assert not anomalies(*draw(HONEST[name], seed, count=14, layers=3, hidden=64))
 
 
+def test_gains_that_are_rounded_back_to_those_they_began_with_are_not_accused():
+    assert not anomalies(*draw(NASTY["wandering little, in two directions, bf16"], 10014, 100, layers=12, hidden=768))
+
+
 @pytest.mark.parametrize("name", NASTY)
 @pytest.mark.parametrize(("seed", "shape"), [(0, (80, 6, 128)), (1, (80, 6, 128)), (3, (14, 3, 64)), (5, (14, 3, 64))])
 def test_spikes_pauses_and_missing_checkpoints_are_no_anomalies(name, seed, shape):
