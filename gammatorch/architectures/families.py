@@ -40,12 +40,15 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "ff1.pre_norm",
         "feed_forward1.pre_layer_norm",
         "ffn1_layer_norm",
+        "ffw_layer_start.pre_layer_norm",
+        "ff_macaron_layer_norm",
         "norm_self_att",
         "norm_mlstm",
         "ln_attn",
         "ln_1",
         "ln1",
         "layernorm1",
+        "layernorm_1",
         "norm_1",
         "norm1",
         "rms_norm1",
@@ -104,6 +107,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "ln_2",
         "ln2",
         "layernorm2",
+        "layernorm_2",
         "norm_2",
         "norm2",
         "rms_norm2",
@@ -116,6 +120,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "ff2.pre_norm",
         "feed_forward2.pre_layer_norm",
         "ffn2_layer_norm",
+        "ffw_layer_end.pre_layer_norm",
         "ffn.layernorm_before_ffn",
         "feed_forward_layer_norm",
         "ff_layer_norm",
@@ -196,7 +201,12 @@ BARE = frozenset({"LayerNorm", "layernorm", "ln"})
 PLAIN = frozenset({"norm", "layer_norm"})
 """Names of an input norm that is its block's only one, and of norms elsewhere."""
 
-MACARON = frozenset({"norm_feed_forward1", "ff1.pre_norm", "feed_forward1.pre_layer_norm", "ffn1_layer_norm"})
+MACARON = frozenset(
+    {
+        *("norm_feed_forward1", "ff1.pre_norm", "feed_forward1.pre_layer_norm", "ffn1_layer_norm"),
+        *("ffw_layer_start.pre_layer_norm", "ff_macaron_layer_norm"),
+    }
+)
 """First norms of conformers, whose blocks begin and end with an MLP."""
 
 MOVABLE = frozenset(
@@ -208,18 +218,33 @@ MOVABLE = frozenset(
         "attention.layer_norm",
         "layer_norm",
         "feed_forward_layer_norm",
+        "ff_layer_norm",
+        "ff_macaron_layer_norm",
         "final_layer_norm",
         "norm3",
         "norm_sublayer1",
         "norm_sublayer3",
-        *(f"{stem}{number}" for stem in ("ln_", "ln", "layer_norm", "layernorm", "norm", "norm_") for number in (1, 2)),
+        *(
+            f"{stem}{number}"
+            for stem in ("ln_", "ln", "layer_norm", "layernorm", "layernorm_", "norm", "norm_")
+            for number in (1, 2)
+        ),
     }
 )
 """Names that pre-norm and post-LN models share. A stack without a norm after its last block has no pre-norm, so there
 they stand after the residual."""
 
 FINALS = (
-    *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
+    *(
+        "norm",
+        "ln_f",
+        "norm_f",
+        "final_norm",
+        "final_layer_norm",
+        "final_layernorm",
+        "transformer_norm",
+        "layernorm_final",
+    ),
     *("layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm", "layernorm_post", "ln_post"),
     *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm", "fc_norm"),
     *("emb_layer_norm_after", "hyper_connection_mixer.hc_norm"),

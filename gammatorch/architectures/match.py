@@ -68,6 +68,9 @@ _WAV2VEC2 = {"layer_norm", "final_layer_norm"}
 """Names within the blocks of wav2vec2 and its kin."""
 
 _STREAMS = {
+    "all residual streams side by side (hyper-connections), each normed by itself": re.compile(
+        r"hyper_connection\.hc_norm"
+    ),
     "a mix of several residual streams (hyper-connections)": re.compile(r"(^|\.)hc_|hyper_connection"),
     "one of several residual streams, as predicted from all of them (AltUp)": re.compile(r"^altup\."),
 }
@@ -226,7 +229,7 @@ def _describe(
         or is_tower
         or any(re.search(PRE_NORM[model_type], name) for model_type in config.types if model_type in PRE_NORM)
     )
-    said = False if "decoder" in name and not POST_NORM.isdisjoint(config.types) else says_pre_norm(config)
+    said = False if "decoder" in name and not POST_NORM.isdisjoint(config.types) else says_pre_norm(config, name)
     if said is not None:
         pre_norm = said
     kinds = frozenset().union(*blocks.values())
@@ -240,7 +243,7 @@ def _describe(
     known_names = set() if _ONLY_PREPARES.search(name) else own_names
     untold = said is None and not offset_known and not is_diffusers(kinds)
     ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
-    if not pre_norm and (ends_unseen or may_be_pre_norm(config)):
+    if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
         known_names = known_names - MOVABLE
     places = read_places(known_names, kinds, config, has_final=pre_norm)
     if norms_stand_on_output(config) and not is_tower:

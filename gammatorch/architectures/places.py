@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 
 from gammatorch.architectures.config import ModelConfig
@@ -28,9 +29,15 @@ convolutions in some and after them in others, under the same names."""
 _SWIN_V2 = "attention.self.logit_scale"
 """The scale of Swin v2's cosine attention, whose blocks norm what their sub-layers give, under the names of v1."""
 
+_STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
+"""A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""
+
 _SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm", "patchtst": "pre_norm"}
 _SAYS_POST_NORM = {"focalnet": "use_post_layernorm"}
 """The settings of config.json that decide it, by type."""
+
+_SAID_OF_EACH = frozenset({"fastspeech2_conformer", "fastspeech2_conformer_with_hifigan"})
+"""Types where ``encoder_normalize_before`` and ``decoder_normalize_before`` decide it, for these two stacks."""
 
 _SAY_BEFORE = ("normalize_before", "encoder_normalize_before", "decoder_normalize_before", "pre_norm")
 """Settings by which other types say that norms stand before sub-layers, some of them in the encoder alone."""
@@ -110,6 +117,11 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         {'self_attn_layer_norm': 'post_attention', 'final_layer_norm': 'post_mlp'}
     """
     present = set(names)
+    if not has_final:  # the MLP that a conformer's block begins with is none that a place is named after
+        present -= MACARON & MOVABLE
+    ends = present & (PLAIN | {"final_layer_norm"}) if present & MACARON else set()
+    if any(_STANDS_BEFORE.search(name) for name in present):
+        present -= PLAIN
     places: dict[str, str] = {}
     for place, words in VOCABULARY.items():
         word = next((word for word in words if word in present), None)
@@ -121,8 +133,7 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         places = {}
     if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP
         places |= {"attn_norm_2": "input", "attn_norm": "pre_mlp"}
-    if present & MACARON and "final_layer_norm" in present:  # it ends a conformer's block
-        places["final_layer_norm"] = "post_mlp"
+    places |= dict.fromkeys(ends, "post_mlp")
     between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
     strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
     untold = "input" not in places.values() and strange  # one of these may stand on the block's input
@@ -159,8 +170,10 @@ def is_strange(name: str) -> bool:
     return "." not in name and BETWEEN.search(name) is None
 
 
-def says_pre_norm(config: ModelConfig) -> bool | None:
-    """What a setting of config.json says on whether the stack is pre-norm; None if there is no such setting."""
+def says_pre_norm(config: ModelConfig, stack: str = "") -> bool | None:
+    """What a setting of config.json says on whether a stack is pre-norm; None if there is no such setting."""
+    if not _SAID_OF_EACH.isdisjoint(config.types):
+        return config.says(f"{'decoder' if 'decoder' in stack else 'encoder'}_normalize_before")
     for table, meaning in ((_SAYS_PRE_NORM, True), (_SAYS_POST_NORM, False)):
         for model_type in config.types:
             said = config.raw.get(table.get(model_type, ""))

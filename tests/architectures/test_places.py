@@ -67,6 +67,30 @@ def test_a_conformer_begins_with_its_first_mlp():
     assert places["final_layer_norm.weight"] == "post_mlp"
 
 
+def test_gemma_3ns_conformer_ends_with_the_norm_of_the_plainest_name():
+    names = ["ffw_layer_start.pre_layer_norm", "attention.pre_attn_norm", "ffw_layer_end.pre_layer_norm", "norm"]
+    places = places_of(checkpoint_of(blocks_of(names, "conformer"), LLAMA.replace("llama", "gemma3n_audio")))
+    assert list(places.values()) == ["input", "pre_mlp", "post_mlp", "attention.pre_attn_norm"]
+    assert places["norm.weight"] == "post_mlp"
+
+
+def test_a_norm_of_the_plainest_name_is_not_the_input_norm_beside_one_that_stands_before_something():
+    shapes = blocks_of(["norm", "mixer.pre_attention_norm"]) | {"model.norm.weight": (4,)}
+    with pytest.raises(errors.SiteNotFound, match=r"do not tell which norm is site 'input' \(there are .*\.norm\.weight"):
+        select(checkpoint_of(shapes, LLAMA))
+    shapes = blocks_of(["norm", "mixer.norm"]) | {"model.norm.weight": (4,)}
+    assert select(checkpoint_of(shapes, LLAMA)).pattern == "model.layers.{layer}.norm.weight"
+
+
+@pytest.mark.parametrize(("said", "site"), [((True, False), "input"), ((False, True), "post_attention")])
+def test_a_speech_model_says_of_encoder_and_decoder_whether_they_are_pre_norm(said, site):
+    names = ["ff_macaron_layer_norm", "self_attn_layer_norm", "ff_layer_norm", "final_layer_norm"]
+    config = LLAMA.replace("llama", "fastspeech2_conformer")[:-1]
+    decoder, encoder = (str(value).lower() for value in said)
+    config += f', "decoder_normalize_before": {decoder}, "encoder_normalize_before": {encoder}}}'
+    assert select(checkpoint_of(blocks_of(names, "decoder.conformer_layers"), config)).site == site
+
+
 @pytest.mark.parametrize(
     ("model_type", "setting"),
     [("minimax", ""), ("bloom", ', "apply_residual_connection_post_layernorm": true'), ("novel", ', "postnorm": true')],
