@@ -14,7 +14,7 @@ _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTHS = ("depths", "depth", "blocks_per_stage")
 _STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
-_HIDDEN = ("d_latents", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
+_HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,13 @@ class ModelConfig:
                 for stage in range(count):
                     widths[stage] |= {first, int(first * growth**stage)}
         return widths
+
+    def tells(self, *, of_tower: bool) -> list[tuple[int | None, int | None]]:
+        """Blocks and width of the stacks that config.json describes, the text model's first: then those of what wraps
+        it (a detector's decoder, say), and of a tower, saved without the text model, all there are."""
+        outer = [level for level in self._levels() if of_tower or _holds(level, self.raw)]
+        told = [(_found(_LAYERS, level), _found(_HIDDEN, level)) for level in outer if level is not self.raw]
+        return [(self.num_layers, self.hidden), *told]
 
     def _levels(self) -> list[Mapping[str, Any]]:
         levels = [self.whole]
@@ -122,10 +129,18 @@ def _counts(value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
+def _holds(level: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
+    return any(value is inner or (isinstance(value, Mapping) and _holds(value, inner)) for value in level.values())
+
+
+def _found(names: tuple[str, ...], config: Mapping[str, Any]) -> int | None:
+    return next((config[name] for name in names if type(config.get(name)) is int), None)
+
+
 def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str) -> int | None:
     for name in names:
         value = config.get(name)
-        if value is not None:
+        if value is not None and not isinstance(value, Mapping):  # LXMERT counts those of three encoders
             if type(value) is not int or value < 1:
                 raise MalformedCheckpoint(f"{name} is {value!r}, not a positive whole number", file=where)
             return value

@@ -334,7 +334,7 @@ GAPS = frozenset({"modernbert", "modernbert-decoder"})
 
 PRE_NORM: Mapping[str, str] = {
     "sam2_hiera_det_model": "",
-    **dict.fromkeys(("radio", "vitdet", "sapiens2", "sam_vision_model", "sam_hq_vision_model"), ""),
+    **dict.fromkeys(("radio", "vitdet", "sapiens2", "mgp-str", "sam_vision_model", "sam_hq_vision_model"), ""),
     **dict.fromkeys(("sam3", "sam3_lite_text"), r"(^|\.)(detr|geometry)_encoder\."),
     "pp_formulanet": r"(^|\.)encoder\.",
 }

@@ -55,7 +55,7 @@ _ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
 """Lists of convolutions that prepare the input: their norms stand at no place of a block."""
 
 _SIDE = re.compile(
-    r"(^|\.)(mtp|nextn|patcher|prompts_generator|predictor(\.|$))|talker|t2u_model|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
+    r"(^|\.)(mtp|nextn|patcher|prompts_generator|predictor(\.|$)|adapter(\.|$))|talker|t2u_model|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
     r"|multimodal_model|merger|connector|projector|" + _ONLY_PREPARES.pattern
 )
 """Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
@@ -184,6 +184,11 @@ def is_encoder(stack: Stack) -> bool:
     return _ENCODER.search(stack.name) is not None
 
 
+def is_tower(stack: Stack) -> bool:
+    """Whether a stack's name says that it is a tower, for images or sound."""
+    return _TOWER.search(stack.name) is not None
+
+
 def _rank(name: str) -> tuple[bool, bool, bool]:
     """Whether a stack is a tower, something beside the model, an encoder: the least is the main one."""
     return _TOWER.search(name) is not None, _SIDE.search(name) is not None, _ENCODER.search(name) is not None
@@ -269,7 +274,7 @@ def _describe(
         offset_known=offset_known,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         fed_with=fed_with,
-        notes=tuple(_notes(name, heads, fed_with, kinds)),
+        notes=tuple(_notes(name, heads, fed_with, kinds, config)),
     )
 
 
@@ -286,11 +291,15 @@ def _fed_with(norms: Mapping[str, Rows], kinds: Collection[str], config: ModelCo
     return None
 
 
-def _notes(name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str]) -> Iterator[str]:
+def _notes(
+    name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str], config: ModelConfig
+) -> Iterator[str]:
     for layer in sorted(heads):
         yield f"multi-token-prediction head {name}.{layer} left out"
     if fed_with is not None:
         yield f"the norm on the input in {name} is fed with {fed_with}"
+    if config.raw.get("normalization_type") == "no_norm":  # MobileBERT
+        yield f"config.json says no_norm: γ multiplies what comes in as it is in {name}, nothing is normalised before"
     if hybrid := next((kind for kind in kinds if _HYBRID.search(kind)), None):
         yield (
             f"hybrid blocks of {name} begin with a shared attention block, fed with input and embeddings side by side; "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gammatorch.architectures.base import Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.match import is_encoder
+from gammatorch.architectures.match import is_encoder, is_tower
 from gammatorch.architectures.stages import is_run, outer_of
 
 
@@ -22,8 +22,11 @@ def promised_layers(stack: Stack, stacks: Sequence[Stack], config: ModelConfig) 
         return None
     outer, depths = outer_of(stack, stacks), config.depths
     if outer is None and not stack.stages:
-        told = not (config.of_decoder and is_encoder(stack)) and config.num_layers is not None
-        return range(config.num_layers or 0) if told else None
+        if config.of_decoder and is_encoder(stack):
+            return None
+        counts = [count for count, _ in config.tells(of_tower=is_tower(stack)) if count is not None]
+        held = stack.layers[-1] + 1
+        return range(held if held in counts else counts[0]) if counts else None
     if depths is None:
         return None
     if outer is None:  # there may be other blocks among the stages
@@ -49,8 +52,9 @@ def promised_widths(stack: Stack, stacks: Sequence[Stack], config: ModelConfig, 
     outer = outer_of(stack, stacks)
     if outer is None:
         widths = config.stage_widths(len(stack.stages))
-        last = widths[-1] if widths else set()
-        return sorted(last) if last or config.hidden is None else [config.hidden]
+        last = sorted(widths[-1]) if widths else []
+        told = dict.fromkeys(width for _, width in config.tells(of_tower=is_tower(stack)) if width is not None)
+        return last or list(told)
     widths = config.stage_widths(len(outer.stages))
     number = outer.stages.index(stack.name)
     own = widths[number]

@@ -76,10 +76,17 @@ def test_gemma_3ns_conformer_ends_with_the_norm_of_the_plainest_name():
 
 def test_a_norm_of_the_plainest_name_is_not_the_input_norm_beside_one_that_stands_before_something():
     shapes = blocks_of(["norm", "mixer.pre_attention_norm"]) | {"model.norm.weight": (4,)}
-    with pytest.raises(errors.SiteNotFound, match=r"do not tell which norm is site 'input' \(there are .*\.norm\.weight"):
+    with pytest.raises(
+        errors.SiteNotFound, match=r"do not tell which norm is site 'input' \(there are .*\.norm\.weight"
+    ):
         select(checkpoint_of(shapes, LLAMA))
     shapes = blocks_of(["norm", "mixer.norm"]) | {"model.norm.weight": (4,)}
     assert select(checkpoint_of(shapes, LLAMA)).pattern == "model.layers.{layer}.norm.weight"
+
+
+def test_an_adapter_behind_an_encoder_is_not_the_main_stack():
+    shapes = blocks_of(["ffn1_layer_norm"], "encoder.layers") | blocks_of(["self_attn_layer_norm"], "adapter.layers", 1)
+    assert select(checkpoint_of(shapes, LLAMA.replace("llama", "wav2vec2-bert"))).stack == "encoder.layers"
 
 
 @pytest.mark.parametrize(("said", "site"), [((True, False), "input"), ((False, True), "post_attention")])

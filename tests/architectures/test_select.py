@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 import gammatorch
 from gammatorch import errors
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
-from tests.architectures.headers import LLAMA, PATTERN, checkpoint_of, llama
+from tests.architectures.headers import LLAMA, PATTERN, blocks_of, checkpoint_of, llama
+
+TEXT = {"model_type": "bert", "hidden_size": 6, "num_hidden_layers": 7}
+VISION = {"model_type": "clip_vision_model", "hidden_size": 4, "num_hidden_layers": 3}
 
 
 def test_a_missing_layer_is_named():
@@ -44,6 +49,32 @@ def test_differing_widths_are_refused():
         select(checkpoint_of(shapes, LLAMA))
     with pytest.raises(errors.WidthMismatch, match="holds 5 values where"):
         select(checkpoint_of(shapes), pattern=PATTERN)
+
+
+@pytest.mark.parametrize(
+    ("stack", "config"),
+    [
+        ("decoder.layers", {"model_type": "grounding-dino", "d_model": 4, "decoder_layers": 3, "text_config": TEXT}),
+        ("vision_model.encoder.layers", {"model_type": "clip", "vision_config": VISION, "text_config": TEXT}),
+        ("encoder.layer", {"model_type": "mobilebert", "hidden_size": 64, "true_hidden_size": 4}),
+        (
+            "encoder.layer",
+            {"model_type": "lxmert", "hidden_size": 4, "num_hidden_layers": {"language": 3, "vision": 5}},
+        ),
+    ],
+    ids=lambda value: value["model_type"] if isinstance(value, dict) else "",
+)
+def test_what_config_json_says_of_another_stack_is_not_held_against_this_one(stack, config):
+    shapes = blocks_of(["input_layernorm", "mlp.norm"], stack)
+    assert select(checkpoint_of(shapes, json.dumps(config))).layers == (0, 1, 2)
+    with pytest.raises(errors.WidthMismatch, match="config.json says hidden size"):
+        select(checkpoint_of(dict.fromkeys(shapes, (5,)), json.dumps(config)))
+
+
+def test_the_number_of_layers_of_a_tower_is_not_enough_for_the_text_model():
+    config = {"model_type": "llava", "vision_config": VISION, "text_config": TEXT | {"hidden_size": 4}}
+    with pytest.raises(errors.IncompleteCheckpoint, match=r"layer 3-6 .* missing \(config.json says 7\)"):
+        select(checkpoint_of(llama(), json.dumps(config)))
 
 
 def test_layers_of_a_multi_token_prediction_head_are_left_out_and_mentioned():
