@@ -47,7 +47,12 @@ class ModelConfig:
     @property
     def depths(self) -> tuple[int, ...] | None:
         """Number of blocks in each stage; None if config.json tells of no stages, or in two ways."""
-        found = {depths for level in self._levels() for name in _DEPTHS if (depths := _counts(level.get(name)))}
+        found = {
+            depths[: _found(("num_encoder_blocks",), level)]
+            for level in self._levels()
+            for name in _DEPTHS
+            if (depths := _counts(level.get(name)))
+        }
         return found.pop() if len(found) == 1 else None
 
     def stage_widths(self, count: int) -> list[set[int]]:
@@ -64,18 +69,15 @@ class ModelConfig:
                     widths[stage] |= {first, int(first * growth**stage)}
         return widths
 
-    def tells(self, *, of_tower: bool) -> list[tuple[int | None, int | None]]:
-        """Blocks and width of the stacks that config.json describes, the text model's first: then those of what wraps
-        it (a detector's decoder, say), and of a tower, saved without the text model, all there are."""
-        outer = [level for level in self._levels() if of_tower or _holds(level, self.raw)]
-        told = [(_found(_LAYERS, level), _found(_HIDDEN, level)) for level in outer if level is not self.raw]
-        return [(self.num_layers, self.hidden), *told]
+    def tells(self, stack: str) -> list[tuple[int | None, int | None]]:
+        """Blocks and width that config.json may mean of a stack: those of the part whose name the stack's name holds
+        (``vision_config``, ``detr_decoder_config``), those of the text model, those of what wraps it (a detector)."""
+        named = [part for key, part in _parts(self.whole) if key.removesuffix("_config") in stack]
+        told = [*named, *_down_to_text(self.whole)[:-1]]
+        return [(self.num_layers, self.hidden), *((_found(_LAYERS, part), _found(_HIDDEN, part)) for part in told)]
 
     def _levels(self) -> list[Mapping[str, Any]]:
-        levels = [self.whole]
-        for level in levels:  # grows as it is gone through
-            levels += (inner for inner in level.values() if isinstance(inner, Mapping))
-        return levels
+        return [self.whole, *(part for _, part in _parts(self.whole))]
 
 
 def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
@@ -94,9 +96,7 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     """
     if config is None:
         return ModelConfig(None, (), None, None, {})
-    levels = [config]
-    while inner := next((levels[-1][name] for name in _TEXT if isinstance(levels[-1].get(name), Mapping)), None):
-        levels.append(inner)
+    levels = _down_to_text(config)
     text = levels[-1]
     types = tuple(dict.fromkeys(_types(levels, where)))
     num_layers = _count(_LAYERS, text, where)
@@ -129,8 +129,20 @@ def _counts(value: object) -> tuple[int, ...]:
     return tuple(value)
 
 
-def _holds(level: Mapping[str, Any], inner: Mapping[str, Any]) -> bool:
-    return any(value is inner or (isinstance(value, Mapping) and _holds(value, inner)) for value in level.values())
+def _down_to_text(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A configuration and the text model's within it, level by level."""
+    levels = [config]
+    while inner := next((levels[-1][name] for name in _TEXT if isinstance(levels[-1].get(name), Mapping)), None):
+        levels.append(inner)
+    return levels
+
+
+def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The parts of a configuration and of its parts, by their names."""
+    parts = [("", config)]
+    for _, outer in parts:  # grows as it is gone through
+        parts += ((key, part) for key, part in outer.items() if isinstance(part, Mapping))
+    return parts[1:]
 
 
 def _found(names: tuple[str, ...], config: Mapping[str, Any]) -> int | None:

@@ -56,9 +56,10 @@ _ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
 
 _SIDE = re.compile(
     r"(^|\.)(mtp|nextn|patcher|prompts_generator|predictor(\.|$)|adapter(\.|$))|talker|t2u_model|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
-    r"|multimodal_model|merger|connector|projector|" + _ONLY_PREPARES.pattern
+    r"|multimodal_model|merger|connector|projector|(decode|segmentation|auxiliary)_head|(^|\.)neck\.|"
+    + _ONLY_PREPARES.pattern
 )
-"""Stacks beside the model's own: prediction heads, speech generators, action experts, what only prepares the input."""
+"""Stacks beside the model's own: heads that predict, speech generators, action experts, what only prepares the input."""
 
 _USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
@@ -184,14 +185,9 @@ def is_encoder(stack: Stack) -> bool:
     return _ENCODER.search(stack.name) is not None
 
 
-def is_tower(stack: Stack) -> bool:
-    """Whether a stack's name says that it is a tower, for images or sound."""
-    return _TOWER.search(stack.name) is not None
-
-
 def _rank(name: str) -> tuple[bool, bool, bool]:
-    """Whether a stack is a tower, something beside the model, an encoder: the least is the main one."""
-    return _TOWER.search(name) is not None, _SIDE.search(name) is not None, _ENCODER.search(name) is not None
+    """Whether a stack is something beside the model, a tower, an encoder: the least is the main one."""
+    return _SIDE.search(name) is not None, _TOWER.search(name) is not None, _ENCODER.search(name) is not None
 
 
 def _main_order(name: str, blocks: Mapping[int, set[str]], config: ModelConfig) -> tuple[bool | int | str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gammatorch.architectures.base import Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.match import is_encoder, is_tower
+from gammatorch.architectures.match import is_encoder
 from gammatorch.architectures.stages import is_run, outer_of
 
 
@@ -24,7 +24,7 @@ def promised_layers(stack: Stack, stacks: Sequence[Stack], config: ModelConfig) 
     if outer is None and not stack.stages:
         if config.of_decoder and is_encoder(stack):
             return None
-        counts = [count for count, _ in config.tells(of_tower=is_tower(stack)) if count is not None]
+        counts = [count for count, _ in config.tells(stack.name) if count is not None]
         held = stack.layers[-1] + 1
         return range(held if held in counts else counts[0]) if counts else None
     if depths is None:
@@ -53,7 +53,7 @@ def promised_widths(stack: Stack, stacks: Sequence[Stack], config: ModelConfig, 
     if outer is None:
         widths = config.stage_widths(len(stack.stages))
         last = sorted(widths[-1]) if widths else []
-        told = dict.fromkeys(width for _, width in config.tells(of_tower=is_tower(stack)) if width is not None)
+        told = dict.fromkeys(width for _, width in config.tells(stack.name) if width is not None)
         return last or list(told)
     widths = config.stage_widths(len(outer.stages))
     number = outer.stages.index(stack.name)

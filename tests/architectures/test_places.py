@@ -89,6 +89,13 @@ def test_an_adapter_behind_an_encoder_is_not_the_main_stack():
     assert select(checkpoint_of(shapes, LLAMA.replace("llama", "wav2vec2-bert"))).stack == "encoder.layers"
 
 
+def test_a_head_that_predicts_is_not_the_main_stack_of_a_tower():
+    shapes = blocks_of(["layernorm_before"], "data2vec_vision.encoder.layer")
+    shapes |= blocks_of(["conv.norm"], "decode_head.psp_modules.blocks", 4)
+    config = LLAMA.replace("llama", "data2vec-vision")
+    assert select(checkpoint_of(shapes, config)).stack == "data2vec_vision.encoder.layer"
+
+
 @pytest.mark.parametrize(("said", "site"), [((True, False), "input"), ((False, True), "post_attention")])
 def test_a_speech_model_says_of_encoder_and_decoder_whether_they_are_pre_norm(said, site):
     names = ["ff_macaron_layer_norm", "self_attn_layer_norm", "ff_layer_norm", "final_layer_norm"]

@@ -56,6 +56,7 @@ def test_differing_widths_are_refused():
     [
         ("decoder.layers", {"model_type": "grounding-dino", "d_model": 4, "decoder_layers": 3, "text_config": TEXT}),
         ("vision_model.encoder.layers", {"model_type": "clip", "vision_config": VISION, "text_config": TEXT}),
+        ("detr_decoder.layers", {"model_type": "sam3", "detr_decoder_config": VISION, "text_config": TEXT}),
         ("encoder.layer", {"model_type": "mobilebert", "hidden_size": 64, "true_hidden_size": 4}),
         (
             "encoder.layer",
