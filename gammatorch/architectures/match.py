@@ -59,7 +59,7 @@ _SIDE = re.compile(
     r"|multimodal_model|merger|connector|projector|(decode|segmentation|auxiliary)_head|(^|\.)neck\.|"
     + _ONLY_PREPARES.pattern
 )
-"""Stacks beside the model's own: heads that predict, speech generators, action experts, what only prepares the input."""
+"""Stacks beside the model's own: heads, speech generators, action experts, what only prepares the input."""
 
 _USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
