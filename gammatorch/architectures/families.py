@@ -353,9 +353,11 @@ POST_NORM = frozenset(
         "lw_detr",
         "grounding-dino",
         "mm-grounding-dino",
+        *("rt_detr", "rt_detr_v2", "d_fine", "deimv2", "pp_doclayout_v2", "pp_doclayout_v3", "pp_doclayout_v4"),
     }
 )
-"""Types whose decoder is post-LN although a norm follows its last block."""
+"""Types whose decoder is post-LN although a norm follows its last block, or ``normalize_before`` is said of the
+encoder."""
 
 ONE_BLOCK_LESS = frozenset({"mask2former", "oneformer"})
 """Types with one decoder block less than config.json counts."""

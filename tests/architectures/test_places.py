@@ -89,11 +89,18 @@ def test_an_adapter_behind_an_encoder_is_not_the_main_stack():
     assert select(checkpoint_of(shapes, LLAMA.replace("llama", "wav2vec2-bert"))).stack == "encoder.layers"
 
 
-def test_a_head_that_predicts_is_not_the_main_stack_of_a_tower():
-    shapes = blocks_of(["layernorm_before"], "data2vec_vision.encoder.layer")
-    shapes |= blocks_of(["conv.norm"], "decode_head.psp_modules.blocks", 4)
+@pytest.mark.parametrize("beside", ["decode_head.psp_modules.blocks", "pooler.self_attention_layers", "neck.fusion"])
+def test_what_stands_behind_a_tower_is_not_its_main_stack(beside):
+    shapes = blocks_of(["layernorm_before"], "data2vec_vision.encoder.layer") | blocks_of(["conv.norm"], beside, 4)
     config = LLAMA.replace("llama", "data2vec-vision")
     assert select(checkpoint_of(shapes, config)).stack == "data2vec_vision.encoder.layer"
+
+
+@pytest.mark.parametrize("before", ["true", "false"])
+def test_what_a_detector_says_of_its_encoder_is_not_held_of_its_decoder(before):
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], "decoder.layers")
+    config = LLAMA.replace("llama", "rt_detr")[:-1] + f', "normalize_before": {before}}}'
+    assert select(checkpoint_of(shapes, config)).site == "post_attention"
 
 
 @pytest.mark.parametrize(("said", "site"), [((True, False), "input"), ((False, True), "post_attention")])
