@@ -44,6 +44,15 @@ class ModelConfig:
         said = {level[name] for level in self._levels() if isinstance(level.get(name), bool)}
         return said.pop() if len(said) == 1 else None
 
+    def part_of(self, stack: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+        """The part of config.json that tells of a stack, and its types: the one whose name the stack's name holds
+        (``qformer_config``), else the text model's."""
+        for key, part in reversed(_parts(self.whole)):
+            if part is not self.raw and key.removesuffix("_config") in stack:
+                own = part.get("model_type")
+                return part, (own,) if isinstance(own, str) else ()
+        return self.raw, self.types
+
     @property
     def depths(self) -> tuple[int, ...] | None:
         """Number of blocks in each stage; None if config.json tells of no stages, or in two ways."""

@@ -246,7 +246,7 @@ def _describe(
     ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
     if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
         known_names = known_names - MOVABLE
-    places = read_places(known_names, kinds, config, has_final=pre_norm)
+    places = read_places(known_names, kinds, config, has_final=pre_norm, said=said)
     if norms_stand_on_output(config) and not is_tower:
         places = {own: AFTER.get(place, place) for own, place in places.items()}
     found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)

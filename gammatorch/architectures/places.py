@@ -57,7 +57,7 @@ _NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
 
 
 def read_places(
-    names: Collection[str], kinds: Collection[str], config: ModelConfig, *, has_final: bool
+    names: Collection[str], kinds: Collection[str], config: ModelConfig, *, has_final: bool, said: bool | None
 ) -> dict[str, str]:
     """What the norms of a block are called → where they stand, by their names and by what stands beside them.
 
@@ -66,6 +66,7 @@ def read_places(
         kinds: Names of all tensors in the stack's blocks.
         config: What config.json says.
         has_final: Whether a norm stands after the last block.
+        said: What :func:`says_pre_norm` gives for the stack.
 
     Returns:
         Place by name; names that tell no place are left out.
@@ -82,7 +83,7 @@ def read_places(
         places = read_names(told, has_final=has_final)
     if _SWIN_V2 in kinds:
         places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
-    if says_pre_norm(config):
+    if said:
         places |= {name: place for name, place in _BERT_PRE_NORM.items() if name in places}
     if residual_is_normed(config):
         places = {
@@ -170,13 +171,14 @@ def is_strange(name: str) -> bool:
     return "." not in name and BETWEEN.search(name) is None
 
 
-def says_pre_norm(config: ModelConfig, stack: str = "") -> bool | None:
+def says_pre_norm(config: ModelConfig, stack: str) -> bool | None:
     """What a setting of config.json says on whether a stack is pre-norm; None if there is no such setting."""
     if not _SAID_OF_EACH.isdisjoint(config.types):
         return config.says(f"{'decoder' if 'decoder' in stack else 'encoder'}_normalize_before")
+    part, types = config.part_of(stack)
     for table, meaning in ((_SAYS_PRE_NORM, True), (_SAYS_POST_NORM, False)):
-        for model_type in config.types:
-            said = config.raw.get(table.get(model_type, ""))
+        for model_type in types:
+            said = part.get(table.get(model_type, ""))
             if isinstance(said, bool):
                 return said is meaning
     return None

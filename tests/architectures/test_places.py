@@ -89,6 +89,13 @@ def test_an_adapter_behind_an_encoder_is_not_the_main_stack():
     assert select(checkpoint_of(shapes, LLAMA.replace("llama", "wav2vec2-bert"))).stack == "encoder.layers"
 
 
+def test_what_the_text_model_says_of_itself_is_not_held_of_a_query_former():
+    names = ["attention.output.LayerNorm", "output.LayerNorm"]
+    text = '"text_config": {"model_type": "opt", "do_layer_norm_before": true}'
+    config = f'{{"model_type": "blip-2", "qformer_config": {{"model_type": "blip_2_qformer"}}, {text}}}'
+    assert select(checkpoint_of(blocks_of(names, "qformer.encoder.layer"), config)).site == "post_attention"
+
+
 @pytest.mark.parametrize("beside", ["decode_head.psp_modules.blocks", "pooler.self_attention_layers", "neck.fusion"])
 def test_what_stands_behind_a_tower_is_not_its_main_stack(beside):
     shapes = blocks_of(["layernorm_before"], "data2vec_vision.encoder.layer") | blocks_of(["conv.norm"], beside, 4)
