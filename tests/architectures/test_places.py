@@ -96,7 +96,9 @@ def test_what_the_text_model_says_of_itself_is_not_held_of_a_query_former():
     assert select(checkpoint_of(blocks_of(names, "qformer.encoder.layer"), config)).site == "post_attention"
 
 
-@pytest.mark.parametrize("beside", ["decode_head.psp_modules.blocks", "pooler.self_attention_layers", "neck.fusion"])
+@pytest.mark.parametrize(
+    "beside", ["decode_head.psp_modules.blocks", "pooler.self_attention_layers", "neck.fusion", "fusion_stage.x"]
+)
 def test_what_stands_behind_a_tower_is_not_its_main_stack(beside):
     shapes = blocks_of(["layernorm_before"], "data2vec_vision.encoder.layer") | blocks_of(["conv.norm"], beside, 4)
     config = LLAMA.replace("llama", "data2vec-vision")
