@@ -16,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -195,13 +195,12 @@ class Store:
 
     def _write(self, path: Path, content: bytes) -> None:
         with telling(path):
-            descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem[:32]}.", suffix=".tmp", dir=path.parent)
+            temporary = f"{path.parent}/.{path.stem[:32]}.{secrets.token_hex(8)}.tmp"
             try:
-                with os.fdopen(descriptor, "wb") as file:
+                with open(temporary, "xb") as file:
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
-                os.chmod(temporary, 0o666 & ~_UMASK)
                 os.replace(temporary, path)
             except BaseException:
                 with contextlib.suppress(OSError):
@@ -211,8 +210,6 @@ class Store:
 
 
 _TENSORS = ("weights", "gram", "pearson", "sketch")
-_UMASK = os.umask(0)
-os.umask(_UMASK)
 
 
 def done_keys(folder: str | os.PathLike[str]) -> set[str]:
