@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from gammatorch.architectures.families import ONE_BLOCK_LESS
 from gammatorch.errors import MalformedCheckpoint
@@ -14,6 +14,9 @@ _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTHS = ("depths", "depth", "blocks_per_stage")
 _STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
+_MOST_LAYERS, _MOST_WIDTH, _MOST_STAGES = 1_000_000, 10**12, 32
+"""Beyond these a number in config.json is no count of anything, and would take the memory of as many."""
+
 _HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
@@ -57,7 +60,7 @@ class ModelConfig:
     def depths(self) -> tuple[int, ...] | None:
         """Number of blocks in each stage; None if config.json tells of no stages, or in two ways."""
         found = {
-            depths[: _found(("num_encoder_blocks",), level)]
+            depths[: _found(("num_encoder_blocks",), level, _MOST_STAGES)]
             for level in self._levels()
             for name in _DEPTHS
             if (depths := _counts(level.get(name)))
@@ -73,8 +76,8 @@ class ModelConfig:
                 for stage, width in enumerate(listed if len(listed) == count else ()):
                     widths[stage].add(width)
             first, growth = level.get("embed_dim"), level.get("embed_dim_multiplier", 2)
-            if type(first) is int and growth in (1, 2, 3, 4):
-                for stage in range(count):
+            if _is_count(first, _MOST_WIDTH) and growth in (1, 2, 3, 4):
+                for stage in range(min(count, _MOST_STAGES)):
                     widths[stage] |= {first, int(first * growth**stage)}
         return widths
 
@@ -83,7 +86,10 @@ class ModelConfig:
         (``vision_config``, ``detr_decoder_config``), those of the text model, those of what wraps it (a detector)."""
         named = [part for key, part in _parts(self.whole) if key.removesuffix("_config") in stack]
         told = [*named, *_down_to_text(self.whole)[:-1]]
-        return [(self.num_layers, self.hidden), *((_found(_LAYERS, part), _found(_HIDDEN, part)) for part in told)]
+        return [
+            (self.num_layers, self.hidden),
+            *((_found(_LAYERS, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in told),
+        ]
 
     def _levels(self) -> list[Mapping[str, Any]]:
         return [self.whole, *(part for _, part in _parts(self.whole))]
@@ -108,14 +114,14 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     levels = _down_to_text(config)
     text = levels[-1]
     types = tuple(dict.fromkeys(_types(levels, where)))
-    num_layers = _count(_LAYERS, text, where)
+    num_layers = _count(_LAYERS, text, where, _MOST_LAYERS)
     if num_layers is not None and not ONE_BLOCK_LESS.isdisjoint(types):
         num_layers -= 1
     return ModelConfig(
         model_type=types[0] if types else None,
         types=types,
         num_layers=num_layers,
-        hidden=_count(_HIDDEN, text, where),
+        hidden=_count(_HIDDEN, text, where, _MOST_WIDTH),
         raw=text,
         whole=config,
         of_decoder=any(text.get(name) is not None for name in _DECODER_LAYERS),
@@ -133,9 +139,9 @@ def _types(levels: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
 
 def _counts(value: object) -> tuple[int, ...]:
     """A list of two whole numbers or more; none if it is another thing."""
-    if not isinstance(value, list) or len(value) < 2 or any(type(one) is not int or one < 1 for one in value):
+    if not isinstance(value, list) or not 2 <= len(value) <= _MOST_STAGES:
         return ()
-    return tuple(value)
+    return tuple(value) if all(_is_count(one, _MOST_LAYERS) for one in value) else ()
 
 
 def _down_to_text(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -154,15 +160,19 @@ def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return parts[1:]
 
 
-def _found(names: tuple[str, ...], config: Mapping[str, Any]) -> int | None:
-    return next((config[name] for name in names if type(config.get(name)) is int), None)
+def _is_count(value: object, most: int) -> TypeGuard[int]:
+    return type(value) is int and 1 <= value <= most
 
 
-def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str) -> int | None:
+def _found(names: tuple[str, ...], config: Mapping[str, Any], most: int) -> int | None:
+    return next((config[name] for name in names if _is_count(config.get(name), most)), None)
+
+
+def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str, most: int) -> int | None:
     for name in names:
         value = config.get(name)
         if value is not None and not isinstance(value, Mapping):  # LXMERT counts those of three encoders
-            if type(value) is not int or value < 1:
-                raise MalformedCheckpoint(f"{name} is {value!r}, not a positive whole number", file=where)
+            if not _is_count(value, most):
+                raise MalformedCheckpoint(f"{name} is {value!r}, not a positive whole number up to {most}", file=where)
             return value
     return None

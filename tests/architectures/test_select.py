@@ -72,6 +72,12 @@ def test_what_config_json_says_of_another_stack_is_not_held_against_this_one(sta
         select(checkpoint_of(dict.fromkeys(shapes, (5,)), json.dumps(config)))
 
 
+@pytest.mark.parametrize("count", [10**60, 10**9, 0, -1, 1.5, True, "3"])
+def test_a_count_that_is_none_is_refused_before_anything_is_made_of_it(count):
+    with pytest.raises(errors.MalformedCheckpoint, match="num_hidden_layers is .*, not a positive whole number"):
+        select(checkpoint_of(llama(), json.dumps({"model_type": "llama", "num_hidden_layers": count})))
+
+
 def test_the_number_of_layers_of_a_tower_is_not_enough_for_the_text_model():
     config = {"model_type": "llava", "vision_config": VISION, "text_config": TEXT | {"hidden_size": 4}}
     with pytest.raises(errors.IncompleteCheckpoint, match=r"layer 3-6 .* missing \(config.json says 7\)"):
