@@ -159,6 +159,8 @@ class HubSource:
             CheckpointNotFound: The file or the right to read it is gone.
         """
         parts = [FileRange(group, self.files[group[0].file]) for group in merge_reads(reads)]
+        for part in parts:
+            part.link = self._links.get(part.file)
         for _ in range(MOST_PASSES):
             parts = [part for part in parts if not part.is_filled]
             if not parts:
@@ -189,7 +191,7 @@ class HubSource:
     def _attempt(self, part: FileRange, clock: Clock) -> None:
         if part.is_filled:  # and the try before ended badly all the same
             return
-        link = part.link or self._links.get(part.file)
+        link = part.link
         url = link or hf_hub_url(self._repo, part.file, revision=self.revision, endpoint=self._client.endpoint)
         with self._lock:
             self.traffic.requests += 1
@@ -198,8 +200,9 @@ class HubSource:
                 self._links[part.file] = part.link = str(response.next_request.url)
                 self._client.drain(response)
             elif link is not None and response.status_code in _EXPIRED:
-                self._links.pop(part.file, None)
-                part.link = None
+                if self._links.get(part.file) == link:
+                    self._links.pop(part.file, None)
+                part.link = None  # it asks for its own: one that it shared could be used up before its turn
                 self._client.drain(response)
             else:
                 self._receive(part, response, clock)
