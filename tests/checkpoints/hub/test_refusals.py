@@ -162,12 +162,12 @@ def test_a_slow_body_that_makes_progress_is_not_cut_off(hub, monkeypatch):
         with open(hub.folder / handler.seen.file, "rb") as file:
             file.seek(start)
             body = file.read(stop - start)
-        for at in range(0, len(body), 2048):
-            handler.wfile.write(body[at : at + 2048])
+        for at in range(0, len(body), 1024):
+            handler.wfile.write(body[at : at + 1024])
             handler.wfile.flush()
-            time.sleep(0.1)
+            time.sleep(0.08)
 
-    be_patient(monkeypatch, deadline_seconds=0.5, silence_seconds=0.3)
+    be_patient(monkeypatch, deadline_seconds=1.2, silence_seconds=1.0)
     hub.fault = first(1, "cdn", by_hand(slowly))
     check(hub)
     assert len(hub.fault.failed) == 1
