@@ -158,9 +158,22 @@ def test_the_figures_hold_together(gamma):
     close(analysis.proj_top1.square() + analysis.residual_top1.square(), torch.ones(len(gamma), dtype=torch.float64))
     close(analysis.cosine, analysis.cosine.mT)
     assert bool((analysis.cosine.abs() <= 1).all())
-    assert 1 / len(gamma) <= analysis.statistics["shared_energy"]["value"] <= 1
-    shared = analysis.statistics["shared_projection"]
-    close(shared.square().mean(), torch.tensor(analysis.statistics["shared_energy"]["value"], dtype=torch.float64))
+    energy = analysis.statistics["shared_energy"]["value"]
+    assert 1 / len(gamma) <= energy <= 1
+    units = gamma.numpy() / np.linalg.norm(gamma.numpy(), axis=1, keepdims=True)
+    assert energy == pytest.approx(np.linalg.norm(units, 2) ** 2 / len(gamma), abs=1e-12)
+    close(analysis.statistics["shared_projection"].square().mean(), torch.tensor(energy, dtype=torch.float64))
+
+
+@LAWS
+@given(st.integers(1, 9), st.integers(0, 10_000), st.floats(0, 1))
+def test_the_shared_energy_goes_from_orthogonal_layers_to_one_direction(layers, seed, shared):
+    """With L orthonormal u_i and one direction v orthogonal to them, the cosines of a v + b u_i are a² off the diagonal."""
+    rows = np.linalg.qr(np.random.default_rng(seed).standard_normal((16, layers + 1)))[0].T
+    gamma = shared * rows[:1] + np.sqrt(1 - shared**2) * rows[1:]
+    energy = gammatorch.analyze(torch.from_numpy(gamma)).statistics["shared_energy"]["value"]
+    assert 1 / layers <= energy <= 1
+    assert energy == pytest.approx((1 + (layers - 1) * shared**2) / layers, abs=1e-12)
 
 
 @LAWS
