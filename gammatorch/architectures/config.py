@@ -14,10 +14,10 @@ _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _DEPTHS = ("depths", "depth", "blocks_per_stage")
 _STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
+_HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
+
 _MOST_LAYERS, _MOST_WIDTH, _MOST_STAGES = 1_000_000, 10**12, 32
 """Beyond these a number in config.json is no count of anything, and would take the memory of as many."""
-
-_HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class ModelConfig:
         return said.pop() if len(said) == 1 else None
 
     def part_of(self, stack: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-        """The part of config.json that tells of a stack, and its types: the one whose name the stack's name holds
-        (``qformer_config``), else the text model's."""
-        for key, part in reversed(_parts(self.whole)):
-            if part is not self.raw and key.removesuffix("_config") in stack:
-                own = part.get("model_type")
-                return part, (own,) if isinstance(own, str) else ()
-        return self.raw, self.types
+        """The part of config.json that tells of a stack, and its types: the innermost whose name the stack's name
+        holds (``qformer_config``), else the text model's."""
+        named = self._named(stack)
+        if not named:
+            return self.raw, self.types
+        own = named[-1].get("model_type")
+        return named[-1], (own,) if isinstance(own, str) else ()
 
     @property
     def depths(self) -> tuple[int, ...] | None:
@@ -82,13 +82,23 @@ class ModelConfig:
         return widths
 
     def tells(self, stack: str) -> list[tuple[int | None, int | None]]:
-        """Blocks and width that config.json may mean of a stack: those of the part whose name the stack's name holds
-        (``vision_config``, ``detr_decoder_config``), those of the text model, those of what wraps it (a detector)."""
-        named = [part for key, part in _parts(self.whole) if key.removesuffix("_config") in stack]
-        told = [*named, *_down_to_text(self.whole)[:-1]]
+        """Blocks and width that config.json may mean of a stack: those of the text model, of the parts whose names the
+        stack's name holds (``vision_config``, ``detr_decoder_config``), of what wraps the text model (a detector)."""
+        others = [*self._named(stack), *_down_to_text(self.whole)[:-1]]
         return [
             (self.num_layers, self.hidden),
-            *((_found(_LAYERS, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in told),
+            *((_found(_LAYERS, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in others),
+        ]
+
+    def _named(self, stack: str) -> list[Mapping[str, Any]]:
+        """Configurations of other parts than the text model whose names a stack's name holds, the outer ones first."""
+        return [
+            part
+            for key, part in _parts(self.whole)
+            if part is not self.raw
+            and (key.endswith("_config") or "model_type" in part)
+            and (name := key.removesuffix("_config"))
+            and name in stack
         ]
 
     def _levels(self) -> list[Mapping[str, Any]]:
