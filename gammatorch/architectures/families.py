@@ -237,17 +237,9 @@ MOVABLE = frozenset(
 they stand after the residual."""
 
 FINALS = (
-    *(
-        "norm",
-        "ln_f",
-        "norm_f",
-        "final_norm",
-        "final_layer_norm",
-        "final_layernorm",
-        "transformer_norm",
-        "layernorm_final",
-    ),
-    *("layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm", "layernorm_post", "ln_post"),
+    *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
+    *("layernorm_final", "layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm"),
+    *("layernorm_post", "ln_post"),
     *("ln_out", "ln_final", "out_norm", "output_layernorm", "output_norm", "embedding_norm", "head_norm", "fc_norm"),
     *("emb_layer_norm_after", "hyper_connection_mixer.hc_norm"),
     *("post_trunk_norm", "merger.ln_q", "merger.norm", "perceive.before_rms"),
