@@ -144,6 +144,8 @@ class SearchedEntries(Mapping[str, TensorEntry]):
             text: What the key holds, without quotes and escapes.
             near: A file to begin with. The files are then searched from there on, and only until one has such keys.
         """
+        if self._parsed is not None and near is None:
+            return {key: entry for key, entry in self._parsed.items() if text in key}
         if not self._plain:
             return None
         encoded = text.encode()
