@@ -34,8 +34,9 @@ connections busy; elsewhere many that wait for a server."""
 WRITERS = 4
 """Items written at the same time; a flush of a network file system takes its time."""
 
-AHEAD = 16
-"""Items that may wait between reading and analysis, and between analysis and writing: a batch of them."""
+AHEAD, UNWRITTEN = 16, 8
+"""Items that may wait between reading and analysis: a batch of them; and between analysis and writing: few, as what
+another process of the sweep does not see yet it does again."""
 
 
 def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
@@ -68,7 +69,7 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
                     else:
                         missing.append((item, result))
                 for item, kept in _analyse(missing, task, device):
-                    if len(writing) >= AHEAD:
+                    if len(writing) >= UNWRITTEN:
                         ready, writing = wait(writing, return_when=FIRST_COMPLETED)
                         yield from _outcomes(ready, claimed)
                     writing.add(writers.submit(_write, store, item, kept))
