@@ -269,8 +269,10 @@ def test_what_config_json_says_of_a_decoder_is_not_held_against_an_encoder():
 
 @pytest.mark.parametrize(
     "side",
-    ["prompts_generator.decoder", "predictor.layer", "patcher.layers", "t2u_model.model.decoder.layers"]
-    + ["head.layers", "flow_head.layers"],
+    [
+        *("prompts_generator.decoder", "predictor.layer", "patcher.layers", "t2u_model.model.decoder.layers"),
+        *("head.layers", "flow_head.layers", "duration_predictor.flows"),
+    ],
 )
 def test_what_stands_beside_the_model_is_not_the_main_stack(side):
     shapes = blocks_of(["norm1", "norm2"], side, 9) | blocks_of(["norm1", "norm2"], "encoder.layer")
