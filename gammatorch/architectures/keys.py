@@ -111,6 +111,21 @@ def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
     return alike.values()
 
 
+def is_list_of_norms(blocks: Mapping[int, Collection[str]], norms: Mapping[str, Rows]) -> bool:
+    """Whether a stack is no more than numbered norms (``norms.0.weight``), as those that follow the stages of another
+    stack are: no blocks.
+
+    Args:
+        blocks: Names within its blocks, by layer.
+        norms: Its norms by name and layer.
+    """
+    keys = (entry.key for rows in norms.values() for entry in rows.values())
+    listed = {own_name(name) for name in norms}
+    return all(key.split(".")[-2].isdecimal() for key in keys) and all(
+        name.rpartition(".")[0] in listed for names in blocks.values() for name in names
+    )
+
+
 @lru_cache(maxsize=65_536)  # the blocks of a stack repeat the same few names
 def is_norm(rest: str, dimensions: int) -> bool:
     """Whether a name is a norm's; with two dimensions, a gain per head, only by its last part: gates are matrices."""

@@ -26,6 +26,7 @@ from gammatorch.architectures.keys import (
     Rows,
     group_keys,
     is_conditioned,
+    is_list_of_norms,
     is_wrapped,
     may_end_elsewhere,
     own_name,
@@ -104,7 +105,7 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     entries = checkpoint.entries
     if any(is_wrapped(entry.key) for norm in norms.values() for rows in norm.values() for entry in rows.values()):
         entries = {unwrapped(key): entry for key, entry in entries.items()}
-    names = sorted(norms, key=lambda name: _main_order(name, blocks[name], config))
+    names = sorted(norms, key=lambda name: _main_order(name, blocks[name], norms[name], config))
     stacks: list[Stack] = []
     taken: set[str] = set()
     for name in names:
@@ -189,10 +190,14 @@ def _rank(name: str) -> tuple[bool, bool, bool]:
     return _SIDE.search(name) is not None, _TOWER.search(name) is not None, _ENCODER.search(name) is not None
 
 
-def _main_order(name: str, blocks: Mapping[int, set[str]], config: ModelConfig) -> tuple[bool | int | str, ...]:
-    """Sort key: text before other towers, decoders before encoders, the count of config.json, the longest."""
+def _main_order(
+    name: str, blocks: Mapping[int, set[str]], norms: Mapping[str, Rows], config: ModelConfig
+) -> tuple[bool | int | str, ...]:
+    """Sort key: blocks before lists of norms, text before other towers, decoders before encoders, the count of
+    config.json, the longest."""
     count = len(blocks) - len(_prediction_heads(blocks, config))
     return (
+        is_list_of_norms(blocks, norms),
         *_rank(name),
         count != config.num_layers,
         name.rpartition(".")[2] not in _USUAL,

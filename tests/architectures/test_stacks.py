@@ -165,6 +165,13 @@ def test_the_norms_after_each_stage_are_its_final_ones_and_no_stack():
     assert select(checkpoint, "final", stack="block.0").entries[0].key == "encoder.layer_norm.0.weight"
 
 
+def test_a_list_of_norms_is_not_the_main_stack_however_short_its_name():
+    norms = {f"hidden_states_norms.{stage}.weight": (4 << stage,) for stage in range(3)}
+    inner = {f"model.{key}": shape for key, shape in swin().items()}
+    config = '{"model_type": "maskformer-swin", "depths": [2, 2]}'
+    assert select(checkpoint_of(inner | norms, config)).stack == "model.encoder.layers.1.blocks"
+
+
 def test_the_norm_after_the_last_stage_is_not_that_of_the_others():
     shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
     checkpoint = checkpoint_of(shapes | {"encoder.layer_norm.weight": (8,)}, '{"model_type": "pvt"}')
