@@ -68,6 +68,9 @@ _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 _WAV2VEC2 = {"layer_norm", "final_layer_norm"}
 """Names within the blocks of wav2vec2 and its kin."""
 
+_QUERY_FORMER = "output_query.LayerNorm"
+"""A name that only the blocks of BLIP-2's query formers have, which are post-LN."""
+
 _STREAMS = {
     "all residual streams side by side (hyper-connections), each normed by itself": re.compile(
         r"hyper_connection\.hc_norm"
@@ -243,6 +246,8 @@ def _describe(
         said = config.says("do_stable_layer_norm")
         pre_norm = said is True
         finals = finals if pre_norm else ()
+    if _QUERY_FORMER in own_names:  # the norm beside its stack stands on the queries, before the first block
+        pre_norm, finals = False, ()
     fed_with = _fed_with(norms, kinds, config)
     offset_known = bool(config.types) and all(map(is_known, config.types))
     known_names = set() if _ONLY_PREPARES.search(name) else own_names

@@ -96,6 +96,13 @@ def test_what_the_text_model_says_of_itself_is_not_held_of_a_query_former():
     assert select(checkpoint_of(blocks_of(names, "qformer.encoder.layer"), config)).site == "post_attention"
 
 
+def test_the_norm_beside_a_query_formers_blocks_is_none_after_the_last():
+    names = ["attention.output.LayerNorm", "output_query.LayerNorm"]
+    shapes = blocks_of(names, "encoder.layer") | {"layernorm.weight": (4,)}
+    (stack,) = find_stacks(checkpoint_of(shapes, LLAMA.replace("llama", "blip_2_qformer")))
+    assert (stack.layout, stack.site("final")) == ("post-LN", None)
+
+
 @pytest.mark.parametrize(
     "beside", ["decode_head.psp_modules.blocks", "pooler.self_attention_layers", "neck.fusion", "fusion_stage.x"]
 )
