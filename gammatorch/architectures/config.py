@@ -12,6 +12,7 @@ from gammatorch.errors import MalformedCheckpoint
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
 _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+_LAYERS_OF_PART = (*_LAYERS, "layers")
 _DEPTHS = ("depths", "depth", "blocks_per_stage")
 _STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
 _HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
@@ -87,7 +88,7 @@ class ModelConfig:
         others = [*self._named(stack), *_down_to_text(self.whole)[:-1]]
         return [
             (self.num_layers, self.hidden),
-            *((_found(_LAYERS, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in others),
+            *((_found(_LAYERS_OF_PART, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in others),
         ]
 
     def _named(self, stack: str) -> list[Mapping[str, Any]]:

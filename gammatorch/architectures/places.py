@@ -173,9 +173,11 @@ def is_strange(name: str) -> bool:
 
 def says_pre_norm(config: ModelConfig, stack: str) -> bool | None:
     """What a setting of config.json says on whether a stack is pre-norm; None if there is no such setting."""
-    if not _SAID_OF_EACH.isdisjoint(config.types):
-        return config.says(f"{'decoder' if 'decoder' in stack else 'encoder'}_normalize_before")
     part, types = config.part_of(stack)
+    if not _SAID_OF_EACH.isdisjoint(config.types):
+        own = part.get("normalize_before")  # decoder_config's, which goes before what stands beside it
+        side = "decoder" if "decoder" in stack else "encoder"
+        return own if isinstance(own, bool) else config.says(f"{side}_normalize_before")
     for table, meaning in ((_SAYS_PRE_NORM, True), (_SAYS_POST_NORM, False)):
         for model_type in types:
             said = part.get(table.get(model_type, ""))

@@ -128,6 +128,16 @@ def test_a_speech_model_says_of_encoder_and_decoder_whether_they_are_pre_norm(sa
     assert select(checkpoint_of(blocks_of(names, "decoder.conformer_layers"), config)).site == site
 
 
+@pytest.mark.parametrize(("before", "site"), [("true", "input"), ("false", "post_attention")])
+def test_what_config_json_says_of_a_decoder_alone_goes_before_what_it_says_beside(before, site):
+    names = ["ff_macaron_layer_norm", "self_attn_layer_norm", "ff_layer_norm", "final_layer_norm"]
+    own = f'"decoder_config": {{"layers": 2, "normalize_before": {before}}}'
+    whole = f'"model_config": {{"model_type": "fastspeech2_conformer", "decoder_layers": 5, {own}}}'
+    config = f'{{"model_type": "fastspeech2_conformer_with_hifigan", {whole}}}'
+    selection = select(checkpoint_of(blocks_of(names, "model.decoder.conformer_layers", 2), config))
+    assert (selection.site, selection.layers) == (site, (0, 1))
+
+
 @pytest.mark.parametrize(
     ("model_type", "setting"),
     [("minimax", ""), ("bloom", ', "apply_residual_connection_post_layernorm": true'), ("novel", ', "postnorm": true')],
