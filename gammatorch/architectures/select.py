@@ -10,7 +10,7 @@ from dataclasses import replace
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
-from gammatorch.architectures.keys import unwrapped
+from gammatorch.architectures.keys import is_batch_norm, own_name, unwrapped
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.places import is_strange
 from gammatorch.architectures.promises import promised_layers, promised_widths
@@ -175,11 +175,22 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             file=checkpoint.source.name,
         )
     named = ", ".join(candidates[:_NAMED]) + (" …" if len(candidates) > _NAMED else "")
+    problem = (
+        f"the norms in stack {stack.name!r} are batch norms, by the running mean beside each: none is site {wanted!r}"
+        if _are_over_batch(stack)
+        else f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r}"
+    )
     raise SiteNotFound(
-        f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r} "
-        f"(there are {named}): pass --pattern {candidates[0]!r} or another of them",
+        f"{problem} (there are {named}): pass --pattern {candidates[0]!r} or another of them",
         file=checkpoint.source.name,
     )
+
+
+def _are_over_batch(stack: Stack) -> bool:
+    """Whether all norms in the blocks of a stack are batch norms."""
+    kinds = frozenset().union(*stack.kinds.values())
+    names = (own_name(site.pattern.partition(f"{LAYER}.")[2]) for site in stack.sites if site.place != "final")
+    return all(is_batch_norm(name, kinds) for name in names)
 
 
 def _patterns(sites: Sequence[NormSite]) -> list[str]:

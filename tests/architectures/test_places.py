@@ -150,9 +150,14 @@ def test_where_the_residual_is_normed_the_norm_after_attention_stands_after_its_
 
 
 def test_norms_over_the_batch_stand_at_no_place():
-    shapes = blocks_of(["norm1"]) | {f"model.layers.{n}.norm1.running_mean": (4,) for n in range(3)}
+    for name in ("norm1", "norm_sublayer1.batchnorm"):
+        shapes = blocks_of([name]) | {f"model.layers.{n}.{name}.running_mean": (4,) for n in range(3)}
+        with pytest.raises(
+            errors.SiteNotFound, match="'model.layers' are batch norms, by the running mean beside each"
+        ):
+            select(checkpoint_of(shapes, LLAMA))
     with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
-        select(checkpoint_of(shapes, LLAMA))
+        select(checkpoint_of(shapes | blocks_of(["first_norm"]), LLAMA))
     shapes = {f"network.{n}.blocks.0.norm1.{leaf}": (4,) for n in (0, 1) for leaf in ("weight", "running_mean")}
     assert [stack.name for stack in find_stacks(checkpoint_of(shapes))] == ["network"]
 
