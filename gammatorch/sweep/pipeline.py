@@ -27,9 +27,10 @@ from gammatorch.sweep.store import Store, StoredItem
 from gammatorch.sweep.task import Task
 from gammatorch.sweep.threads import one_thread
 
-LOCAL_READERS, HUB_READERS, REMOTE_READERS = 2, 8, 16
-"""Items read at the same time: on a local disk one to read and one to parse; from the Hub as many as keep its
-connections busy; elsewhere many that wait for a server."""
+LOCAL_READERS, SPARE_READERS, HUB_READERS, REMOTE_READERS = 1, 1, 8, 16
+"""Items read at the same time: on a local disk one, since two would wait for each other and the analysis for both, and
+a spare one where that does not keep up; from the Hub as many as keep its connections busy; elsewhere many that wait for
+a server."""
 
 WRITERS = 4
 """Items written at the same time; a flush of a network file system takes its time."""
@@ -56,7 +57,7 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
     """
     device = choose_device(task.device)
     store, claimed = Store(task.folder), set[str]()
-    readers = Readers(_walk(store, items, claimed), partial(load, task=task), _reader_count(items), AHEAD)
+    readers = Readers(_walk(store, items, claimed), partial(load, task=task), *_reader_counts(items), AHEAD)
     writers = _writers()
     writing: set[Future[Outcome]] = set()
     try:
@@ -130,8 +131,9 @@ def _write(store: Store, item: Item, result: StoredItem | Exception) -> Outcome:
     return Outcome(item.key, "failed", failure=failure)
 
 
-def _reader_count(items: Sequence[Item]) -> int:
+def _reader_counts(items: Sequence[Item]) -> tuple[int, int]:
+    """Threads that read from the start, and those that may join them."""
     folders = {item.source.rpartition("/")[0] or "/" for item in items if item.commit is None}
     if any(map(is_remote, folders)):
-        return REMOTE_READERS
-    return LOCAL_READERS if all(item.commit is None for item in items) else HUB_READERS
+        return REMOTE_READERS, 0
+    return (LOCAL_READERS, SPARE_READERS) if all(item.commit is None for item in items) else (HUB_READERS, 0)

@@ -11,6 +11,13 @@ _Item = TypeVar("_Item")
 _Read = TypeVar("_Read")
 _LOOK_SECONDS = 0.2
 
+_MOMENT_SECONDS = 0.02
+"""How long results wait for more of their kind before they are taken as few as they are: about what a batch takes, be
+it full or not."""
+
+_MOST_WAITING = 4
+"""Batches' worth of results that wait for more of their kind: those of so many kinds in turn all become full."""
+
 
 class Readers(Generic[_Item, _Read]):
     """Results of a slow function of many items, in whatever order they come.
@@ -21,6 +28,7 @@ class Readers(Generic[_Item, _Read]):
         items: Items, and whether the function is to be called at all; taken one by one, by whichever thread is free.
         read: The function.
         threads: How many calls are in flight.
+        spare: How many more may be, where results are waited for: each time, one more.
         ahead: Results that may wait to be taken.
 
     Example:
@@ -30,14 +38,20 @@ class Readers(Generic[_Item, _Read]):
     """
 
     def __init__(
-        self, items: Iterator[tuple[_Item, bool]], read: Callable[[_Item], _Read], threads: int, ahead: int = 8
+        self,
+        items: Iterator[tuple[_Item, bool]],
+        read: Callable[[_Item], _Read],
+        threads: int,
+        spare: int = 0,
+        ahead: int = 8,
     ) -> None:
         self._items, self._read = items, read
         self._taking = threading.Lock()
         self._stopped = threading.Event()
         self._results: queue.Queue[tuple[_Item, _Read | Exception | None] | Exception | None] = queue.Queue(ahead)
+        self._spare = spare
         self._threads = [
-            threading.Thread(target=self._work, name="gammatorch-read", daemon=True) for _ in range(threads)
+            threading.Thread(target=self._work, name="gammatorch-read", daemon=True) for _ in range(threads + spare)
         ]
 
     def batches(
@@ -48,17 +62,23 @@ class Readers(Generic[_Item, _Read]):
         The threads begin here, where whoever iterates is ready to close.
 
         Args:
-            together: What results that come together have in common, and how many of them do: while others are there
-                to be taken some wait for more of their kind, two batches' worth at most; when nothing else is there,
-                none does.
+            together: What results that come together have in common, and how many of them do. Some wait for more of
+                their kind, four batches' worth at most, and only while others come one soon after the other.
         """
-        for thread in self._threads:
+        spare = self._threads[len(self._threads) - self._spare :]
+        running = len(self._threads) - len(spare)
+        for thread in self._threads[:running]:
             thread.start()
-        running = len(self._threads)
         waiting = dict[tuple[Hashable, int], list[tuple[_Item, _Read | Exception | None]]]()
         while running or waiting:
-            while running and not (waiting and self._results.empty()):
-                one = self._results.get()
+            while running:
+                try:
+                    one = self._results.get(timeout=_MOMENT_SECONDS if waiting else None)
+                except queue.Empty:
+                    if spare:
+                        spare.pop().start()
+                        running += 1
+                    break
                 if one is None:
                     running -= 1
                 elif isinstance(one, Exception):
@@ -70,7 +90,7 @@ class Readers(Generic[_Item, _Read]):
                     waiting.setdefault(kind, []).append(one)
                     if len(waiting[kind]) == kind[1]:
                         yield waiting.pop(kind)
-                if sum(len(some) / most for (_, most), some in waiting.items()) >= 2:
+                if sum(len(some) / most for (_, most), some in waiting.items()) >= _MOST_WAITING:
                     break
             if waiting:
                 yield waiting.pop(next(iter(waiting)))

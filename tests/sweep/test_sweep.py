@@ -85,7 +85,7 @@ def test_what_another_process_has_claimed_comes_last_and_is_not_lost(checkpoints
     plan = make_plan([str(runs)], Settings())
     Store(out).claim(plan.items[0].key)  # by one that was killed
     order = []
-    monkeypatch.setattr(pipeline, "LOCAL_READERS", 1)
+    monkeypatch.setattr(pipeline, "SPARE_READERS", 0)
     monkeypatch.setattr(
         pipeline, "load", lambda item, task, load=pipeline.load: (order.append(item.step), load(item, task))[1]
     )
