@@ -89,6 +89,7 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
         return (
             not any(beside in name for beside in BESIDE),
             not any(tower in name for tower in TOWERS),
+            any(block.norms for block in stacks[name]),  # VITS's decoder of sound has none
             "decoder" in name,
             "encoder" not in name,
             sum(bool(block.norms) for block in stacks[name]),
