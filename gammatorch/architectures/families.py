@@ -341,6 +341,7 @@ POST_NORM = frozenset(
         "conditional_detr",
         "maskformer",
         "mask2former",
+        "oneformer",
         "rf_detr",
         "lw_detr",
         "grounding-dino",
@@ -350,6 +351,10 @@ POST_NORM = frozenset(
 )
 """Types whose decoder is post-LN although a norm follows its last block, or ``normalize_before`` is said of the
 encoder."""
+
+CROSS_FIRST: Mapping[str, str] = {"mask2former": "cross_attn_layer_norm", "oneformer": "cross_attn.norm"}
+"""The norm of cross-attention in types whose decoder's blocks begin with it: where they are pre-norm, it stands on the
+block's input."""
 
 ONE_BLOCK_LESS = frozenset({"mask2former", "oneformer"})
 """Types with one decoder block less than config.json counts."""

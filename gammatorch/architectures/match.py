@@ -237,7 +237,7 @@ def _describe(
         or is_tower
         or any(re.search(PRE_NORM[model_type], name) for model_type in config.types if model_type in PRE_NORM)
     )
-    said = False if "decoder" in name and not POST_NORM.isdisjoint(config.types) else says_pre_norm(config, name)
+    said = says_pre_norm(config, name)
     if said is not None:
         pre_norm = said
     kinds = frozenset().union(*blocks.values())

@@ -6,7 +6,18 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.families import AMBIGUOUS, BARE, BETWEEN, MACARON, MOVABLE, ODD_PLACES, PLAIN, VOCABULARY
+from gammatorch.architectures.families import (
+    AMBIGUOUS,
+    BARE,
+    BETWEEN,
+    CROSS_FIRST,
+    MACARON,
+    MOVABLE,
+    ODD_PLACES,
+    PLAIN,
+    POST_NORM,
+    VOCABULARY,
+)
 from gammatorch.architectures.keys import is_batch_norm
 
 _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
@@ -14,6 +25,13 @@ _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 
 _NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
 """Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
+
+_NORMS_OF_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
+"""Where norms that are each within their sub-layer stand in pre-norm blocks. Their names alone do not tell:
+``self_attn.norm`` is on what attention gives, before its projection, in other models."""
+
+_QUERIES = "transformer_module."
+"""What holds the decoder of queries in Mask2Former and its kin, of which alone ``pre_norm`` is said."""
 
 _DIFFUSERS_SELF, _DIFFUSERS_CROSS = "attn1.", "attn2."
 """What diffusers calls self- and cross-attention. Its blocks go norm1, attn1, norm2, attn2, norm3, MLP
@@ -83,8 +101,12 @@ def read_places(
         places = read_names(told, has_final=has_final)
     if _SWIN_V2 in kinds:
         places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
+    if said is not None and _NORMS_OF_SUB_LAYERS.keys() <= set(names):
+        places |= {name: place if said else AFTER[place] for name, place in _NORMS_OF_SUB_LAYERS.items() if place}
     if said:
         places |= {name: place for name, place in _BERT_PRE_NORM.items() if name in places}
+        for first in {CROSS_FIRST.get(model_type, "") for model_type in config.types} & set(names):
+            places = {name: place for name, place in places.items() if place != "input"} | {first: "input"}
     if residual_is_normed(config):
         places = {
             name: "post_attention" if place == "pre_mlp" and name in AMBIGUOUS else place
@@ -173,6 +195,8 @@ def is_strange(name: str) -> bool:
 
 def says_pre_norm(config: ModelConfig, stack: str) -> bool | None:
     """What a setting of config.json says on whether a stack is pre-norm; None if there is no such setting."""
+    if "decoder" in stack and not POST_NORM.isdisjoint(config.types):
+        return _QUERIES in stack and config.raw.get("pre_norm") is True
     part, types = config.part_of(stack)
     if not _SAID_OF_EACH.isdisjoint(config.types):
         own = part.get("normalize_before")  # decoder_config's, which goes before what stands beside it

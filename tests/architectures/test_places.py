@@ -149,6 +149,37 @@ def test_where_the_residual_is_normed_the_norm_after_attention_stands_after_its_
     assert stack.layout == "norms on the residual stream"
 
 
+@pytest.mark.parametrize(
+    ("model_type", "names"),
+    [
+        ("mask2former", ["cross_attn_layer_norm", "self_attn_layer_norm", "final_layer_norm"]),
+        ("oneformer", ["cross_attn.norm", "self_attn.norm", "ffn.norm"]),
+    ],
+)
+def test_blocks_that_begin_with_cross_attention_have_its_norm_on_their_input_where_they_are_pre_norm(model_type, names):
+    shapes = blocks_of(names, "transformer_module.decoder.layers") | {
+        "transformer_module.decoder.layernorm.weight": (4,)
+    }
+    shapes |= blocks_of(["self_attn_layer_norm", "final_layer_norm"], "pixel_level_module.decoder.encoder.layers", 5)
+    cross, own, mlp = (f"{name}.weight" for name in names)
+    for said, expected in (
+        ("true", {"input": cross, "pre_mlp": mlp}),
+        ("false", {"post_attention": own, "post_mlp": mlp}),
+    ):
+        config = f'{{"model_type": "{model_type}", "decoder_layers": 4, "pre_norm": {said}}}'
+        queries, pixels = find_stacks(checkpoint_of(shapes, config))
+        sites = {site.place: site.pattern.partition("{layer}.")[2] for site in queries.sites}
+        assert {place: name for place, name in sites.items() if place in expected} == expected
+        assert "input" in expected or "input" not in sites
+        assert [site.place for site in pixels.sites] == ["post_attention", "post_mlp"]
+
+
+def test_norms_within_sub_layers_are_told_by_a_setting_alone():
+    shapes = blocks_of(["cross_attn.norm", "self_attn.norm", "ffn.norm"], "decoder.layers")
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(shapes, '{"model_type": "novel"}'))
+
+
 def test_norms_over_the_batch_stand_at_no_place():
     for name in ("norm1", "norm_sublayer1.batchnorm"):
         shapes = blocks_of([name]) | {f"model.layers.{n}.{name}.running_mean": (4,) for n in range(3)}
