@@ -9,7 +9,7 @@ from gammatorch.checkpoints.base import TensorEntry
 
 PLACES: Mapping[str, str] = {
     "input": "on the block's input, before attention or whichever mixer the block has",
-    "post_attention": "on attention's output, or after its residual in post-LN models",
+    "post_attention": "on the output of attention or another mixer, or after its residual in post-LN models",
     "pre_mlp": "before the MLP",
     "post_mlp": "on the MLP's output, or after its residual in post-LN models",
     "query": "on the queries",

@@ -36,6 +36,7 @@ from gammatorch.architectures.places import (
     AFTER,
     is_diffusers,
     may_be_pre_norm,
+    norm_after_convolution,
     norms_stand_on_output,
     read_places,
     residual_is_normed,
@@ -273,7 +274,9 @@ def _describe(
     return Stack(
         name=name,
         main=False,
-        layout=_layout(sites, blocks.keys() - heads, config),
+        layout=_layout(sites, blocks.keys() - heads, config)
+        if norm_after_convolution(known_names, kinds) is None
+        else "one norm per block, between a convolution and the MLP",
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
         offset_known=offset_known,

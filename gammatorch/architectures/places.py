@@ -37,8 +37,9 @@ _DIFFUSERS_SELF, _DIFFUSERS_CROSS = "attn1.", "attn2."
 """What diffusers calls self- and cross-attention. Its blocks go norm1, attn1, norm2, attn2, norm3, MLP
 (``BasicTransformerBlock`` in diffusers/models/attention.py, and what was made after it)."""
 
-_DEPTHWISE = ("depthwise_conv.", "dwconv.")
-"""The convolution that ConvNeXt's blocks begin with, before their norm."""
+_DEPTHWISE = ("depthwise_conv.", "dwconv.", "conv_dw.")
+_MLP_AFTER_CONVOLUTION = ("pointwise_conv1.", "pwconv1.", "mlp.fc1.")
+"""The convolution that ConvNeXt's blocks begin with, before their norm, and the MLP that comes after it."""
 
 _CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
 """What the blocks of ResNets and U-Nets hold: their norms are over groups of channels, and stand before the
@@ -93,6 +94,8 @@ def read_places(
     after_convolution = PLAIN if any(kind.startswith(_DEPTHWISE) for kind in kinds) else frozenset()
     if _CONVOLUTIONS.issubset(kinds):
         return {}
+    if (only := norm_after_convolution(names, kinds)) is not None:
+        return {only: "post_attention"}
     over_batch = {name for name in names if is_batch_norm(name, kinds)}
     told = set(names) - on_latent - over_batch - after_convolution
     if is_diffusers(kinds):
@@ -167,6 +170,22 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
     if not has_final:
         places = {name: AFTER.get(place, place) if name in MOVABLE else place for name, place in places.items()}
     return _first_of_each(places)
+
+
+def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> str | None:
+    """The one norm of blocks that mix by a depthwise convolution, between it and the MLP (ConvNeXt); None in others.
+
+    Args:
+        names: Names of the norms in a block, without ``.weight``.
+        kinds: Names of all tensors in the blocks.
+
+    Example:
+        >>> norm_after_convolution(["layernorm"], ["dwconv.weight", "layernorm.weight", "pwconv1.weight"])
+        'layernorm'
+    """
+    (first, *others) = names or [""]
+    has_both = all(any(kind.startswith(part) for kind in kinds) for part in (_DEPTHWISE, _MLP_AFTER_CONVOLUTION))
+    return first if not others and first in PLAIN | BARE and has_both and not is_batch_norm(first, kinds) else None
 
 
 def is_diffusers(kinds: Collection[str]) -> bool:

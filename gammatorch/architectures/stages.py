@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -12,6 +12,7 @@ from gammatorch.architectures.base import LAYER, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.families import AMBIGUOUS, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
+from gammatorch.architectures.places import norm_after_convolution
 
 _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL)
 _RUN = re.compile(r"(^|\.)\d+-\d+$")
@@ -44,8 +45,8 @@ def split_stages(
     """The stacks within a stack.
 
     A block is a stage if none of its own norms has a name that stands first in a block, and norms further within, after
-    a second index, do. Blocks in one list are cut into stages where their widths differ and config.json counts the
-    blocks of each stage (SAM 2).
+    a second index, do, or stand between a convolution and an MLP (ConvNeXt). Blocks in one list are cut into stages
+    where their widths differ and config.json counts the blocks of each stage (SAM 2).
 
     Args:
         stack: Its name.
@@ -61,6 +62,7 @@ def split_stages(
     whole = {layer for name in names if own_name(name) in _FIRST_PLACES for layer in norms[name]}
     inner = {name: match for name in names if (match := _INNER.fullmatch(name)) is not None}
     lists = {match["inside"] for match in inner.values() if own_name(match["name"]) in _FIRST_PLACES}
+    lists |= _lists_of_convolutions(norms, kinds)
     numbers: dict[str, int] = {}
     found: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
     for stage in sorted(blocks.keys() - whole):
@@ -77,6 +79,17 @@ def split_stages(
             if (inside := _stage(stack, stage, match["inside"])) in found:
                 stages[inside][int(match["layer"])].add(match["name"])
     return [Stage(name, numbers[name], name, stages[name], found[name]) for name in found]
+
+
+def _lists_of_convolutions(norms: Iterable[str], kinds: Collection[str]) -> set[str | None]:
+    """Where within a stage its blocks are numbered, if they are ConvNeXt's."""
+    names: dict[str | None, set[str]] = defaultdict(set)
+    for match in filter(None, map(_INNER.fullmatch, norms)):
+        names[match["inside"]].add(own_name(match["name"]))
+    within: dict[str | None, set[str]] = defaultdict(set)
+    for match in filter(None, map(_INNER.fullmatch, kinds if names else ())):
+        within[match["inside"]].add(match["name"])
+    return {inside for inside in names if norm_after_convolution(names[inside], within[inside]) is not None}
 
 
 def _stage(stack: str, stage: int, inside: str | None) -> str:

@@ -207,6 +207,35 @@ def test_where_stages_have_names_that_tell_no_place_the_pattern_to_pass_is_one_t
     assert select(checkpoint_of(shapes), pattern=pattern).layers == (0, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("norm", "convolution", "mlp", "model_type"),
+    [
+        ("layernorm", "dwconv", "pwconv1", "convnextv2"),
+        ("layer_norm", "depthwise_conv", "pointwise_conv1", "dinov3_convnext"),
+        ("norm", "conv_dw", "mlp.fc1", "novel"),
+    ],
+)
+def test_the_norm_between_a_convolution_and_the_mlp_is_the_nearest_to_the_input(norm, convolution, mlp, model_type):
+    shapes = {
+        f"stages.{stage}.layers.{n}.{name}.weight": (4 << stage,)
+        for stage, depth in enumerate((1, 3))
+        for n in range(depth)
+        for name in (norm, convolution, mlp)
+    }
+    checkpoint = checkpoint_of(shapes | {"layernorm.weight": (8,)}, f'{{"model_type": "{model_type}"}}')
+    selection = select(checkpoint)
+    assert (selection.stack, selection.site, selection.layers) == ("stages.1.layers", "post_attention", (0, 1, 2))
+    assert "(one norm per block, between a convolution and the MLP); post_attention is the nearest" in selection.reason
+    with pytest.raises(errors.SiteNotFound, match="no learned norm at site 'input'"):
+        select(checkpoint, "input")
+
+
+def test_a_convolution_module_with_norms_on_both_sides_is_not_convnexts():
+    names = ["layer_norm", "pointwise_conv1", "depthwise_conv", "depthwise_layer_norm"]
+    with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
+        select(checkpoint_of(blocks_of(names), LLAMA))
+
+
 def test_a_stage_is_a_stack():
     checkpoint = checkpoint_of(swin(), '{"model_type": "swin"}')
     for stage in (0, 1):
