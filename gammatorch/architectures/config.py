@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
-from gammatorch.architectures.families import ONE_BLOCK_LESS
+from gammatorch.architectures.families import ONE_BLOCK_LESS, STEMMED
 from gammatorch.errors import MalformedCheckpoint
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
@@ -59,14 +59,15 @@ class ModelConfig:
 
     @property
     def depths(self) -> tuple[int, ...] | None:
-        """Number of blocks in each stage; None if config.json tells of no stages, or in two ways."""
+        """Number of blocks in each stage after the stem; None if config.json tells of no stages, or in two ways."""
         found = {
             depths[: _found(("num_encoder_blocks",), level, _MOST_STAGES)]
             for level in self._levels()
             for name in _DEPTHS
             if (depths := _counts(level.get(name)))
         }
-        return found.pop() if len(found) == 1 else None
+        counted = found.pop() if len(found) == 1 else None
+        return counted[1:] if counted is not None and not STEMMED.isdisjoint(self.types) else counted
 
     def stage_widths(self, count: int) -> list[set[int]]:
         """Widths that each of so many stages may have, by whichever words config.json uses for it; none where it does
@@ -132,7 +133,7 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
         model_type=types[0] if types else None,
         types=types,
         num_layers=num_layers,
-        hidden=_count(_HIDDEN, text, where, _MOST_WIDTH),
+        hidden=_count(_HIDDEN, text, where, _MOST_WIDTH) if STEMMED.isdisjoint(types) else None,
         raw=text,
         whole=config,
         of_decoder=any(text.get(name) is not None for name in _DECODER_LAYERS),

@@ -359,6 +359,10 @@ block's input."""
 ONE_BLOCK_LESS = frozenset({"mask2former", "oneformer"})
 """Types with one decoder block less than config.json counts."""
 
+STEMMED = frozenset(f"vibevoice_acoustic_tokenizer{part}" for part in ("", "_encoder", "_decoder"))
+"""Types of codecs whose stem holds the first of the stages that config.json counts, and whose ``hidden_size`` is the
+width of the latents that they make, not of any block."""
+
 SHARED_BLOCKS = frozenset({"albert"})
 """Types that run the same block several times, so that fewer are stored than config.json counts."""
 

@@ -53,8 +53,9 @@ _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
 """Types of towers that were saved on their own, so that their keys do not say it."""
 
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
-_ONLY_PREPARES = re.compile(r"feature_extractor|conv_layers|patch_embed")
-"""Lists of convolutions that prepare the input: their norms stand at no place of a block."""
+_ONLY_PREPARES = re.compile(r"feature_extractor|\.conv_layers$|patch_embed")
+"""Lists of convolutions that prepare the input, within what they prepare it for: their norms stand at no place of a
+block."""
 
 _SIDE = re.compile(
     r"(^|\.)(mtp|nextn|patcher|prompts_generator|(\w+_)?(predictor|adapter|pooler|head)(\.|$))|talker|t2u_model|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"

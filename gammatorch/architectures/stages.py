@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 
 from gammatorch.architectures.base import LAYER, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.families import AMBIGUOUS, PLAIN, VOCABULARY
+from gammatorch.architectures.families import AMBIGUOUS, BARE, MOVABLE, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
 from gammatorch.architectures.places import norm_after_convolution
 
@@ -18,6 +18,8 @@ _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", r
 _RUN = re.compile(r"(^|\.)\d+-\d+$")
 _FIRST_PLACES = frozenset({*VOCABULARY["input"], *VOCABULARY["post_attention"], *AMBIGUOUS}) - PLAIN
 """Names of norms that stand first in a block; not those that a stage may give the norm after it."""
+
+_MLP_NORMS = frozenset(VOCABULARY["pre_mlp"]) - BARE - MOVABLE
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def split_stages(
     whole = {layer for name in names if own_name(name) in _FIRST_PLACES for layer in norms[name]}
     inner = {name: match for name in names if (match := _INNER.fullmatch(name)) is not None}
     lists = {match["inside"] for match in inner.values() if own_name(match["name"]) in _FIRST_PLACES}
-    lists |= _lists_of_convolutions(norms, kinds)
+    lists |= _lists_of_blocks(norms, kinds)
     numbers: dict[str, int] = {}
     found: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
     for stage in sorted(blocks.keys() - whole):
@@ -81,15 +83,20 @@ def split_stages(
     return [Stage(name, numbers[name], name, stages[name], found[name]) for name in found]
 
 
-def _lists_of_convolutions(norms: Iterable[str], kinds: Collection[str]) -> set[str | None]:
-    """Where within a stage its blocks are numbered, if they are ConvNeXt's."""
+def _lists_of_blocks(norms: Iterable[str], kinds: Collection[str]) -> set[str | None]:
+    """Where within a stage its blocks are numbered, if their first norm is told by what stands beside it: ConvNeXt's,
+    and those where one of the plainest name stands beside the MLP's."""
     names: dict[str | None, set[str]] = defaultdict(set)
     for match in filter(None, map(_INNER.fullmatch, norms)):
         names[match["inside"]].add(own_name(match["name"]))
     within: dict[str | None, set[str]] = defaultdict(set)
     for match in filter(None, map(_INNER.fullmatch, kinds if names else ())):
         within[match["inside"]].add(match["name"])
-    return {inside for inside in names if norm_after_convolution(names[inside], within[inside]) is not None}
+    return {
+        inside
+        for inside, own in names.items()
+        if norm_after_convolution(own, within[inside]) is not None or (own & PLAIN and own & _MLP_NORMS)
+    }
 
 
 def _stage(stack: str, stage: int, inside: str | None) -> str:

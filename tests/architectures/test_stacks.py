@@ -236,6 +236,28 @@ def test_a_convolution_module_with_norms_on_both_sides_is_not_convnexts():
         select(checkpoint_of(blocks_of(names), LLAMA))
 
 
+def test_a_codec_whose_stem_is_its_first_stage_is_read_though_its_hidden_size_is_that_of_the_latents():
+    shapes = {
+        f"{stack}.{n}.{name}.weight": (width,)
+        for stack, width, depth in (("stem.stage", 4, 1), ("conv_layers.0.stage", 8, 1), ("conv_layers.1.stage", 16, 3))
+        for n in range(depth)
+        for name in ("norm", "ffn_norm", "mixer.conv.conv")
+    }
+    config = '{"model_type": "vibevoice_acoustic_tokenizer_encoder", "hidden_size": 64, "depths": [1, 1, 3]}'
+    selection = select(checkpoint_of(shapes, config))
+    assert (selection.stack, selection.site, selection.layers) == ("conv_layers.1.stage", "input", (0, 1, 2))
+    assert any("stem.stage may be as well" in note for note in selection.notes)
+    with pytest.raises(errors.IncompleteCheckpoint, match="layer 3 of stack 'conv_layers.1.stage' missing"):
+        select(checkpoint_of(shapes, config.replace("3]", "4]")))
+
+
+@pytest.mark.parametrize("side", ["encoder.feature_encoder.conv_layers", "pitch_predictor.conv_layers"])
+def test_the_norm_of_a_convolution_that_prepares_the_input_stands_at_no_place(side):
+    shapes = llama() | blocks_of(["layer_norm"], side, 5)
+    main, other = find_stacks(checkpoint_of(shapes, LLAMA))
+    assert (main.name, [site.place for site in other.sites]) == ("model.layers", ["layer_norm"])
+
+
 def test_a_stage_is_a_stack():
     checkpoint = checkpoint_of(swin(), '{"model_type": "swin"}')
     for stage in (0, 1):
