@@ -30,6 +30,11 @@ _NORMS_OF_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross
 """Where norms that are each within their sub-layer stand in pre-norm blocks. Their names alone do not tell:
 ``self_attn.norm`` is on what attention gives, before its projection, in other models."""
 
+_BEFORE_MLP_OR_LAST = "final_layernorm"
+_BESIDE_LAST = {_BEFORE_MLP_OR_LAST, "input_layernorm", "post_attention_layernorm"}
+"""A name that stands before the MLP of blocks with cross-attention, which the norm after attention feeds there, and at
+the end of blocks without, beside these (FunASR)."""
+
 _QUERIES = "transformer_module."
 """What holds the decoder of queries in Mask2Former and its kin, of which alone ``pre_norm`` is said."""
 
@@ -98,10 +103,13 @@ def read_places(
         return {only: "post_attention"}
     over_batch = {name for name in names if is_batch_norm(name, kinds)}
     told = set(names) - on_latent - over_batch - after_convolution
+    at_end = {_BEFORE_MLP_OR_LAST} if told >= _BESIDE_LAST and not any(map(BETWEEN.search, kinds)) else set()
+    told -= at_end
     if is_diffusers(kinds):
         places = read_names(told - _NORMS_OF_DECODERS, has_final=True) | _read_diffusers(told, kinds)
     else:
         places = read_names(told, has_final=has_final)
+    places |= dict.fromkeys(at_end, "post_mlp")
     if _SWIN_V2 in kinds:
         places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
     if said is not None and _NORMS_OF_SUB_LAYERS.keys() <= set(names):

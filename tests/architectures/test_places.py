@@ -57,7 +57,10 @@ def test_the_norm_of_the_latent_that_queries_are_made_from_is_not_on_the_queries
 
 def test_a_norm_between_two_attentions_is_neither_on_an_output_nor_before_the_mlp():
     shapes = blocks_of(["input_layernorm", "post_attention_layernorm", "final_layernorm"])
-    assert set(places_of(checkpoint_of(shapes, LLAMA)).values()) == {"input", "pre_mlp", "post_attention_layernorm"}
+    crossing = shapes | blocks_of(["encoder_attn.q_proj"])
+    assert set(places_of(checkpoint_of(crossing, LLAMA)).values()) == {"input", "pre_mlp", "post_attention_layernorm"}
+    places = places_of(checkpoint_of(shapes, LLAMA))
+    assert (places["post_attention_layernorm.weight"], places["final_layernorm.weight"]) == ("pre_mlp", "post_mlp")
 
 
 def test_a_conformer_begins_with_its_first_mlp():
