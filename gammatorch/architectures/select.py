@@ -77,15 +77,11 @@ def select(
         _check_layers(outer, stacks, checkpoint)
     _check_layers(chosen, stacks, checkpoint)
     _check_rows(chosen, found, checkpoint)
-    found, narrower = _without_entrance(chosen, found, stacks)
+    found, entrance = _without_entrance(chosen, found, stacks, checkpoint)
     _check_widths(chosen, found, stacks, checkpoint)
     layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
-    without = sorted({*chosen.layers} - {*layers, *narrower}) if found.place != "final" else []
+    without = sorted({*chosen.layers} - {*layers, *entrance}) if found.place != "final" else []
     gaps = [f"layer {_numbers(without)} has no norm at this site"] if without else []
-    gaps += [
-        f"layer {layer} left out: the norm stands on what the stage before gives, {width} wide"
-        for layer, width in narrower.items()
-    ]
     return Selection(
         site=found.place,
         reason=reason,
@@ -95,7 +91,7 @@ def select(
         offset_known=chosen.offset_known,
         layers=layers,
         entries=tuple(entry for _, entry in found.rows),
-        notes=(*notes, *gaps),
+        notes=(*notes, *gaps, *entrance.values()),
     )
 
 
@@ -249,19 +245,41 @@ def lost_layers(stack: Stack, site: NormSite) -> list[int]:
     ]
 
 
-def _without_entrance(stack: Stack, site: NormSite, stacks: Sequence[Stack]) -> tuple[NormSite, dict[int, int]]:
-    """A stage's norm without the row of its first block, where that is as narrow as the stage before, which feeds it
-    (Hiera); the layer that is left out and its width."""
-    outer = outer_of(stack, stacks)
-    number = outer.stages.index(stack.name) if outer is not None else 0
-    if outer is None or not number or len(site.rows) < 2:
-        return site, {}
-    before = next(one for one in stacks if one.name == outer.stages[number - 1])
-    given = {entry.width for of in before.sites for layer, entry in of.rows if layer == before.layers[-1]}
+def _without_entrance(
+    stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint
+) -> tuple[NormSite, dict[int, str]]:
+    """A norm without the row of its stack's first block, where that stands on what is of another width than the stream
+    of the others: what the stage before gives (Hiera), or the stack's own input (FunASR).
+
+    Returns:
+        The norm, and the layer that is left out with a note on why.
+    """
     (layer, entry), *rest = site.rows
-    if layer != stack.layers[0] or entry.width not in given or entry.width in {kept.width for _, kept in rest}:
+    widths = {kept.width for _, kept in rest}
+    if layer != stack.layers[0] or len(widths) != 1 or entry.width in widths:
         return site, {}
-    return replace(site, rows=tuple(rest)), {layer: entry.width}
+    outer = outer_of(stack, stacks)
+    if outer is not None:
+        fed = "what the stage before gives" if entry.width in _given_before(stack, outer, stacks) else None
+    else:
+        said = {width for _, width in read_config(checkpoint.config).tells(stack.name)}
+        beside = [other for other in stack.sites if other is not site and other.place in _RESIDUAL]
+        within = {row.width for other in beside for number, row in other.rows if number == layer}
+        fed = "the stack's own input" if widths <= said and entry.width not in said and within == widths else None
+    if fed is None:
+        return site, {}
+    return replace(site, rows=tuple(rest)), {
+        layer: f"layer {layer} left out: the norm stands on {fed}, {entry.width} wide"
+    }
+
+
+def _given_before(stage: Stack, outer: Stack, stacks: Sequence[Stack]) -> set[int]:
+    """Widths of the norms in the last block of the stage before; none before the first stage."""
+    number = outer.stages.index(stage.name)
+    before = next((one for one in stacks if number and one.name == outer.stages[number - 1]), None)
+    if before is None:
+        return set()
+    return {entry.width for of in before.sites for layer, entry in of.rows if layer == before.layers[-1]}
 
 
 def _check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:

@@ -141,6 +141,30 @@ def test_the_first_block_of_a_stage_may_stand_on_what_the_stage_before_gives():
         select(checkpoint_of(hiera() | {"stages.1.layers.1.layernorm_before.weight": (4,)}))
 
 
+def test_the_first_block_may_stand_on_an_input_of_another_width_than_the_stream():
+    shapes = llama(prefix="") | {"layers.0.input_layernorm.weight": (7,)}
+    selection = select(checkpoint_of(shapes, LLAMA))
+    assert selection.layers == (1, 2)
+    assert selection.notes == ("layer 0 left out: the norm stands on the stack's own input, 7 wide",)
+    assert select(checkpoint_of(shapes, LLAMA), "pre_mlp").layers == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "config"),
+    [
+        ({}, LLAMA.replace('"hidden_size": 4', '"hidden_size": 7')),
+        ({}, None),
+        ({"layers.0.post_attention_layernorm.weight": (7,)}, LLAMA),
+        ({"layers.1.input_layernorm.weight": (7,)}, LLAMA),
+    ],
+    ids=["config.json says otherwise", "config.json says nothing", "the block is as wide", "two blocks are"],
+)
+def test_a_first_row_of_another_width_is_refused_where_block_and_config_json_do_not_bear_it_out(changed, config):
+    shapes = llama(prefix="") | {"layers.0.input_layernorm.weight": (7,)} | changed
+    with pytest.raises(errors.WidthMismatch):
+        select(checkpoint_of(shapes, config))
+
+
 def test_a_list_of_blocks_is_cut_into_stages_where_config_json_counts_them():
     widths = [4, 4, 8, 8, 8, 16]
     shapes = {f"backbone.blocks.{n}.layer_norm1.weight": (width,) for n, width in enumerate(widths)}
