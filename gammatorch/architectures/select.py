@@ -172,7 +172,8 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         )
     named = ", ".join(candidates[:_NAMED]) + (" …" if len(candidates) > _NAMED else "")
     problem = (
-        f"the norms in stack {stack.name!r} are batch norms, by the running mean beside each: none is site {wanted!r}"
+        f"the norms in stack {stack.name!r} are batch norms, by the running mean beside each, and no layer or RMS norm "
+        f"is site {wanted!r}"
         if _are_over_batch(stack)
         else f"the names in stack {stack.name!r} do not tell which norm is site {wanted!r}"
     )

@@ -187,7 +187,7 @@ def test_norms_over_the_batch_stand_at_no_place():
     for name in ("norm1", "norm_sublayer1.batchnorm"):
         shapes = blocks_of([name]) | {f"model.layers.{n}.{name}.running_mean": (4,) for n in range(3)}
         with pytest.raises(
-            errors.SiteNotFound, match="'model.layers' are batch norms, by the running mean beside each"
+            errors.SiteNotFound, match="are batch norms, by the running mean beside each, and no layer or RMS norm is"
         ):
             select(checkpoint_of(shapes, LLAMA))
     with pytest.raises(errors.SiteNotFound, match="do not tell which norm"):
