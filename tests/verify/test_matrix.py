@@ -47,6 +47,8 @@ def cases() -> list[tuple[str, str]]:
 SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text", "longformer", "hiera", "swin2sr"}
 NOT_TOLD = {
     "flaubert",  # its norms are in lists beside those of attentions and MLPs, so no block holds any
+    "mgp-str",  # its blocks are in a Sequential, which is called as one
+    "mimi",  # what is read is its decoder, which the tiny one's pass does not come to
     "mobilebert",  # its NoNorm multiplies what it is fed with, and normalises nothing
     "mobilevitv2",  # its norms are over all places and channels of a picture together
     "poolformer",  # as mobilevitv2
@@ -54,7 +56,10 @@ NOT_TOLD = {
     "xlm",  # as flaubert
 }
 """Types in whose main stack no norm shows in the flows, so that behaviour cannot tell whether what is read is right."""
-BESIDE = ("feature_extractor", "patch_embed", "predictor", "prompts_generator", "connector", "model.local_")
+BESIDE = (
+    *("feature_extractor", "patch_embed", "predictor", "prompts_generator", "connector", "model.local_"),
+    "resblocks",  # of a decoder of sound (VITS)
+)
 TOWERS = ("vision", "visual", "video", "audio", "speech_")
 RESHAPED = {"norm1", "temporal_layernorm"}
 """Norms that ViTDet and TimeSformer feed with the block's input in another order of axes, or with a part of it."""
@@ -89,8 +94,8 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
         return (
             not any(beside in name for beside in BESIDE),
             not any(tower in name for tower in TOWERS),
-            any(block.norms for block in stacks[name]),  # VITS's decoder of sound has none
             "decoder" in name,
+            any(block.norms for block in stacks[name]),
             "encoder" not in name,
             sum(bool(block.norms) for block in stacks[name]),
         )
