@@ -58,7 +58,7 @@ NOT_TOLD = {
 """Types in whose main stack no norm shows in the flows, so that behaviour cannot tell whether what is read is right."""
 BESIDE = (
     *("feature_extractor", "patch_embed", "predictor", "prompts_generator", "connector", "model.local_"),
-    "resblocks",  # of a decoder of sound (VITS)
+    *("resblocks", "acoustic_decoder"),  # of decoders of sound, without norms (VITS, X-Codec)
 )
 TOWERS = ("vision", "visual", "video", "audio", "speech_")
 RESHAPED = {"norm1", "temporal_layernorm"}
