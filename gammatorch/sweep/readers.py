@@ -49,7 +49,7 @@ class Readers(Generic[_Item, _Read]):
         self._taking = threading.Lock()
         self._stopped = threading.Event()
         self._results: queue.Queue[tuple[_Item, _Read | Exception | None] | Exception | None] = queue.Queue(ahead)
-        self._spare = spare
+        self._at_first = threads
         self._threads = [
             threading.Thread(target=self._work, name="gammatorch-read", daemon=True) for _ in range(threads + spare)
         ]
@@ -65,35 +65,46 @@ class Readers(Generic[_Item, _Read]):
             together: What results that come together have in common, and how many of them do. Some wait for more of
                 their kind, four batches' worth at most, and only while others come one soon after the other.
         """
-        spare = self._threads[len(self._threads) - self._spare :]
-        running = len(self._threads) - len(spare)
-        for thread in self._threads[:running]:
-            thread.start()
         waiting = dict[tuple[Hashable, int], list[tuple[_Item, _Read | Exception | None]]]()
-        while running or waiting:
-            while running:
-                try:
-                    one = self._results.get(timeout=_MOMENT_SECONDS if waiting else None)
-                except queue.Empty:
-                    if spare:
-                        spare.pop().start()
-                        running += 1
-                    break
-                if one is None:
-                    running -= 1
-                elif isinstance(one, Exception):
-                    raise one
-                elif one[1] is None or isinstance(one[1], Exception):
-                    yield [one]
-                else:
-                    kind = together(one[1])
-                    waiting.setdefault(kind, []).append(one)
-                    if len(waiting[kind]) == kind[1]:
-                        yield waiting.pop(kind)
-                if sum(len(some) / most for (_, most), some in waiting.items()) >= _MOST_WAITING:
-                    break
-            if waiting:
+        for one in self._arrivals():
+            if one is None:
+                if waiting:
+                    yield waiting.pop(next(iter(waiting)))
+                continue
+            _, result = one
+            if result is None or isinstance(result, Exception):
+                yield [one]
+                continue
+            kind = together(result)
+            waiting.setdefault(kind, []).append(one)
+            if len(waiting[kind]) == kind[1]:
+                yield waiting.pop(kind)
+            elif sum(len(some) / most for (_, most), some in waiting.items()) >= _MOST_WAITING:
                 yield waiting.pop(next(iter(waiting)))
+        yield from waiting.values()
+
+    def _arrivals(self) -> Iterator[tuple[_Item, _Read | Exception | None] | None]:
+        """Results as they come, and None whenever none has come for a moment: then a spare thread joins, if the first
+        result, which waits for what is imported, is there."""
+        spare, running, has_begun = self._threads[self._at_first :], self._at_first, False
+        for thread in self._threads[: self._at_first]:
+            thread.start()
+        while running:
+            try:
+                one = self._results.get(timeout=_MOMENT_SECONDS)
+            except queue.Empty:
+                if spare and has_begun:
+                    spare.pop().start()
+                    running += 1
+                yield None
+                continue
+            if isinstance(one, Exception):
+                raise one
+            if one is None:
+                running -= 1
+            else:
+                has_begun = True
+                yield one
 
     def close(self) -> None:
         """Read no further: no item is taken after this; calls in flight are left to themselves."""
