@@ -40,16 +40,17 @@ class FileRange:
     Args:
         reads: Reads of one file, by where they start; together they are the range.
         file_bytes: Size of the file.
+        link: Where the Hub said before that the file is to be had; None if it has not been asked.
 
     Attributes:
         file: Name of the file.
-        link: Where the Hub says it is to be had, None if it has not been asked.
+        link: Where the Hub says it is to be had, None if it has to be asked.
         filled: Bytes of it that are there.
     """
 
-    def __init__(self, reads: Sequence[Read], file_bytes: int) -> None:
+    def __init__(self, reads: Sequence[Read], file_bytes: int, link: str | None = None) -> None:
         self.file = reads[0].file
-        self.link: str | None = None
+        self.link = link
         self._reads = reads
         self._file_bytes = file_bytes
         self._start = reads[0].start

@@ -158,9 +158,8 @@ class HubSource:
             UnreadableCheckpoint: The Hub failed for longer than it may, or answers with something else than asked.
             CheckpointNotFound: The file or the right to read it is gone.
         """
-        parts = [FileRange(group, self.files[group[0].file]) for group in merge_reads(reads)]
-        for part in parts:
-            part.link = self._links.get(part.file)
+        groups = merge_reads(reads)
+        parts = [FileRange(group, self.files[group[0].file], self._links.get(group[0].file)) for group in groups]
         for _ in range(MOST_PASSES):
             parts = [part for part in parts if not part.is_filled]
             if not parts:

@@ -12,6 +12,7 @@ import pytest
 
 import gammatorch
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.checkpoints.hub import source
 from gammatorch.checkpoints.hub.client import HubClient
 from gammatorch.checkpoints.hub.patience import Clock, GivenUp
 from tests.checkpoints.hub.faults import REPO, always, by_hand, check, first, kind, refuse, reset, write_in
@@ -50,8 +51,10 @@ def test_a_broken_body_goes_on_where_it_broke(hub, at):
     assert len(continued) == 1
 
 
-def test_an_expired_link_is_asked_for_again(hub):
-    """Each link is good for one use."""
+@pytest.mark.parametrize("connections", [1, 20])
+def test_an_expired_link_is_asked_for_again(hub, monkeypatch, connections):
+    """Each link is good for one use: each range asks for its own, once, whatever its neighbours are given."""
+    monkeypatch.setattr(source, "CONNECTIONS", connections)
     used, expired = set(), []
 
     def expire(request):
@@ -63,7 +66,8 @@ def test_an_expired_link_is_asked_for_again(hub):
 
     hub.fault = expire
     check(hub)
-    assert expired
+    assert len(expired) == 12  # the ranges, each with the link that the header came by
+    assert sum(kind(request) == "link" for request in hub.requests) == 3 + 2 + 12  # headers, config.json and where it is, ranges
 
 
 def test_a_branch_that_moves_meanwhile_does_not_mix_commits(hub, tmp_path):
