@@ -267,7 +267,9 @@ def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
     W, A = torch.linalg.eigh(cosine.nan_to_num(nan=0.0))
     vector = torch.where(directed, A[..., -1] * canonical_sign(A[..., -1])[..., None], 0)
-    energy = (W[:, -1] / directed.sum(dim=-1)).clamp(max=1)
+    count = directed.sum(dim=-1)
+    first = torch.minimum(W[:, -1].clamp(min=1), count)  # beyond these bounds it is rounding: ones are on the diagonal
+    energy = torch.where(count > 0, first / count, torch.nan)
     return energy, vector, torch.where(directed, vector * W[:, -1:].clamp(min=0).sqrt(), torch.nan)
 
 
