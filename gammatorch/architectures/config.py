@@ -13,6 +13,7 @@ _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "lang
 _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _LAYERS_OF_PART = (*_LAYERS, "layers")
+"""``layers`` counts those of a part of the model that has a configuration of its own (FastSpeech 2's decoder)."""
 _DEPTHS = ("depths", "depth", "blocks_per_stage")
 _STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
 _HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")

@@ -58,8 +58,15 @@ _ONLY_PREPARES = re.compile(r"feature_extractor|\.conv_layers$|patch_embed")
 block."""
 
 _SIDE = re.compile(
-    r"(^|\.)(mtp|nextn|patcher|prompts_generator|(\w+_)?(predictor|adapter|pooler|head)(\.|$))|talker|t2u_model|code_predictor|token2wav|depth_decoder|diffusion|expert|assistant|draft"
-    r"|multimodal_model|merger|connector|projector|(^|\.)(neck|fusion_stage)\.|" + _ONLY_PREPARES.pattern
+    "|".join(
+        (
+            r"(^|\.)(mtp|nextn|patcher|prompts_generator|(\w+_)?(predictor|adapter|pooler|head)(\.|$))",
+            r"talker|t2u_model|token2wav|depth_decoder",
+            r"diffusion|expert|assistant|draft",
+            r"multimodal_model|merger|connector|projector|(^|\.)(neck|fusion_stage)\.",
+            _ONLY_PREPARES.pattern,
+        )
+    )
 )
 """Stacks beside the model's own: heads, speech generators, action experts, what only prepares the input."""
 
