@@ -34,7 +34,12 @@ _RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"
 
 
 def select(
-    checkpoint: Checkpoint, site: str = "auto", *, stack: str | None = None, pattern: str | None = None
+    checkpoint: Checkpoint,
+    site: str = "auto",
+    *,
+    stack: str | None = None,
+    pattern: str | None = None,
+    stacks: Sequence[Stack] | None = None,
 ) -> Selection:
     """Choose the tensors of one site, one row per layer, in layer order.
 
@@ -48,6 +53,7 @@ def select(
         stack: Name of the stack, or a part of its name that no other has; the main one if None. Of a stack of stages,
             its main stage is read.
         pattern: Keys to read instead of a site, with ``{layer}`` for the index.
+        stacks: The checkpoint's stacks, where :func:`~gammatorch.find_stacks` has found them already.
 
     Raises:
         SiteNotFound: The model has no norm at that site, or no tensor for that pattern.
@@ -59,13 +65,13 @@ def select(
     if pattern is not None:
         if stack is not None or site != "auto":
             raise InvalidArgument("pass a pattern, or a site and a stack, not both")
-        return _by_pattern(checkpoint, pattern)
+        return _by_pattern(checkpoint, pattern, stacks)
     if site != "auto" and site not in PLACES:
         raise InvalidArgument(f"there is no site {site!r}: pass auto, {', '.join(PLACES)}")
-    found_quickly = select_by_search(checkpoint, site) if stack is None else None
+    found_quickly = select_by_search(checkpoint, site) if stack is None and stacks is None else None
     if found_quickly is not None:
         return found_quickly
-    stacks = find_stacks(checkpoint)
+    stacks = find_stacks(checkpoint) if stacks is None else stacks
     chosen, holder = choose_stack(stacks, stack, checkpoint)
     notes = (*holder.notes, *chosen.notes) if holder is not None else chosen.notes
     if site == "final" and holder is not None and chosen.site(site) is None and holder.site(site) is not None:
@@ -316,7 +322,7 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
         )
 
 
-def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
+def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | None) -> Selection:
     if pattern.count(LAYER) != 1:
         raise InvalidArgument(f"a pattern holds {LAYER} once, for the layer's index: {pattern!r}")
     matcher = re.compile(re.escape(unwrapped(pattern)).replace(re.escape(LAYER), r"(\d{1,9})"))
@@ -334,16 +340,17 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str) -> Selection:
     known = next(
         (
             (stack, site)
-            for stack in find_stacks(checkpoint)
+            for stack in (find_stacks(checkpoint) if stacks is None else stacks)
             for site in stack.sites
-            if site.pattern == unwrapped(pattern) and site.place in PLACES
+            if site.pattern == unwrapped(pattern)
         ),
         None,
     )
+    place = known[1].place if known is not None and known[1].place in PLACES else None
     gaps = sorted(set(range(layers[-1] + 1)) - set(layers))
     return Selection(
-        site=known[1].place if known else "pattern",
-        reason=f"the pattern asked for, {PLACES[known[1].place]}" if known else "the pattern asked for",
+        site=place if place is not None else "pattern",
+        reason=f"the pattern asked for, {PLACES[place]}" if place is not None else "the pattern asked for",
         stack=known[0].name if known else None,
         pattern=pattern,
         offset=known[1].offset if known else 0.0,

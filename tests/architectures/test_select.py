@@ -129,6 +129,17 @@ def test_a_pattern_knows_its_site_and_its_offset():
     assert (matrix.site, matrix.offset, matrix.entries[0].width) == ("pattern", 0.0, 16)
 
 
+def test_a_pattern_of_a_norm_that_stands_at_no_place_adds_its_offset():
+    """T5Gemma's norms of cross-attention: `inspect` names their pattern, and they are 1 + w."""
+    names = {"pre_self_attn_layernorm", "pre_cross_attn_layernorm", "pre_feedforward_layernorm"}
+    shapes = {f"decoder.layers.{layer}.{name}.weight": (16,) for layer in range(3) for name in names}
+    checkpoint = checkpoint_of(shapes, json.dumps({"model_type": "t5gemma_module"}))
+    pattern = "decoder.layers.{layer}.pre_cross_attn_layernorm.weight"
+    (listed,) = [site for stack in find_stacks(checkpoint) for site in stack.sites if site.pattern == pattern]
+    selection = select(checkpoint, pattern=pattern)
+    assert (selection.site, selection.offset, listed.offset) == ("pattern", 1.0, 1.0)
+
+
 @pytest.mark.parametrize("pattern", ["model.norm.weight", "{layer}.{layer}", ""])
 def test_a_pattern_holds_the_layer_once(pattern):
     with pytest.raises(errors.InvalidArgument, match="once"):
