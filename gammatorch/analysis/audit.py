@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from gammatorch.analysis.outliers import outlier_channels
+from gammatorch.gains.stack import StoredWeights
 
 NEGATIVE = 0.1
 """Share of stored weights below zero from which on, with a mean within a quarter of zero, a norm looks zero-centred."""
@@ -37,7 +38,7 @@ class Finding:
     text: str
 
 
-def audit(weights: Tensor, offset: float, layers: Sequence[int], site: str) -> list[Finding]:
+def audit(stored: StoredWeights) -> list[Finding]:
     """Findings on the weights of one site as stored, of any kind: NaN and zeros are what is looked for.
 
     * non-finite: NaN or infinity;
@@ -48,17 +49,16 @@ def audit(weights: Tensor, offset: float, layers: Sequence[int], site: str) -> l
     * outlier channels: see :func:`~gammatorch.analysis.outliers.outlier_channels`.
 
     Args:
-        weights: Stored weights w, shape (layer, hidden).
-        offset: What the model adds to them.
-        layers: Layer index of each row.
-        site: The site's name.
+        stored: The weights.
 
     Example:
         >>> import torch
-        >>> [finding.what for finding in audit(torch.tensor([[1.0, float("nan")], [0.0, 0.0]]), 0.0, [0, 1], "input")]
+        >>> weights = torch.tensor([[1.0, float("nan")], [0.0, 0.0]])
+        >>> findings = audit(StoredWeights(site="input", layers=(0, 1), offset=0.0, weights=weights))
+        >>> [finding.what for finding in findings]
         ['non-finite', 'dead']
     """
-    gamma = weights + offset
+    site, layers, weights, gamma = stored.site, stored.layers, stored.weights, stored.gamma
     finite = weights.isfinite()
     found: list[Finding] = []
     if not bool(finite.all()):
@@ -73,35 +73,33 @@ def audit(weights: Tensor, offset: float, layers: Sequence[int], site: str) -> l
         found.append(Finding("warning", "dead channels", site, text))
     sound = finite.all(dim=-1) & alive
     if bool(sound.any()):
-        found += convention(weights[sound], offset, site)
+        found += _convention(replace(stored, weights=weights[sound]))
         if outliers := outlier_channels(gamma[sound]).nonzero()[:, 0].tolist():
             names = ", ".join(map(str, outliers[:_NAMED])) + (" …" if len(outliers) > _NAMED else "")
             found.append(Finding("note", "outlier channels", site, f"{len(outliers)} of {weights.shape[1]}: {names}"))
     return found
 
 
-def convention(weights: Tensor, offset: float, site: str) -> list[Finding]:
-    """Whether the stored weights look like those of the convention they are read by; see :func:`audit`.
+def hold_against(ours: Mapping[str, StoredWeights], theirs: Mapping[str, StoredWeights]) -> list[Finding]:
+    """What a reference has and the model has not, and gains that stand 1 beside the reference's.
 
     Args:
-        weights: Stored weights w, shape (layer, hidden), finite.
-        offset: What the model adds to them.
-        site: The site's name.
-
-    Example:
-        >>> import torch
-        >>> convention(torch.linspace(-0.2, 0.3, 64)[None], 0.0, "input")[0].level
-        'error'
+        ours: The model's weights by site.
+        theirs: The reference's.
     """
-    mean, negative = float(weights.mean()), float((weights < 0).double().mean())
-    evidence = f"mean {mean:.3g}, {negative:.1%} below zero"
-    if offset == 0 and negative >= NEGATIVE and abs(mean) <= _NEAR_ZERO:
-        text = f"read as γ = w, but the weights look zero-centred, γ = 1 + w ({evidence})"
-        return [Finding("error", "convention", site, text)]
-    if offset == 1 and bool((weights == 1).all()):
-        text = "read as γ = 1 + w, but all weights are 1, as those of γ = w before training"
-        return [Finding("error", "convention", site, text)]
-    return []
+    found = []
+    for site, reference in theirs.items():
+        if site not in ours:
+            found.append(Finding("error", "missing", site, "the reference has this site"))
+            continue
+        own = ours[site]
+        if own.layers != reference.layers or own.weights.shape != reference.weights.shape:
+            sizes = [f"{len(one.weights)} layers × {one.weights.shape[1]}" for one in (own, reference)]
+            found.append(Finding("error", "layout", site, f"{sizes[0]}, where the reference has {sizes[1]}"))
+        elif step := shifted(own.gamma, reference.gamma):
+            how = "1 above the reference's: an offset was added twice" if step > 0 else "1 below: an offset was lost"
+            found.append(Finding("error", "convention", site, f"γ stands {how}"))
+    return found
 
 
 def shifted(gamma: Tensor, reference: Tensor) -> int:
@@ -124,6 +122,19 @@ def shifted(gamma: Tensor, reference: Tensor) -> int:
     sign = round(median)
     spread = float((change - median).abs().median())
     return sign if abs(sign) == 1 and abs(median - sign) <= _SHIFT and spread <= _SHIFT else 0
+
+
+def _convention(stored: StoredWeights) -> list[Finding]:
+    """Whether finite stored weights look like those of the convention they are read by; see :func:`audit`."""
+    mean, negative = stored.mean, stored.negative
+    if stored.offset == 0 and negative >= NEGATIVE and abs(mean) <= _NEAR_ZERO:
+        evidence = f"mean {mean:.3g}, {negative:.1%} below zero"
+        text = f"read as γ = w, but the weights look zero-centred, γ = 1 + w ({evidence})"
+        return [Finding("error", "convention", stored.site, text)]
+    if stored.offset == 1 and bool((stored.weights == 1).all()):
+        text = "read as γ = 1 + w, but all weights are 1, as those of γ = w before training"
+        return [Finding("error", "convention", stored.site, text)]
+    return []
 
 
 def _rows(chosen: Tensor, layers: Sequence[int]) -> str:

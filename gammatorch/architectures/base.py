@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from gammatorch.checkpoints.base import TensorEntry
+from gammatorch.checkpoints.base import TensorEntry, stored_bytes
 
 PLACES: Mapping[str, str] = {
     "input": "on the block's input, before attention or whichever mixer the block has",
@@ -41,7 +41,7 @@ class NormSite:
     @property
     def nbytes(self) -> int:
         """Stored size of all its tensors, in bytes."""
-        return sum(entry.nbytes for _, entry in self.rows)
+        return stored_bytes(entry for _, entry in self.rows)
 
 
 @dataclass(frozen=True)
@@ -102,3 +102,8 @@ class Selection:
     layers: tuple[int, ...]
     entries: tuple[TensorEntry, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the tensors take as stored."""
+        return stored_bytes(self.entries)

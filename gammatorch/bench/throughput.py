@@ -141,7 +141,7 @@ def measure(
         shards=gains.shards,
         checkpoint_bytes=gains.checkpoint_bytes,
         bytes_read=gains.bytes_read,
-        bytes_needed=sum(entry.nbytes for entry in selection.entries),
+        bytes_needed=selection.nbytes,
         page_bytes=page_bytes((entry.file, entry.start, entry.stop) for entry in selection.entries) if local else None,
         requests=gains.requests,
         rounds=gains.rounds,

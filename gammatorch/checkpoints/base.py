@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -107,6 +107,16 @@ class TensorEntry(NamedTuple):
         for extent in self.shape:
             width *= extent
         return width
+
+
+def stored_bytes(entries: Iterable[TensorEntry]) -> int:
+    """Bytes that tensors take as stored, all together.
+
+    Example:
+        >>> stored_bytes([TensorEntry("a", "F32", (2,), "file", 8, 16), TensorEntry("b", "F16", (2,), "file", 16, 20)])
+        12
+    """
+    return sum(entry.stop - entry.start for entry in entries)
 
 
 @dataclass(frozen=True)

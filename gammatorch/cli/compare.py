@@ -87,7 +87,7 @@ def compare(
         progress.stage("starting torch")
         from gammatorch.analysis.lineage import compare as compare_gains
 
-        stored = sum(entry.nbytes for _, selection in selected for entry in selection.entries)
+        stored = sum(selection.nbytes for _, selection in selected)
         progress.stage("reading gains", total=stored)
         found = compare_gains(_read(selected, memory, device, raw=raw, dtype=dtype, advance=progress.advance))
     from gammatorch.reports.comparison import comparison_document, print_comparison

@@ -89,15 +89,14 @@ def run(
             from gammatorch.gains.stream import bytes_held, stream_gains
             from gammatorch.gains.wide import WideGains
 
-            stored = sum(entry.nbytes for entry in selection.entries)
             reading: dict[str, Any] = {"raw": raw, "dtype": dtype, "advance": progress.advance}
             settings: dict[str, Any] = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
             if bytes_held(selection.entries, dtype) > memory:
                 wide = WideGains(checkpoint, selection, device, memory=memory, **reading)
-                progress.stage("reading gains", total=stored * passes(method, dtype, *wide.shape))
+                progress.stage("reading gains", total=selection.nbytes * passes(method, dtype, *wide.shape))
                 analysis = analyze(wide, **settings)
             else:
-                progress.stage("reading gains", total=stored)
+                progress.stage("reading gains", total=selection.nbytes)
                 gains = stream_gains(checkpoint, selection, device, **reading)
                 progress.stage("analysing")
                 analysis = analyze(gains, **settings)

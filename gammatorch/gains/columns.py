@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry
+from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.gains.staging import fill, make_staging
 from gammatorch.gains.stored import STORED_DTYPES
 
@@ -34,7 +34,7 @@ class ColumnReader:
         advance: Advance | None,
     ) -> None:
         self._checkpoint, self._pieces, self._device, self._advance = checkpoint, pieces, device, advance
-        largest = sum(entry.nbytes for entry in pieces[0])
+        largest = stored_bytes(pieces[0])
         self._buffers = [make_staging(largest, device) for _ in range(min(2, len(pieces)))]
         self._copies: list[torch.cuda.Event | None] = [None, None]
         self._turn = 0
@@ -69,7 +69,7 @@ class ColumnReader:
         if event is not None:
             event.synchronize()
         piece = self._pieces[turn]
-        staged = self._buffers[turn % 2][: sum(entry.nbytes for entry in piece)]
+        staged = self._buffers[turn % 2][: stored_bytes(piece)]
         fill(staged, self._checkpoint, piece, self._arrived)
         return staged
 

@@ -1,4 +1,4 @@
-"""The gains of one site, as they stand on the device, and where they came from."""
+"""The gains of one site, as they stand on the device and where they came from, or as they are stored."""
 
 from __future__ import annotations
 
@@ -63,3 +63,35 @@ class Gains(Origin):
     """
 
     gamma: Tensor = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class StoredWeights:
+    """The weights of one site as stored, NaN and infinities among them: what an audit looks at.
+
+    Attributes:
+        site: The site's name.
+        layers: Layer index of each row.
+        offset: What the model adds to them.
+        weights: Stored weights w, shape (layer, hidden), on the CPU.
+    """
+
+    site: str
+    layers: tuple[int, ...]
+    offset: float
+    weights: Tensor = field(repr=False)
+
+    @property
+    def gamma(self) -> Tensor:
+        """Effective gain γ = offset + weight, shape (layer, hidden)."""
+        return self.weights + self.offset
+
+    @property
+    def mean(self) -> float:
+        """Mean of the stored weights."""
+        return float(self.weights.mean())
+
+    @property
+    def negative(self) -> float:
+        """Share of the stored weights below zero."""
+        return float((self.weights < 0).double().mean())

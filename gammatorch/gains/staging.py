@@ -10,7 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry
+from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry, stored_bytes
 from gammatorch.gains.stored import STORED_DTYPES
 
 _PLACE = itemgetter(0, 1)  # file, start
@@ -33,7 +33,7 @@ def stage(
     Returns:
         The buffer, shape (byte), for :func:`unpack`.
     """
-    staging = make_staging(sum(entry.nbytes for entry in entries), device)
+    staging = make_staging(stored_bytes(entries), device)
     fill(staging, checkpoint, entries, advance)
     return staging
 
@@ -72,7 +72,7 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
     order = _order(entries)
     blocks, position = [], 0
     for stored, rows in groupby((entries[row] for row in order), key=lambda entry: entry.dtype):
-        block_bytes = sum(entry.nbytes for entry in rows)
+        block_bytes = stored_bytes(rows)
         values = on_device[position : position + block_bytes].view(STORED_DTYPES[stored])
         blocks.append(rearrange(values, "(layer hidden) -> layer hidden", hidden=entries[0].width).to(dtype))
         position += block_bytes

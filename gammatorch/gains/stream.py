@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.select import select
-from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry
+from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.checkpoints.opening import open_checkpoint
 from gammatorch.errors import DeviceError
 from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, free_bytes
-from gammatorch.gains.stack import Gains
+from gammatorch.gains.stack import Gains, StoredWeights
 from gammatorch.gains.staging import stage, unpack
 from gammatorch.gains.stored import check_dtypes, check_finite, offset_notes
 
@@ -106,11 +105,14 @@ def stream_gains(
     )
 
 
-def stored_weights(checkpoint: Checkpoint, selection: Selection, advance: Advance | None = None) -> Tensor:
-    """The stored weights of a selection on the CPU, without offset and with NaN and infinities: what an audit reads.
+def stored_weights(
+    checkpoint: Checkpoint, site: str, selection: Selection, advance: Advance | None = None
+) -> StoredWeights:
+    """The weights of a selection as stored, on the CPU, with NaN and infinities.
 
     Args:
         checkpoint: An open checkpoint.
+        site: The site's name.
         selection: What was chosen from it.
         advance: Called with the bytes that have arrived since its last call.
 
@@ -119,7 +121,13 @@ def stored_weights(checkpoint: Checkpoint, selection: Selection, advance: Advanc
     """
     check_dtypes(checkpoint, selection.entries)
     device = torch.device("cpu")
-    return unpack(stage(checkpoint, selection.entries, device, advance), selection.entries, device, torch.float64)
+    staging = stage(checkpoint, selection.entries, device, advance)
+    return StoredWeights(
+        site=site,
+        layers=selection.layers,
+        offset=selection.offset,
+        weights=unpack(staging, selection.entries, device, torch.float64),
+    )
 
 
 def describe(
@@ -166,7 +174,7 @@ def bytes_held(entries: Sequence[TensorEntry], dtype: str | torch.dtype = "float
         dtype: ``"float64"`` or ``"float32"``.
     """
     itemsize = (DTYPES[dtype] if isinstance(dtype, str) else dtype).itemsize
-    return sum(entry.nbytes for entry in entries) + _WORKING_COPIES * len(entries) * entries[0].width * itemsize
+    return stored_bytes(entries) + _WORKING_COPIES * len(entries) * entries[0].width * itemsize
 
 
 def _check_memory(entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> None:

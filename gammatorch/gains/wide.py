@@ -105,7 +105,7 @@ class WideGains:
     @property
     def nbytes(self) -> int:
         """Stored size in bytes: what one pass reads."""
-        return sum(entry.nbytes for entry in self._selection.entries)
+        return self._selection.nbytes
 
     def blocks(self, columns: int | None = None) -> Iterator[Tensor]:
         """The gains as column blocks of shape (layer, column), in channel order, on the device.

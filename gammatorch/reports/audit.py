@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from gammatorch.analysis.audit import Finding
+from gammatorch.analysis.plain import plain
+from gammatorch.gains.stack import StoredWeights
 from gammatorch.reports.console import print_table
 from gammatorch.reports.text import plural, printable
 
@@ -53,7 +55,7 @@ def print_audit(document: dict[str, Any], findings: Sequence[Finding], console: 
 
 
 def audit_document(
-    model: str, against: str | None, stack: str, sites: Sequence[dict[str, Any]], findings: Sequence[Finding]
+    model: str, against: str | None, stack: str, sites: Sequence[StoredWeights], findings: Sequence[Finding]
 ) -> dict[str, Any]:
     """The audit as plain values.
 
@@ -61,7 +63,7 @@ def audit_document(
         model: What was audited.
         against: The reference, if there was one.
         stack: Name of the stack whose sites were read.
-        sites: What was read of each site.
+        sites: The weights of each site that was read.
         findings: The findings.
     """
     return {
@@ -69,7 +71,17 @@ def audit_document(
         "model": model,
         "against": against,
         "stack": stack,
-        "sites": list(sites),
+        "sites": [
+            {
+                "site": stored.site,
+                "layers": len(stored.layers),
+                "hidden": stored.weights.shape[1],
+                "offset": stored.offset,
+                "mean": plain(stored.mean),
+                "negative": stored.negative,
+            }
+            for stored in sites
+        ],
         "findings": [asdict(finding) for finding in findings],
         "errors": sum(finding.level == "error" for finding in findings),
     }
