@@ -19,10 +19,9 @@ from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.pieces import Pieces
 from gammatorch.checkpoints.pytorch.archive import read_archives
-from gammatorch.checkpoints.pytorch.dcp_metadata import Chunk, DistributedTensor, read_metadata
+from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP, Chunk, DistributedTensor, read_metadata
 from gammatorch.checkpoints.pytorch.forms import TILED, in_form
 from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
-from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
 from gammatorch.checkpoints.pytorch.tensors import StoredTensor
 from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_local_header, fetch_ends
@@ -78,7 +77,7 @@ def read_dcp(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = (
     """
     where = f"{source.name}/{DCP_METADATA}"
     size = source.files[DCP_METADATA]
-    if size > PICKLE_CAP:
+    if size > TABLE_CAP:
         raise MalformedCheckpoint(f"is a table of {size} bytes, more than is read", file=where)
     raw = bytearray(size)
     source.read([*extra, Read(DCP_METADATA, 0, memoryview(raw))])

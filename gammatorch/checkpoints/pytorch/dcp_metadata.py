@@ -10,15 +10,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from gammatorch.checkpoints.pytorch.names import DTYPES
-from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, Record, as_type
+from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, Broken, Machine, Name, Record, as_type
 from gammatorch.checkpoints.pytorch.tensors import as_shape, as_size
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 VERSION = "1.0.0"
 """The format's version; the files of PyTorch before 2.7 have none, and are alike."""
 
-_MOST_CHUNKS = 1_000_000
-"""More than a table of the longest pickle holds, unless one list stands for the chunks of many tensors."""
+TABLE_CAP = 256_000_000
+"""Longest table that is read, in bytes: a chunk of a tensor takes some 140, and one saved by 512 processes with two
+moments of an optimizer has a million."""
+
+_CHUNK_BYTES = 20
+"""A chunk takes more bytes of the table, unless one list stands for the chunks of many tensors."""
 
 _DEEPEST = 64
 """Names that lead to a tensor, at most."""
@@ -82,7 +86,7 @@ def read_metadata(raw: bytes, where: str) -> list[DistributedTensor]:
         UnsupportedFormat: It is of another version, names something that no such table needs, or its tensors were
             transformed before they were written.
     """
-    if len(raw) > PICKLE_CAP:
+    if len(raw) > TABLE_CAP:
         raise MalformedCheckpoint(f"is a table of {len(raw)} bytes, more than is read", file=where)
     machine = _MetadataMachine(raw, where)
     (described,) = machine.read()
@@ -95,14 +99,14 @@ def read_metadata(raw: bytes, where: str) -> list[DistributedTensor]:
             raise UnsupportedFormat(
                 f"is of version {version!r} of torch.distributed's format, not {VERSION}", file=where
             )
-        return list(_tensors(metadata, where))
+        return list(_tensors(metadata, len(raw) // _CHUNK_BYTES, where))
     except Broken as error:
         raise MalformedCheckpoint(f"contradicts itself ({error}): copy the checkpoint again", file=where) from None
     except (KeyError, ValueError, TypeError, IndexError):
         raise MalformedCheckpoint("lacks a part of its table: copy the checkpoint again", file=where) from None
 
 
-def _tensors(metadata: Mapping[str, Any], where: str) -> Iterator[DistributedTensor]:
+def _tensors(metadata: Mapping[str, Any], most_chunks: int, where: str) -> Iterator[DistributedTensor]:
     places = _places(metadata, where)
     paths = metadata.get("planner_data")
     told_of = 0
@@ -116,8 +120,8 @@ def _tensors(metadata: Mapping[str, Any], where: str) -> Iterator[DistributedTen
         shape = as_shape(described["size"])
         chunks = as_type(list, described["chunks"])
         told_of += len(chunks)
-        if told_of > _MOST_CHUNKS:
-            raise Broken(f"more than {_MOST_CHUNKS} chunks")
+        if told_of > most_chunks:
+            raise Broken("more chunks than it has room for")
         states = [_state(chunk, "ChunkStorageMetadata") for chunk in chunks]
         cut = [(as_shape(chunk["offsets"]), as_shape(chunk["sizes"])) for chunk in states]
         if any(len(offsets) != len(shape) or len(sizes) != len(shape) for offsets, sizes in cut):
@@ -189,4 +193,5 @@ class _MetadataMachine(Machine):
         "dict": lambda: {},
         "opaque": lambda *_: OPAQUE,
     }
+    most_operations = TABLE_CAP  # each takes a byte at least, three of four no more
     purpose = "no part of a table of tensors: nothing was executed; save the checkpoint's state dict as safetensors"

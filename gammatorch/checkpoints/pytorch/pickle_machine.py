@@ -17,9 +17,6 @@ from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 PICKLE_CAP = 32_000_000
 """Longest pickle that is read, in bytes: some 200,000 tensors."""
 
-OPERATIONS_CAP = 10_000_000
-"""Most operations of a pickle, which bounds its memory."""
-
 _LONG = struct.Struct("<I")
 _LONGEST_INT = 16
 _PROTOCOLS = (2, 3, 4, 5)
@@ -69,11 +66,13 @@ class Machine:
     Attributes:
         names: All that a pickle may name.
         returns: What a call gives, by the kind of the name that is called.
+        most_operations: Most operations of a pickle, which bounds its memory.
         purpose: What a name that is not among them is no part of, and what to do.
     """
 
     names: ClassVar[Mapping[tuple[str, str], Name]] = {}
     returns: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    most_operations: ClassVar[int] = 10_000_000
     purpose: ClassVar[str] = ""
 
     def __init__(self, raw: bytes, where: str) -> None:
@@ -120,7 +119,7 @@ class Machine:
         stack: list[Any] = []
         below: list[list[Any]] = []
         self._memo, self._below = memo, below
-        for _ in range(OPERATIONS_CAP):
+        for _ in range(self.most_operations):
             code = raw[at]
             at += 1
             if code == _LONG_BINPUT:
@@ -177,7 +176,10 @@ class Machine:
                 at, stack = self.at, self._stack
             else:
                 raise Broken(f"opcode {code:#04x}, which no such file has")
-        raise Broken(f"more than {OPERATIONS_CAP} operations")
+        raise self._too_many()
+
+    def _too_many(self) -> Broken:
+        return Broken(f"more than {self.most_operations} operations")
 
     def _take(self, count: int) -> bytes:
         start = self.at
@@ -304,8 +306,8 @@ class Machine:
         function = as_type(Name, self._stack.pop())
         if len(arguments) == 1 and type(arguments[0]) in (list, tuple):
             self._gone_through += len(arguments[0])
-            if self._gone_through > OPERATIONS_CAP:
-                raise Broken(f"more than {OPERATIONS_CAP} operations")
+            if self._gone_through > self.most_operations:
+                raise self._too_many()
         self._push(self.returns[function.kind](*arguments))
 
     def _new_object(self, named_arguments: bool = False) -> None:

@@ -144,7 +144,7 @@ def test_tuples_that_double_are_never_walked():
 def test_size_and_operations_are_bounded(monkeypatch):
     with pytest.raises(errors.MalformedCheckpoint, match="pickle of 32000001 bytes"):
         read_pickle(bytes(pickle_machine.PICKLE_CAP + 1), "m")
-    monkeypatch.setattr(pickle_machine, "OPERATIONS_CAP", 100)
+    monkeypatch.setattr(pickle_machine.Machine, "most_operations", 100)
     with pytest.raises(errors.MalformedCheckpoint, match="more than 100 operations"):
         read_pickle(b"\x80\x02" + b"]" * 200 + b".", "m")
 
@@ -299,7 +299,7 @@ def test_an_attribute_that_replaces_the_values_is_refused(tmp_path):
 )
 def test_a_long_argument_of_many_calls_counts_each_time(raw, monkeypatch):
     """A few megabytes of them would take gigabytes of memory, or hours."""
-    monkeypatch.setattr(pickle_machine, "OPERATIONS_CAP", 5000)
+    monkeypatch.setattr(pickle_machine.Machine, "most_operations", 5000)
     with pytest.raises(errors.MalformedCheckpoint, match="more than 5000 operations"):
         read_pickle(b"\x80\2" + raw + b".", "m")
 
