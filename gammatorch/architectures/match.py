@@ -34,7 +34,9 @@ from gammatorch.architectures.keys import (
 )
 from gammatorch.architectures.places import (
     AFTER,
+    NORMS_OF_TORCH,
     is_diffusers,
+    is_torch,
     may_be_pre_norm,
     norm_after_convolution,
     norms_stand_on_output,
@@ -264,6 +266,10 @@ def _describe(
     ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
     if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
         known_names = known_names - MOVABLE
+    notes = tuple(_notes(name, heads, fed_with, kinds, config))
+    if untold and is_torch(kinds):
+        known_names = known_names - NORMS_OF_TORCH
+        notes += (f"{name} is PyTorch's nn.Transformer: norm1 stands on the block's input if norm_first was set",)
     places = read_places(known_names, kinds, config, has_final=pre_norm, said=said)
     if norms_stand_on_output(config) and not is_tower:
         places = {own: AFTER.get(place, place) for own, place in places.items()}
@@ -290,7 +296,7 @@ def _describe(
         offset_known=offset_known,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         fed_with=fed_with,
-        notes=tuple(_notes(name, heads, fed_with, kinds, config)),
+        notes=notes,
     )
 
 

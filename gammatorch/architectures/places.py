@@ -23,8 +23,11 @@ from gammatorch.architectures.keys import is_batch_norm
 _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 """DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
 
-_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
+NORMS_OF_TORCH = frozenset({"norm1", "norm2", "norm3"})
 """Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
+
+_TORCH = frozenset({"self_attn.in_proj_weight", "linear1.weight", "linear2.weight"})
+"""What the blocks of PyTorch's ``nn.Transformer`` hold."""
 
 _NORMS_OF_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
 """Where norms that are each within their sub-layer stand in pre-norm blocks. Their names alone do not tell:
@@ -106,7 +109,7 @@ def read_places(
     at_end = {_BEFORE_MLP_OR_LAST} if told >= _BESIDE_LAST and not any(map(BETWEEN.search, kinds)) else set()
     told -= at_end
     if is_diffusers(kinds):
-        places = read_names(told - _NORMS_OF_DECODERS, has_final=True) | _read_diffusers(told, kinds)
+        places = read_names(told - NORMS_OF_TORCH, has_final=True) | _read_diffusers(told, kinds)
     else:
         places = read_names(told, has_final=has_final)
     places |= dict.fromkeys(at_end, "post_mlp")
@@ -161,7 +164,7 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
-    if present >= _NORMS_OF_DECODERS:
+    if present >= NORMS_OF_TORCH:
         places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
     if places.keys() <= BARE:
         places = {}
@@ -199,6 +202,15 @@ def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> st
 def is_diffusers(kinds: Collection[str]) -> bool:
     """Whether the blocks are those of diffusers, pre-norm all of them."""
     return any(kind.startswith(_DIFFUSERS_SELF) for kind in kinds)
+
+
+def is_torch(kinds: Collection[str]) -> bool:
+    """Whether the blocks are PyTorch's own ``nn.TransformerEncoderLayer`` or ``nn.TransformerDecoderLayer``.
+
+    Their norms stand after the residual, and before the sub-layers with ``norm_first=True``, under the same names; and
+    ``nn.Transformer`` has a norm after the last block in either case.
+    """
+    return set(kinds) >= _TORCH
 
 
 def _read_diffusers(names: Collection[str], kinds: Collection[str]) -> dict[str, str]:

@@ -75,7 +75,6 @@ def test_blocks_that_a_time_step_conditions_are_not_guessed_at(marker):
         gammatorch.read_gains(checkpoint, device="cpu")
 
 
-def test_without_a_time_step_they_are_those_of_pytorchs_encoder():
-    shapes = blocks_of(["norm1", "norm2"], stack="layers") | blocks_of(["linear1"], stack="layers")
-    with checkpoint_of(shapes) as checkpoint:
+def test_without_a_time_step_a_missing_final_norm_tells():
+    with checkpoint_of(blocks_of(["norm1", "norm2"], stack="layers")) as checkpoint:
         assert gammatorch.read_gains(checkpoint, device="cpu").site == "post_attention"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import gammatorch
 from gammatorch import errors
@@ -341,3 +342,22 @@ def test_series_say_on_which_side_their_norms_stand(before, place):
     shapes = blocks_of(["norm_sublayer1", "norm_sublayer3"], "encoder.layers")
     config = LLAMA.replace("llama", "patchtst")[:-1] + f', "pre_norm": {before}}}'
     assert select(checkpoint_of(shapes, config)).site == place
+
+
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("final", [True, False])
+def test_the_norms_of_pytorchs_own_layers_are_not_guessed_at(norm_first, final):
+    """Neither the names nor a norm after the last block tell where they stand: ``nn.Transformer`` has one either way."""
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, norm_first=norm_first)
+    end = torch.nn.LayerNorm(16) if final else None
+    model = torch.nn.TransformerEncoder(layer, 3, end, enable_nested_tensor=False)
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    with checkpoint_of(shapes) as checkpoint:
+        (stack,) = gammatorch.find_stacks(checkpoint)
+        assert {site.place for site in stack.sites} == {"norm1", "norm2", *(["final"] if final else [])}
+        assert any("if norm_first was set" in note for note in stack.notes)
+        with pytest.raises(
+            errors.SiteNotFound, match=r"do not tell which norm .*--pattern 'layers.{layer}.norm1.weight'"
+        ):
+            select(checkpoint)
+        assert select(checkpoint, pattern="layers.{layer}.norm1.weight").layers == (0, 1, 2)
