@@ -121,7 +121,7 @@ def choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoi
 
 
 def _named_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
-    where = checkpoint.source.name
+    where = checkpoint.name
     if not stacks and any(".lora_" in key for key in checkpoint.entries):
         raise SiteNotFound(
             "holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model", file=where
@@ -152,7 +152,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         raise SiteNotFound(
             f"the names in the stages of stack {stack.name!r} do not tell which norm is site {wanted!r}: "
             "pass --pattern with one of those that `gammatorch inspect` lists",
-            file=checkpoint.source.name,
+            file=checkpoint.name,
         )
     if found is not None:
         on = f", here fed with {stack.fed_with}" if wanted == "input" and stack.fed_with is not None else ""
@@ -174,7 +174,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}"
             if places
             else f"no norm in the blocks of stack {stack.name!r}",
-            file=checkpoint.source.name,
+            file=checkpoint.name,
         )
     named = ", ".join(candidates[:_NAMED]) + (" …" if len(candidates) > _NAMED else "")
     problem = (
@@ -185,7 +185,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
     )
     raise SiteNotFound(
         f"{problem} (there are {named}): pass --pattern {candidates[0]!r} or another of them",
-        file=checkpoint.source.name,
+        file=checkpoint.name,
     )
 
 
@@ -211,13 +211,13 @@ def _check_layers(stack: Stack, stacks: Sequence[Stack], checkpoint: Checkpoint)
         raise IncompleteCheckpoint(
             f"stack {stack.name!r} has layer {_numbers(extra)}, but config.json says {len(expected)} layers: "
             "config and weights are of different models",
-            file=checkpoint.source.name,
+            file=checkpoint.name,
         )
     if missing := sorted(set(expected) - set(stack.layers)):
         raise IncompleteCheckpoint(
             f"layer {_numbers(missing)} of stack {stack.name!r} missing ({said}): "
             f"{'pass the whole model, not one shard' if len(checkpoint.files) == 1 else 'download the model again'}",
-            file=checkpoint.source.name,
+            file=checkpoint.name,
         )
 
 
@@ -227,7 +227,7 @@ def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
         raise IncompleteCheckpoint(
             f"layer {_numbers(lost)} has no tensor for site {site.place!r}, the other layers have: "
             f"download the model again, or pass --pattern {site.pattern!r} to read those that are there",
-            file=checkpoint.source.name,
+            file=checkpoint.name,
             tensor=site.pattern.replace(LAYER, str(lost[0])),
         )
 
@@ -332,10 +332,10 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | 
         skeletons = {re.sub(r"(^|(?<=\.))\d+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
         close = difflib.get_close_matches(pattern, sorted(skeletons), n=3, cutoff=0.5)
         hint = f"closest: {', '.join(close)}" if close else "`gammatorch inspect` lists what there is"
-        raise SiteNotFound(f"no tensor matches the pattern {pattern!r} ({hint})", file=checkpoint.source.name)
+        raise SiteNotFound(f"no tensor matches the pattern {pattern!r} ({hint})", file=checkpoint.name)
     layers, entries = tuple(layer for layer, _ in rows), tuple(entry for _, entry in rows)
     if len(set(layers)) < len(layers):
-        raise MalformedCheckpoint("writes the index of one layer in two ways", file=checkpoint.source.name)
+        raise MalformedCheckpoint("writes the index of one layer in two ways", file=checkpoint.name)
     _check_same_width(entries, checkpoint)
     known = next(
         (

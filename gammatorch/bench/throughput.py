@@ -125,7 +125,7 @@ def measure(
         paths = [local.path(file) for file in checkpoint.files] if local is not None else []
     peer = _peer(local, checkpoint.files, selection) if local is not None else None
     if peer is not None and not all(ours.cpu().equal(row) for ours, row in zip(gains.gamma, peer(), strict=True)):
-        raise GammatorchError("safe_open reads other gains: please report it", file=checkpoint.source.name)
+        raise GammatorchError("safe_open reads other gains: please report it", file=checkpoint.name)
     notes = [] if peer is not None else ["not on a local disk, so there is no safe_open to compare with"]
     warm = _times(reopen, device, peer, repeats, lambda: None)
     cold = None

@@ -131,6 +131,7 @@ class Checkpoint:
         config: The parsed ``config.json``, or None where there is none.
         seconds: Time spent on opening it.
         notes: What a reader of the results should know.
+        target: The one file or index that was asked for, None for a whole folder or repository.
     """
 
     model: str
@@ -140,6 +141,12 @@ class Checkpoint:
     config: Mapping[str, Any] | None = field(repr=False)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """How messages call it: the folder, ``org/name@commit``, or the file that was asked for."""
+        return self.source.name if self.target is None else f"{self.source.name}/{self.target}"
 
     @property
     def revision(self) -> str | None:

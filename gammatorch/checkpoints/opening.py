@@ -119,16 +119,23 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         entries=entries,
         config=contents.config if contents.config is not None else stored_config,
         notes=(*((weights.note,) if weights.note is not None else ()), *contents.notes),
+        target=target,
     )
 
 
 def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, or a pipeline's."""
+    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, a pipeline's, or those of
+    the Hub's cache, which has a folder for each commit in ``snapshots``."""
     try:
         if _holds_weights(folder):
             return []
-        with os.scandir(folder) as held:
-            return sorted(entry.name for entry in held if entry.is_dir() and _holds_weights(entry.path))
+        return [
+            f"{within}{name}"
+            for within in ("", "snapshots/")
+            if os.path.isdir(parent := os.path.join(folder, within))
+            for name in sorted(os.listdir(parent))
+            if os.path.isdir(path := os.path.join(parent, name)) and _holds_weights(path)
+        ]
     except OSError:  # not a folder, or not to be listed
         return []
 

@@ -36,6 +36,9 @@ FOLDER_SUFFIXES = (*SUFFIXES, DCP_SUFFIX, DCP_METADATA)
 
 _TORCH_SHARD = re.compile(r"(?P<stem>pytorch_model)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.bin", re.ASCII)
 _GGUF_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.ASCII)
+_BESIDE_WEIGHTS = re.compile(r"training_args|optim|scheduler|scaler|rng_state|random_state|rank")
+"""How the names of PyTorch files begin that trainers write beside the weights."""
+
 _OTHER_FORMATS = (
     (
         re.compile(r".*\.(bin|pt|pth|ckpt)"),
@@ -73,7 +76,8 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     """Choose the weight files the way transformers does: safetensors before PyTorch's, one file before the shards.
 
     GGUF comes after them, and only where there is one model of it: repositories hold many quantisations of the same.
-    A torch.distributed checkpoint comes last.
+    A torch.distributed checkpoint comes next, and last a PyTorch file of any name, if it is the only one (nanoGPT's
+    ``ckpt.pt``).
 
     The index of a sharded set (12 MB for a large mixture of experts) repeats what the headers say, so it is
     left alone whenever the shards' own names (``model-00001-of-00017.safetensors``) tell the whole set.
@@ -104,17 +108,17 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     if len(sets) == 1:
         return Weights(_whole_set(sets, where), note=f"not read, because no index names them: {some(others)}")
     if len(others) == 1 and not sets:
-        return Weights((others[0],), note=f"{others[0]} was read, the only weights there")
+        return _only(others[0])
     if tensors:
         raise CheckpointNotFound(
             f"holds several safetensors files and no {INDEX} that says which belong together "
             f"({some(tensors)}): pass one of them",
             file=where,
         )
-    found = _find_torch(present, where) or _find_gguf(present, where) or _find_dcp(present, where)
-    if found is None:
-        raise _no_weights(present, where)
-    return found
+    for find in (_find_torch, _find_gguf, _find_dcp, _find_only_torch):
+        if (found := find(present, where)) is not None:
+            return found
+    raise _no_weights(present, where)
 
 
 def parse_index(
@@ -192,6 +196,15 @@ def _find_dcp(present: set[str], where: str) -> Weights | None:
             file=where,
         )
     return Weights(files) if files else None
+
+
+def _find_only_torch(present: set[str], where: str) -> Weights | None:
+    names = [name for name in present if name.endswith(TORCH_SUFFIXES) and not _BESIDE_WEIGHTS.match(name)]
+    return _only(names[0]) if len(names) == 1 else None
+
+
+def _only(name: str) -> Weights:
+    return Weights((name,), note=f"{name} was read, the only weights there")
 
 
 def _sets(names: Sequence[str], pattern: re.Pattern[str]) -> tuple[_Sets, list[str]]:

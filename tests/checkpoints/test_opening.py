@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import gammatorch
 from gammatorch import errors
@@ -161,6 +162,9 @@ TORCH_SHARDS = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-0000
         ([".metadata", "__1_0.distcp", "__0_0.distcp", "rng.pt"], ("__0_0.distcp", "__1_0.distcp"), None),
         ([".metadata", "__0_0.distcp", "q4.gguf"], ("q4.gguf",), None),
         (["a-00002-of-00002.gguf", "a-00001-of-00002.gguf"], ("a-00001-of-00002.gguf", "a-00002-of-00002.gguf"), None),
+        (["ckpt.pt", "optimizer.pt", "rng_state_0.pth", "training_args.bin"], ("ckpt.pt",), None),
+        ([".metadata", "__0_0.distcp", "ckpt.pt"], ("__0_0.distcp",), None),
+        (["ckpt.pt", "q4.gguf"], ("q4.gguf",), None),
     ],
 )  # fmt: skip
 def test_the_weight_files_are_those_transformers_loads(names, files, index):
@@ -173,6 +177,7 @@ def test_the_weight_files_are_those_transformers_loads(names, files, index):
     [
         ([], errors.CheckpointNotFound, "holds no weights"),
         (["training_args.bin"], errors.UnsupportedFormat, r"PyTorch files of other names \(training_args.bin\): pass"),
+        (["a.pt", "b.ckpt"], errors.UnsupportedFormat, r"PyTorch files of other names \(a.pt, b.ckpt\): pass"),
         (
             ["__0_0.distcp", "__1_0.distcp"],
             errors.IncompleteCheckpoint,
@@ -246,6 +251,22 @@ def test_a_folder_of_checkpoints_is_pointed_into(tmp_path):
         errors.CheckpointNotFound, match=r"its folders do \(checkpoint-1000, checkpoint-500\): pass one"
     ):
         gammatorch.open_checkpoint(tmp_path)
+
+
+def test_a_repository_in_the_hubs_cache_is_pointed_into(tmp_path):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    (tmp_path / "refs").mkdir()
+    (tmp_path / "snapshots" / commit).mkdir(parents=True)
+    write_checkpoint(tmp_path / "snapshots" / commit, layers=1, hidden=8, shards=1)
+    with pytest.raises(errors.CheckpointNotFound, match=rf"its folders do \(snapshots/{commit}\): pass one"):
+        gammatorch.open_checkpoint(tmp_path)
+
+
+def test_a_message_names_the_file_that_was_asked_for(tmp_path):
+    save_file({"0.weight": torch.ones(2)}, tmp_path / "odd.safetensors")
+    with pytest.raises(errors.SiteNotFound) as caught:
+        gammatorch.read_gains(tmp_path / "odd.safetensors", device="cpu")
+    assert caught.value.file == str(tmp_path / "odd.safetensors")
 
 
 def test_a_folder_that_holds_weights_itself_is_not_pointed_into(tmp_path):
