@@ -75,8 +75,10 @@ class FakeHub:
     cdn_url: str = ""
 
     def listing(self, commit: str) -> dict[str, object]:
-        files = sorted(path for path in self.folders[commit].iterdir() if path.is_file())
-        return {"id": self.repo, "sha": commit, "siblings": [sibling(path) for path in files]}
+        top = self.folders[commit]
+        files = sorted(path for path in top.rglob("*") if path.is_file())
+        siblings = [sibling(path) | {"rfilename": path.relative_to(top).as_posix()} for path in files]
+        return {"id": self.repo, "sha": commit, "siblings": siblings}
 
     def forget(self) -> None:
         """Count from here."""

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gammatorch.checkpoints.weights import FOLDER_SUFFIXES
 from gammatorch.errors import UnreadableCheckpoint
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_NESTED_WEIGHTS = re.compile(rf"/[^/]*({'|'.join(map(re.escape, FOLDER_SUFFIXES))})$")
 
 
 @dataclass(frozen=True)
@@ -22,11 +24,20 @@ class Listing:
         commit: The commit, 40 hexadecimal digits.
         files: Size in bytes of each file at the top of the repository, by name.
         hashes: The SHA-256 of a large file's contents, the Git hash of a small one's, where they were given.
+        nested: A weight file of each folder in the repository that holds any, by its path.
     """
 
     commit: str
     files: Mapping[str, int]
     hashes: Mapping[str, str]
+    nested: tuple[str, ...] = ()
+
+    @property
+    def folders_with_weights(self) -> list[str]:
+        """The folders in the repository that hold weights, where it holds none at its top: a pipeline's."""
+        if any(name.endswith(FOLDER_SUFFIXES) for name in self.files):
+            return []
+        return sorted(name.rpartition("/")[0] for name in self.nested)
 
     def identity(self, file: str) -> str:
         """What tells a file's contents from all others that had its name: their hash, or else the commit."""
@@ -65,6 +76,7 @@ def parse_listing(raw: bytes, where: str) -> Listing:
         commit,
         {name: size for name, size, _ in top if size is not None},
         {name: digest for name, _, digest in top if digest is not None},
+        tuple({name.rpartition("/")[0]: name for name, _, _ in siblings if _NESTED_WEIGHTS.search(name)}.values()),
     )
 
 
@@ -73,7 +85,8 @@ def dump_listing(listing: Listing) -> bytes:
     siblings = [
         {"rfilename": name, "size": size, "blobId": listing.hashes.get(name)} for name, size in listing.files.items()
     ]
-    return json.dumps({"sha": listing.commit, "siblings": siblings}).encode()
+    nested = [{"rfilename": name} for name in listing.nested]
+    return json.dumps({"sha": listing.commit, "siblings": siblings + nested}).encode()
 
 
 def _sibling(sibling: Mapping[str, Any]) -> tuple[str, int | None, str | None]:

@@ -26,6 +26,7 @@ from gammatorch.checkpoints.weights import (
     TORCH_SINGLE,
     find_weights,
     index_suffix,
+    some,
 )
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
@@ -51,7 +52,8 @@ def open_repository(
         patience: When to give up; None for the client's own.
 
     Raises:
-        CheckpointNotFound: No such repository or revision, no right to see it, or offline and never seen.
+        CheckpointNotFound: No such repository or revision, no right to see it, offline and never seen, or its weights
+            are in folders.
         UnreadableCheckpoint: The Hub did not answer.
         InvalidArgument: The environment makes no sense.
     """
@@ -80,6 +82,11 @@ def open_repository(
             raise
         if kept:
             remember_listing(kept, repository, revision, listing)
+    if folders := listing.folders_with_weights:
+        raise CheckpointNotFound(
+            f"holds no weights at its top, but its folders do ({some(folders)}): download it and pass one of them",
+            file=f"{repo}@{listing.commit[:7]}",
+        )
     snapshot = _downloaded(repo, listing.commit)
     if snapshot is not None and _covers(snapshot, listing.files):
         snapshot.traffic = traffic

@@ -173,6 +173,24 @@ def test_branches_and_commits_that_were_listed_are_there_offline(hub, monkeypatc
         list_refs("org/other")
 
 
+@pytest.mark.parametrize("beside", ["model_index.json", "README.md"])
+def test_weights_in_folders_are_pointed_to_offline_too(hub, monkeypatch, beside):
+    """A diffusion pipeline has nothing else; beside weights at the top they are of no concern."""
+    for folder in ("transformer", "text_encoder"):
+        (hub.folder / folder).mkdir()
+        (hub.folder / folder / "model.safetensors").write_bytes(bytes(8))
+    (hub.folder / beside).write_text("{}")
+    gammatorch.open_checkpoint(REPO)
+    for path in hub.folder.glob("*.safetensors"):
+        path.unlink()
+    hub.commits["main"] = OTHER
+    hub.folders[OTHER] = hub.folder
+    for _ in range(2):
+        with pytest.raises(errors.CheckpointNotFound, match=r"its folders do \(text_encoder, transformer\): download"):
+            gammatorch.open_checkpoint(REPO)
+        go_offline(monkeypatch)
+
+
 def test_the_hashes_that_the_hub_tells_are_passed_on(hub):
     told = {sibling["rfilename"]: sibling for sibling in hub.listing(COMMIT)["siblings"]}
     for cache in (False, True, True):
