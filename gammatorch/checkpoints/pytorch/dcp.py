@@ -22,6 +22,7 @@ from gammatorch.checkpoints.pytorch.archive import read_archives
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP, Chunk, DistributedTensor, read_metadata
 from gammatorch.checkpoints.pytorch.forms import TILED, in_form
 from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
+from gammatorch.checkpoints.pytorch.stacked import take_apart
 from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
 from gammatorch.checkpoints.pytorch.tensors import StoredTensor
 from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_local_header, fetch_ends
@@ -36,7 +37,7 @@ _AT_ONCE = 256
 """Archives that are looked into at a time: their ends are held in memory meanwhile."""
 
 _OPTIMIZERS = re.compile(
-    r"^(optim|optims|optimizer|optimizers|lr_scheduler|schedulers?)\."
+    r"^(chained_\d+\.)?(optim|optims|optimizer|optimizers|lr_scheduler|schedulers?)\."
     r"|(^|\.)(exp_avg|exp_avg_sq|max_exp_avg_sq|momentum_buffer|square_avg|fp32_param|master_param)(\.|$)"
 )
 """Names of what an optimizer keeps: as long as a gain, and no gain."""
@@ -91,7 +92,10 @@ def read_dcp(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = (
     if len(kept) < len(found):
         notes.append(f"{len(found) - len(kept)} tensors of an optimizer left out")
     layout = _Layout(source, files)
-    table = {key: layout.place(key, tensor) for key, tensor in kept.items()}
+    table, stacked = take_apart({key: layout.place(key, tensor) for key, tensor in kept.items()})
+    notes += [
+        f"{stack} holds the tensors of all layers in one: {stack}.0 stands for its first rows" for stack in stacked
+    ]
     return Contents([table], AssembledSource(source, layout.parts()), notes=tuple(notes))
 
 

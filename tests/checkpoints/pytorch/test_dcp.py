@@ -245,6 +245,59 @@ def test_the_table_of_hundreds_of_processes_is_read(folder, monkeypatch):
     assert gammatorch.read_gains(folder, device="cpu").gamma.equal(values(gains_of()))
 
 
+FUSED = "decoder.layers.{layer}self_attention.linear_qkv.layer_norm_weight"
+
+
+def stack_rows(table: theirs.Metadata, layers: int) -> None:
+    """Makes one tensor of those that were saved as rows, as Megatron-core's processes save a stack's."""
+    key = FUSED.format(layer="")
+    rows = [table.state_dict_metadata.pop(f"row{layer}") for layer in range(layers)]
+    chunks = [theirs.ChunkStorageMetadata(torch.Size([layer, 0]), torch.Size([1, HIDDEN])) for layer in range(layers)]
+    table.state_dict_metadata[key] = theirs.TensorStorageMetadata(
+        rows[0].properties, torch.Size([layers, HIDDEN]), chunks
+    )
+    for index in list(table.storage_data):
+        if index.fqn.startswith("row"):
+            offset = torch.Size([int(index.fqn[3:]), 0])
+            table.storage_data[theirs.MetadataIndex(key, offset)] = table.storage_data.pop(index)
+    table.planner_data = {}
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_tensor_of_all_layers_is_read_layer_by_layer(tmp_path, in_parts):
+    """Megatron-core's, saved whole or by a process for each layer; the matrices beside the gains are cut alike."""
+    rows = values(gains_of()).bfloat16()
+    saved: dict[str, object] = {f"row{layer}": row[None] for layer, row in enumerate(rows)}
+    others = {
+        "decoder.layers.mlp.linear_fc1.weight": torch.randn(LAYERS, 8, HIDDEN),
+        "decoder.norm.weight": rows[0] * 2,
+    }
+    save(tmp_path, others | (saved if in_parts else {FUSED.format(layer=""): rows}))
+    if in_parts:
+        change(lambda table: stack_rows(table, LAYERS))(tmp_path)
+    gains = gammatorch.read_gains(tmp_path, device="cpu")
+    assert gains.gamma.equal(rows.double()) and gains.site == "input"
+    assert gains.keys == tuple(FUSED.format(layer=f"{layer}.") for layer in range(LAYERS))
+    assert any("decoder.layers holds the tensors of all layers in one" in note for note in gains.notes)
+    assert gammatorch.read_gains(tmp_path, site="final", device="cpu").gamma.equal(2 * rows[:1].double())
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"decoder.layers.norm.weight": torch.ones(HIDDEN)},
+        {"decoder.layers.head.weight": torch.ones(LAYERS + 1, HIDDEN)},
+        {"decoder.layers.0.mlp.bias": torch.ones(HIDDEN)},
+    ],
+    ids=["a vector", "of another length", "with an index"],
+)
+def test_tensors_that_are_not_all_stacked_are_left_as_they_are(tmp_path, beside):
+    key = FUSED.format(layer="")
+    save(tmp_path, {key: torch.ones(LAYERS, HIDDEN)} | beside)
+    with gammatorch.open_checkpoint(tmp_path) as checkpoint:
+        assert set(checkpoint.entries) == {key, *beside}
+
+
 DATA = "__0_0.distcp"
 FAULTS: dict[str, tuple[Callable[[Path], object], type[errors.GammatorchError], str]] = {
     "no table": (lambda folder: (folder / ".metadata").unlink(), errors.IncompleteCheckpoint, "not saved to the end"),
