@@ -211,7 +211,14 @@ MACARON = frozenset(
 )
 """First norms of conformers, whose blocks begin and end with an MLP."""
 
-MOVABLE = frozenset(
+NUMBERED = frozenset(
+    f"{stem}{number}"
+    for stem in ("ln_", "ln", "layer_norm", "layernorm", "layernorm_", "norm", "norm_")
+    for number in (1, 2, 3)
+)
+"""Names that count the norms of a block, and tell nothing else."""
+
+MOVABLE = NUMBERED | frozenset(
     {
         "attn_ln",
         "mlp_ln",
@@ -223,14 +230,8 @@ MOVABLE = frozenset(
         "ff_layer_norm",
         "ff_macaron_layer_norm",
         "final_layer_norm",
-        "norm3",
         "norm_sublayer1",
         "norm_sublayer3",
-        *(
-            f"{stem}{number}"
-            for stem in ("ln_", "ln", "layer_norm", "layernorm", "layernorm_", "norm", "norm_")
-            for number in (1, 2)
-        ),
     }
 )
 """Names that pre-norm and post-LN models share. A stack without a norm after its last block has no pre-norm, so there

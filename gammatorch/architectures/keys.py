@@ -94,6 +94,16 @@ def may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
     return not all(map(_BEFORE_BLOCKS.search, outside))
 
 
+def embeds_patches(stack: str, keys: Iterable[str]) -> bool:
+    """Whether what stands beside a stack embeds the patches of an image for it.
+
+    Example:
+        >>> embeds_patches("encoder.blocks", ["encoder.patch_embed.proj.weight"]), embeds_patches("blocks", ["embed.0"])
+        (True, False)
+    """
+    return any(key.startswith(f"{stack.rpartition('.')[0]}.patch_embed.".removeprefix(".")) for key in keys)
+
+
 def is_conditioned(keys: Iterable[str]) -> bool:
     """Whether the model is told a time step, as diffusion models are: the norm after their last block is modulated by
     it and has no weights of its own, so that it is missing says nothing about the blocks."""

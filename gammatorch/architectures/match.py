@@ -14,6 +14,7 @@ from gammatorch.architectures.families import (
     FINALS,
     HEAD_ONLY,
     MOVABLE,
+    NUMBERED,
     ODD_FINALS,
     OFFSETS,
     POST_NORM,
@@ -24,6 +25,7 @@ from gammatorch.architectures.families import (
 from gammatorch.architectures.keys import (
     LEAVES,
     Rows,
+    embeds_patches,
     group_keys,
     is_conditioned,
     is_list_of_norms,
@@ -34,9 +36,10 @@ from gammatorch.architectures.keys import (
 )
 from gammatorch.architectures.places import (
     AFTER,
-    NORMS_OF_TORCH,
     is_diffusers,
+    is_swin_v2,
     is_torch,
+    may_be_on_output,
     may_be_pre_norm,
     norm_after_convolution,
     norms_stand_on_output,
@@ -246,6 +249,7 @@ def _describe(
     pre_norm = (
         ends
         or is_tower
+        or (not config.types and embeds_patches(name, entries))
         or any(re.search(PRE_NORM[model_type], name) for model_type in config.types if model_type in PRE_NORM)
     )
     said = says_pre_norm(config, name)
@@ -267,8 +271,10 @@ def _describe(
     if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
         known_names = known_names - MOVABLE
     notes = tuple(_notes(name, heads, fed_with, kinds, config))
+    if untold and (not pre_norm or is_torch(kinds) or may_be_on_output(kinds, config)) and not is_swin_v2(kinds):
+        # that no norm stands after the last block says little: most vision models are pre-norm all the same
+        known_names = known_names - NUMBERED
     if untold and is_torch(kinds):
-        known_names = known_names - NORMS_OF_TORCH
         notes += (f"{name} is PyTorch's nn.Transformer: norm1 stands on the block's input if norm_first was set",)
     places = read_places(known_names, kinds, config, has_final=pre_norm, said=said)
     if norms_stand_on_output(config) and not is_tower:

@@ -23,7 +23,7 @@ from gammatorch.architectures.keys import is_batch_norm
 _QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
 """DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
 
-NORMS_OF_TORCH = frozenset({"norm1", "norm2", "norm3"})
+_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
 """Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
 
 _TORCH = frozenset({"self_attn.in_proj_weight", "linear1.weight", "linear2.weight"})
@@ -53,8 +53,13 @@ _CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
 """What the blocks of ResNets and U-Nets hold: their norms are over groups of channels, and stand before the
 convolutions in some and after them in others, under the same names."""
 
-_SWIN_V2 = "attention.self.logit_scale"
-"""The scale of Swin v2's cosine attention, whose blocks norm what their sub-layers give, under the names of v1."""
+_SWIN_V2 = frozenset({"attention.self.logit_scale", "attn.logit_scale"})
+"""The scale of Swin v2's cosine attention, in transformers and in timm, whose blocks norm what their sub-layers give,
+under the names of v1."""
+
+_RELATIVE, _NORMS_RESIDUALS = "attn.rel_pos.", "_rpn_"
+"""What the blocks of timm's ViT with relative positions hold; and what its architecture's name does where they norm
+what their sub-layers give (residual post-norm), under the same names."""
 
 _STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
 """A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""
@@ -109,12 +114,12 @@ def read_places(
     at_end = {_BEFORE_MLP_OR_LAST} if told >= _BESIDE_LAST and not any(map(BETWEEN.search, kinds)) else set()
     told -= at_end
     if is_diffusers(kinds):
-        places = read_names(told - NORMS_OF_TORCH, has_final=True) | _read_diffusers(told, kinds)
+        places = read_names(told - _NORMS_OF_DECODERS, has_final=True) | _read_diffusers(told, kinds)
     else:
         places = read_names(told, has_final=has_final)
     places |= dict.fromkeys(at_end, "post_mlp")
-    if _SWIN_V2 in kinds:
-        places |= {"layernorm_before": "post_attention", "layernorm_after": "post_mlp"}
+    if is_swin_v2(kinds):
+        places = {name: AFTER.get(place, place) for name, place in places.items()}
     if said is not None and _NORMS_OF_SUB_LAYERS.keys() <= set(names):
         places |= {name: place if said else AFTER[place] for name, place in _NORMS_OF_SUB_LAYERS.items() if place}
     if said:
@@ -164,7 +169,7 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
-    if present >= NORMS_OF_TORCH:
+    if present >= _NORMS_OF_DECODERS:
         places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
     if places.keys() <= BARE:
         places = {}
@@ -204,6 +209,11 @@ def is_diffusers(kinds: Collection[str]) -> bool:
     return any(kind.startswith(_DIFFUSERS_SELF) for kind in kinds)
 
 
+def is_swin_v2(kinds: Collection[str]) -> bool:
+    """Whether the blocks are those of Swin v2, which norm what their sub-layers give."""
+    return not _SWIN_V2.isdisjoint(kinds)
+
+
 def is_torch(kinds: Collection[str]) -> bool:
     """Whether the blocks are PyTorch's own ``nn.TransformerEncoderLayer`` or ``nn.TransformerDecoderLayer``.
 
@@ -211,6 +221,11 @@ def is_torch(kinds: Collection[str]) -> bool:
     ``nn.Transformer`` has a norm after the last block in either case.
     """
     return set(kinds) >= _TORCH
+
+
+def may_be_on_output(kinds: Collection[str], config: ModelConfig) -> bool:
+    """Whether such blocks exist with norms on either side of their sub-layers, and no architecture's name tells."""
+    return any(kind.startswith(_RELATIVE) for kind in kinds) and "architecture" not in config.whole
 
 
 def _read_diffusers(names: Collection[str], kinds: Collection[str]) -> dict[str, str]:
@@ -255,8 +270,9 @@ def may_be_pre_norm(config: ModelConfig) -> bool:
 
 
 def norms_stand_on_output(config: ModelConfig) -> bool:
-    """Whether a setting of config.json puts the text stack's norms on what the sub-layers give."""
-    return any(config.raw.get(name) is True for name in _SAY_ON_OUTPUT)
+    """Whether config.json puts the main stack's norms on what the sub-layers give."""
+    norms_residuals = _NORMS_RESIDUALS in str(config.whole.get("architecture"))
+    return norms_residuals or any(config.raw.get(name) is True for name in _SAY_ON_OUTPUT)
 
 
 def residual_is_normed(config: ModelConfig) -> bool:

@@ -76,5 +76,5 @@ def test_blocks_that_a_time_step_conditions_are_not_guessed_at(marker):
 
 
 def test_without_a_time_step_a_missing_final_norm_tells():
-    with checkpoint_of(blocks_of(["norm1", "norm2"], stack="layers")) as checkpoint:
+    with checkpoint_of(blocks_of(["self_attn_layer_norm", "final_layer_norm"], stack="layers")) as checkpoint:
         assert gammatorch.read_gains(checkpoint, device="cpu").site == "post_attention"

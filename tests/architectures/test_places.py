@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+
 import pytest
 import torch
 
@@ -361,3 +364,33 @@ def test_the_norms_of_pytorchs_own_layers_are_not_guessed_at(norm_first, final):
         ):
             select(checkpoint)
         assert select(checkpoint, pattern="layers.{layer}.norm1.weight").layers == (0, 1, 2)
+
+
+def timm(block: Sequence[str], *others: str) -> dict[str, tuple[int, ...]]:
+    own = {f"blocks.{layer}.{name}": (4,) for layer in range(3) for name in block}
+    return blocks_of(["norm1", "norm2"], "blocks") | own | dict.fromkeys(others, (4,))
+
+
+TIMM = [
+    ("vit_tiny_patch16_224", timm(["attn.qkv.weight"], "patch_embed.proj.bias", "norm.weight"), "input"),
+    ("vit_pe_spatial_tiny_patch16_512", timm(["attn.qkv.weight"], "patch_embed.proj.bias", "norm_pre.weight"), "input"),
+    ("gcvit_tiny", timm(["attn.qkv.weight"], "stem.conv1.bias"), None),
+    ("swinv2_tiny_window8_256", timm(["attn.logit_scale"], "patch_embed.proj.bias", "norm.weight"), "post_attention"),
+    ("swinv2_cr_tiny_224", timm(["attn.logit_scale"], "patch_embed.proj.bias"), "post_attention"),
+    (
+        "vit_relpos_small_patch16_224",
+        timm(["attn.rel_pos.mlp.fc1.weight"], "patch_embed.proj.bias", "norm.weight"),
+        "input",
+    ),
+    ("vit_relpos_small_patch16_rpn_224", timm(["attn.rel_pos.mlp.fc1.weight"], "norm.weight"), "post_attention"),
+    (None, timm(["attn.rel_pos.mlp.fc1.weight"], "patch_embed.proj.bias", "norm.weight"), None),
+]
+
+
+@pytest.mark.parametrize(("architecture", "shapes", "place"), TIMM, ids=[str(case[0]) for case in TIMM])
+def test_norm1_of_timms_models_stands_where_it_acts(architecture, shapes, place):
+    """As hooks on timm 1.0.31's own forward passes show it; None: the names do not tell."""
+    config = None if architecture is None else json.dumps({"architecture": architecture, "num_features": 4})
+    stack = find_stacks(checkpoint_of(shapes, config))[0]
+    found = {site.place for site in stack.sites if site.pattern == "blocks.{layer}.norm1.weight"}
+    assert found == {place or "norm1"}

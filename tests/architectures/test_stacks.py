@@ -301,7 +301,7 @@ def test_stages_of_swin_v2_norm_what_their_sub_layers_give():
 
 
 def test_stages_may_stand_between_blocks_without_stages():
-    shapes = {f"network.{stage}.blocks.0.norm1.weight": (4 + stage,) for stage in (0, 2)}
+    shapes = {f"network.{stage}.blocks.0.norm1.weight": (4 + stage,) for stage in (0, 2)} | {"norm.weight": (6,)}
     checkpoint = checkpoint_of(shapes | {"network.1.norm.weight": (9,)})
     assert find_stacks(checkpoint)[1].stages == ("network.0.blocks", "network.2.blocks")
     assert select(checkpoint).entries == select(checkpoint, stack="network.2.blocks").entries
