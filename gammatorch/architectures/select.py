@@ -80,8 +80,8 @@ def select(
     if holder is not None:
         reason += f"; stack {chosen.name}, the main one of {len(holder.stages)} stages"
     if (outer := outer_of(chosen, stacks)) is not None:
-        _check_layers(outer, stacks, checkpoint)
-    _check_layers(chosen, stacks, checkpoint)
+        _check_layers(outer, found, stacks, checkpoint)
+    _check_layers(chosen, found, stacks, checkpoint)
     _check_rows(chosen, found, checkpoint)
     found, entrance = _without_entrance(chosen, found, stacks, checkpoint)
     _check_widths(chosen, found, stacks, checkpoint)
@@ -202,7 +202,7 @@ def _patterns(sites: Sequence[NormSite]) -> list[str]:
     return ([] if as_wide else list(patterns_by_stage(sites))) or [site.pattern for site in sites]
 
 
-def _check_layers(stack: Stack, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
+def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
     config = read_config(checkpoint.config)
     promised = promised_layers(stack, stacks, config) if SHARED_BLOCKS.isdisjoint(config.types) else None
     expected = promised if promised is not None else range(stack.layers[-1] + 1)
@@ -214,9 +214,10 @@ def _check_layers(stack: Stack, stacks: Sequence[Stack], checkpoint: Checkpoint)
             file=checkpoint.name,
         )
     if missing := sorted(set(expected) - set(stack.layers)):
+        whole = "pass the whole model, not one shard" if len(checkpoint.files) == 1 else "download the model again"
+        or_else = f", or --pattern {site.pattern!r} to read the norms that are there" if promised is None else ""
         raise IncompleteCheckpoint(
-            f"layer {_numbers(missing)} of stack {stack.name!r} missing ({said}): "
-            f"{'pass the whole model, not one shard' if len(checkpoint.files) == 1 else 'download the model again'}",
+            f"layer {_numbers(missing)} of stack {stack.name!r} missing ({said}): {whole}{or_else}",
             file=checkpoint.name,
         )
 
