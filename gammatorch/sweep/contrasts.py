@@ -84,9 +84,9 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
     before, after = _outer(path, one, other, reach) if near else _local(path, one, other, reach)
     between, axis = (path[other] - path[one]).double(), after - before
     against, error = cosine(between, axis)
-    if against > -(NEIGHBOURS_SURE if other == one + 1 else SURE) * error or not _in_most(between * axis):
+    if against > -(NEIGHBOURS_SURE if other == one + 1 else SURE) * error or not in_most(between * axis):
         return False
-    if near and _recovers(path, one, other, reach):
+    if near and recovers(path, one, other, between, reach):
         return False
     if other > one + 2:
         inner = mean(path, [*range(one + 1, other)]) if near else _middle(path, one, other, reach)
@@ -122,20 +122,28 @@ def _middle(path: Tensor, one: int, other: int, reach: int) -> Tensor:
     return (ends[0] + ends[1]) / 2
 
 
-def _recovers(path: Tensor, one: int, other: int, reach: int) -> bool:
+def recovers(path: Tensor, one: int, other: int, between: Tensor, reach: int) -> bool:
     """Whether a jump is being forgotten, so that what follows takes back what the two went against; or it came slowly.
 
     Of S, ρS, ρ²S … the first two go against the way from before to after them, by ρ²(1 − ρ) S², and what follows takes
     all of it back. Of noise about the path that is forgotten by ρ each time it takes back one half.
+
+    Args:
+        path: Checkpoints in their order, shape (n, layer, dim).
+        one: The earlier place.
+        other: The later place.
+        between: The way from one to the other, shape (layer, dim).
+        reach: How many neighbours on each side.
     """
     before, after = _outer(path, one, other, reach)
-    between, far = (path[other] - path[one]).double(), range(reach + 1, reach + max(reach, _LATER) + 1)
+    far = range(reach + 1, reach + max(reach, _LATER) + 1)
     later, earlier = mean(path, [other + away for away in far], after), mean(path, [one - away for away in far], before)
     most = -_TAKEN_BACK * float((between * (after - before)).sum())
     return max(float((between * (later - after)).sum()), float((between * (before - earlier)).sum())) > most
 
 
-def _in_most(products: Tensor) -> bool:
+def in_most(products: Tensor) -> bool:
+    """Whether two ways go against each other in most of the layers in which they move, by their products there."""
     told = products.sum(dim=-1)
     told = told[told != 0]
     return float((told < 0).double().mean()) >= _LAYERS
@@ -147,3 +155,20 @@ def _goes_on_around(path: Tensor, one: int, other: int, enough: float) -> bool:
     exchanged = {one: other, other: one}
     halves = places[: len(places) // 2], places[len(places) // 2 :]
     return all(to_and_fro(path[[exchanged.get(at, at) for at in half]]) < enough for half in halves)
+
+
+def backward(path: Tensor, reach: int) -> list[int]:
+    """Places from which the path goes back, by the products with what is left and right of each and the next.
+
+    Args:
+        path: Checkpoints in their order, shape (n, layer, dim).
+        reach: How many neighbours on each side.
+    """
+    found = []
+    for place in range(1, len(path) - 2):
+        before, after = path[max(0, place - reach) : place], path[place + 2 : place + 2 + reach]
+        axis = after.double().mean(dim=0) - before.double().mean(dim=0)
+        against, error = cosine((path[place + 1] - path[place]).double(), axis)
+        if against < -max(LEAST, NEIGHBOURS_SURE * error):
+            found.append(place)
+    return found

@@ -41,6 +41,14 @@ class Course:
         """Put each of two in the other's place; twice is nothing."""
         self.path[list(pair)] = self.path[list(pair[::-1])]
 
+    def turn_round(self, start: int, order: list[int]) -> None:
+        """Put those at these places from a place on."""
+        self.path[start : start + len(order)] = self.path[order]
+
+    def turn_back(self, start: int, order: list[int]) -> None:
+        """Put those from a place on back to these places."""
+        self.path[order] = self.path[start : start + len(order)].clone()
+
     def outwards(self) -> tuple[list[int], list[int]]:
         """Places towards the end and towards the start, without one that is in its place for sure."""
         n = len(self)

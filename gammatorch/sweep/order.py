@@ -16,9 +16,11 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.contrasts import AROUND, LEAST, NEIGHBOURS_SURE, contrasts, tells
-from gammatorch.sweep.course import Course, Pair, cosine, evened, gram
+from gammatorch.sweep.contrasts import AROUND, LEAST, backward, contrasts, tells
+from gammatorch.sweep.course import Course, Pair, evened, gram
 from gammatorch.sweep.ends import exchanged_ends
+from gammatorch.sweep.junctions import Stretch
+from gammatorch.sweep.stretches import put_stretches_right
 from gammatorch.sweep.swings import without_swings
 
 _REACHES = 1, 4, 16
@@ -32,8 +34,10 @@ _TRIED = 64
 """Exchanges looked at closely, the clearest first, before none is made."""
 
 
-def find_exchanged(points: Tensor, grain: Tensor, positions: list[int], first_is_initial: bool) -> list[Pair]:
-    """Pairs of checkpoints that stand in each other's place.
+def find_exchanged(
+    points: Tensor, grain: Tensor, positions: list[int], first_is_initial: bool
+) -> tuple[list[Stretch], list[Pair]]:
+    """Stretches of checkpoints in a wrong place, and pairs that stand in each other's.
 
     Args:
         points: Gains or their projections, by ascending step, shape (n, layer, dim).
@@ -42,26 +46,30 @@ def find_exchanged(points: Tensor, grain: Tensor, positions: list[int], first_is
         first_is_initial: Whether the first has the gains that training begins with, and so is in its place.
 
     Returns:
-        Two positions each.
+        Stretches, which count in ``positions``; and two positions each of the pairs.
     """
     path, usual = evened(points[positions])
-    found = _find(Course(path, first_is_initial, _ALIKE))
+    stretches, pairs = _find(Course(path, first_is_initial, _ALIKE), [])
     steady = without_swings(path, grain[positions].median(dim=0).values / usual)
     if steady is not None:
-        found += _find(Course(steady, first_is_initial, _STEADY))
-    return sorted((positions[one], positions[other]) for one, other in found)
+        more, others = _find(Course(steady, first_is_initial, _STEADY), stretches)
+        stretches, pairs = stretches + more, pairs + others
+    return stretches, sorted((positions[one], positions[other]) for one, other in pairs)
 
 
-def _find(course: Course) -> list[Pair]:
-    """Exchanges that show with few neighbours, then with more, each put right; not where the path goes back then."""
+def _find(course: Course, known: list[Stretch]) -> tuple[list[Stretch], list[Pair]]:
+    """Stretches, then exchanges of others, that show with few neighbours, then with more, each put right; no exchanges
+    where the path goes back then."""
+    stretches = put_stretches_right(course, known, _REACHES)
+    turned = {at for stretch in known + stretches for at in stretch.places()}
     found: list[Pair] = []
     for number, reach in enumerate(_REACHES):
         pairs = _put_right(course, reach)
-        backward = {place for near in _REACHES[: number + 1] for place in _backward(course.path, near)}
-        found += [pair for pair in pairs if not _near(backward, pair)]
+        behind = {place for near in _REACHES[: number + 1] for place in backward(course.path, near)}
+        found += [pair for pair in pairs if not _near(behind, pair) and not turned & {*pair}]
         if len(pairs) > len(course) // 4:
             break
-    return found
+    return stretches, found
 
 
 def _put_right(course: Course, reach: int) -> list[Pair]:
@@ -90,18 +98,6 @@ def _exchanges(course: Course, reach: int) -> Iterator[Pair]:
             yield flat // n, flat % n
     if reach == 1:
         yield from exchanged_ends(course)
-
-
-def _backward(path: Tensor, reach: int) -> list[int]:
-    """Places from which the path goes back, by the products with what is left and right of each and the next."""
-    found = []
-    for place in range(1, len(path) - 2):
-        before, after = path[max(0, place - reach) : place], path[place + 2 : place + 2 + reach]
-        axis = after.double().mean(dim=0) - before.double().mean(dim=0)
-        against, error = cosine((path[place + 1] - path[place]).double(), axis)
-        if against < -max(LEAST, NEIGHBOURS_SURE * error):
-            found.append(place)
-    return found
 
 
 def _near(places: Collection[int], pair: Pair) -> bool:

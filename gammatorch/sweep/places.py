@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from gammatorch.sweep.course import Pair, step_lengths, to_and_fro
 from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.junctions import Stretch
 from gammatorch.sweep.order import find_exchanged
 from gammatorch.sweep.trajectory import Trajectory
 
@@ -37,6 +39,9 @@ _FEWEST = 5
 
 _STILL = 8
 """Checkpoints over which a layer may stand still without being a copy."""
+
+_ALL = slice(None)
+"""All layers."""
 
 _WINDOW, _OVERLAP = 512, 128
 """Checkpoints compared with each other at once."""
@@ -66,14 +71,30 @@ def find_misplaced(run: Trajectory, points: Tensor, known: frozenset[int]) -> tu
     for start in range(0, max(len(positions) - _OVERLAP, 1), _WINDOW - _OVERLAP):
         part = positions[start : start + _WINDOW]
         if len(part) >= _FEWEST:
-            initial = part[0] == 0 and bool(run.constant[0].all())
-            pairs = find_exchanged(points, run.grain, part, initial)
-            sure = [pair for pair in pairs if _without_copies(run, points, part, pair, initial)]
-            for places in _joined(sure):
+            for places, finding in _misplaced(run, points, part):
                 if not places & moved:
-                    findings.append(_tell_exchanged(run, sorted(places)))
+                    findings.append(finding)
                     moved |= places
     return findings, frozenset(moved)
+
+
+def _misplaced(run: Trajectory, points: Tensor, part: list[int]) -> Iterator[tuple[set[int], Finding]]:
+    """What is wrong with the order of some positions, and which it is about; stretches, then what is exchanged else."""
+    stretches, pairs = _look(run, points, part)
+    for stretch in stretches:
+        places = {part[at] for at in stretch.places()}
+        if _without_copies(run, points, part, stretch, places):
+            yield places, _tell_stretch(run, part, stretch)
+    for places in _joined([pair for pair in pairs if _without_copies(run, points, part, pair, {*pair})]):
+        yield places, _tell_exchanged(run, sorted(places))
+
+
+def _look(
+    run: Trajectory, points: Tensor, part: list[int], rows: Tensor | slice = _ALL
+) -> tuple[list[Stretch], list[Pair]]:
+    """What the order of some positions shows, in some layers at least."""
+    initial = part[0] == 0 and bool(run.constant[0].all())
+    return find_exchanged(points[:, rows], run.grain[:, rows], part, initial)
 
 
 def _joined(pairs: list[Pair]) -> list[set[int]]:
@@ -94,15 +115,20 @@ def _tell_exchanged(run: Trajectory, places: list[int]) -> Finding:
     return Finding("swapped", "anomaly", names, text)
 
 
-def _without_copies(run: Trajectory, points: Tensor, part: list[int], pair: tuple[int, int], initial: bool) -> bool:
-    """Whether an exchange shows as well without the layers that are those of a third step, which may be a mixture."""
+def _tell_stretch(run: Trajectory, part: list[int], stretch: Stretch) -> Finding:
+    names = tuple(run.labels[part[at]] for at in stretch.places())
+    return Finding("swapped", "anomaly", names, stretch.told([run.labels[position] for position in part]))
+
+
+def _without_copies(run: Trajectory, points: Tensor, part: list[int], wrong: Stretch | Pair, places: set[int]) -> bool:
+    """Whether a fault shows as well without the layers that are those of a third step, which may be a mixture."""
     copied = torch.zeros(len(run.layers), dtype=torch.bool)
-    for place in pair:
+    for place in places:
         elsewhere = [at for at in part if abs(at - place) > _STILL]
         copied |= (run.rows[elsewhere] == run.rows[place]).any(dim=0)
     if not bool(copied.any()) or bool(copied.all()):
         return True
-    return pair in find_exchanged(points[:, ~copied], run.grain[:, ~copied], part, initial)
+    return any(wrong in found for found in _look(run, points, part, ~copied))
 
 
 def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[Finding]:
