@@ -7,9 +7,10 @@ gains that drift, wander, shiver, return or follow the learning rate; in 32 and 
 pauses and missing checkpoints too. Into other draws one fault each is planted. It counts as found if what is told names
 the items it was planted in; as told right if it accuses no others.
 
-Exchanges that are missed go to two judges (oracle.py) who know how the run was drawn: one knows all, one all but the
-learning rates. A judge sees an exchange if the log odds for it exceed log(pairs · honest runs), which those of no pair
-in any of the honest runs should; the largest of them is kept too.
+Stretches of checkpoints are exchanged, put in reverse order and moved round by one, too; they are counted as copies.
+Exchanges of two that are missed go to two judges (oracle.py) who know how the run was drawn: one knows all, one all but
+the learning rates. A judge sees an exchange if the log odds for it exceed log(pairs · honest runs), which those of no
+pair in any of the honest runs should; the largest of them is kept too.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ from gammatorch.sweep.finding import Finding
 from tests.sweep.runs import HONEST, NASTY, Kind, draw, measure
 
 Stored = list[torch.Tensor]
-Where = tuple[int, int]
+Where = tuple[int, ...]
 Shape = tuple[int, int, int]
+Act = Callable[[Stored, Where], set[int]]
+Choose = Callable[[int, np.random.Generator], Where]
 
 
 def swap(stored: Stored, where: Where) -> set[int]:
@@ -54,6 +57,26 @@ def mix(stored: Stored, where: Where) -> set[int]:
     return {place}
 
 
+def blocks(stored: Stored, where: Where) -> set[int]:
+    one, other, length = where
+    begin, end = slice(one, one + length), slice(other, other + length)
+    stored[begin], stored[end] = stored[end], stored[begin]
+    return {*range(one, one + length), *range(other, other + length)}
+
+
+def reverse(stored: Stored, where: Where) -> set[int]:
+    start, stop = where
+    stored[start:stop] = stored[start:stop][::-1]
+    return {at for at in range(start, stop) if at != start + stop - 1 - at}
+
+
+def move_round(stored: Stored, where: Where) -> set[int]:
+    start, stop, by = where
+    stretch = stored[start:stop]
+    stored[start:stop] = stretch[by:] + stretch[:by]
+    return {*range(start, stop)}
+
+
 def apart(n: int, rng: np.random.Generator) -> Where:
     one, other = rng.choice(np.arange(2, n - 2), 2, replace=False)
     return int(one), int(other)
@@ -64,7 +87,30 @@ def beside(n: int, rng: np.random.Generator) -> Where:
     return one, one + 1
 
 
-PLANTS: Mapping[str, tuple[Callable[[Stored, Where], set[int]], Callable[[int, np.random.Generator], Where]]] = {
+def two_of(length: int) -> Choose:
+    def choose(n: int, rng: np.random.Generator) -> Where:
+        one = int(rng.integers(2, n - 2 * length - 2))
+        return one, int(rng.integers(one + length, n - length - 2)), length
+
+    return choose
+
+
+def one_of(length: int) -> Choose:
+    def choose(n: int, rng: np.random.Generator) -> Where:
+        start = int(rng.integers(2, n - length - 2))
+        return start, start + length
+
+    return choose
+
+
+def by_one(length: int) -> Choose:
+    def choose(n: int, rng: np.random.Generator) -> Where:
+        return *one_of(length)(n, rng), int(rng.choice([1, -1]))
+
+    return choose
+
+
+PLANTS: Mapping[str, tuple[Act, Choose]] = {
     "copy of any other": (copy, apart),
     "mixed with any other": (mix, apart),
     "mixed with the next": (mix, beside),
@@ -72,6 +118,9 @@ PLANTS: Mapping[str, tuple[Callable[[Stored, Where], set[int]], Callable[[int, n
     "neighbours exchanged": (swap, beside),
     "first two after the start exchanged": (swap, lambda n, rng: (1, 2)),
     "last two exchanged": (swap, lambda n, rng: (n - 2, n - 1)),
+    **{f"two stretches of {length} exchanged": (blocks, two_of(length)) for length in (2, 4, 12)},
+    **{f"stretch of {length} in reverse order": (reverse, one_of(length)) for length in (3, 6, 20)},
+    **{f"stretch of {length} moved round by one": (move_round, by_one(length)) for length in (3, 5, 20)},
 }
 
 
@@ -85,11 +134,11 @@ def plant(kind: Kind, name: str, seed: int, shape: Shape, needed: float) -> dict
     act, choose = PLANTS[name]
     where = choose(len(stored), np.random.default_rng(seed))
     before = list(stored)
-    places = act(stored, where)
-    if all(torch.equal(one, other) for one, other in zip(before, stored, strict=True)):
+    places = {place for place in act(stored, where) if not torch.equal(before[place], stored[place])}
+    if not places:
         return None
     findings = anomalies(steps, stored)
-    told = {name for one in findings for name in re.findall(r"step\d+", one.text)}
+    told = {name for one in findings for name in (*one.items, *re.findall(r"step\d+", one.text))}
     planted = {f"step{steps[place]}" for place in places}
     result = {"found": planted <= told, "right": planted == {item for one in findings for item in one.items}}
     return result | (ask(kind, seed, stored, where, needed, result["found"]) if act is swap else {})
