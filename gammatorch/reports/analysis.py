@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.text import Text
@@ -13,6 +12,7 @@ from torch import Tensor
 from gammatorch.analysis.result import Analysis
 from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
+from gammatorch.reports.says import plainly, says_rows
 from gammatorch.reports.text import moved, plural, printable, size
 
 MOST_AXES = 10
@@ -59,7 +59,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         console,
         "What it says, with 95 % bounds over channels",
         ("<figure", "value", "low", "high", "<mind"),
-        says_rows(analysis),
+        says_rows(analysis.statistics, analysis.num_layers),
     )
     console.print()
     console.print(Text(analysis.answer.sentence, style="bold"))
@@ -97,7 +97,7 @@ def summary_lines(analysis: Analysis) -> Iterator[str]:
     if analysis.explained_var is not None:
         for count in (3, MOST_AXES):
             yield f"Top-{count} explain: {analysis.explained_var[:count].sum():.4f}"
-    energy = _plainly(analysis.statistics["shared_energy"]["value"])
+    energy = plainly(analysis.statistics["shared_energy"]["value"])
     yield f"Shared direction (uncentred): {energy} of the energy; 1 is one direction for all layers"
 
 
@@ -125,57 +125,6 @@ def neighbour_rows(analysis: Analysis) -> Iterator[Row]:
             _figure(analysis.cos_adjacent, row, "+.4f"),
             _figure(pearson.diagonal(1), row, "+.4f"),
         )
-
-
-def says_rows(analysis: Analysis) -> Iterator[Row]:
-    """One row per figure that bears on the question: its value, its bounds, what to hold it against."""
-    found = analysis.statistics
-    mean, lost, layers = found["mean_pearson"], found["depth_contrast"], analysis.num_layers
-    yield _bounded("mean pearson", mean, f"chance stays within ±{_plainly(mean['null_95'])}")
-    yield _bounded("shared energy", found["shared_energy"], "1: one direction for all layers")
-    yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1: one direction")
-    first = found["first_eigenvalue"]
-    yield _bounded("first eigenvalue", first, f"chance stays below {_plainly(first['null_95'])}")
-    near_far = f"near {_plainly(lost['near'])}, far {_plainly(lost['far'])}"
-    yield _bounded("lost with depth", lost, near_far)
-    for contrast in found["phase_contrasts"]:
-        if contrast["value"] is not None:
-            name = printable(contrast["name"], 24)
-            yield _bounded(f"phase {name}", contrast, "within less across, same lags")
-    starts, odd, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
-    if starts is not None:
-        yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
-    if odd:
-        yield ("odd layers", str(len(odd)), "", "", ", ".join(map(str, odd)))
-    if kinds["period"] is not None:
-        yield _bounded(f"every {kinds['period']} layers", kinds, "pearson above lags beside it")
-    if outliers["channels"]:
-        yield _outlier_row(outliers)
-    if found["schedules"]:
-        yield _schedule_row(found["schedules"])
-
-
-def _outlier_row(outliers: Mapping[str, Any]) -> Row:
-    """How many channels stand out, and what is left without them."""
-    without = f"without: pearson {_plainly(outliers['mean_pearson'])}, {outliers['verdict']}"
-    return ("outlier channels", str(len(outliers["channels"])), "", "", without)
-
-
-def _schedule_row(schedules: Mapping[str, Any]) -> Row:
-    """The schedule that fits best, and by how much it beats the next."""
-    (name, best), (following, second) = list(schedules.items())[:2]
-    parameters = ", ".join(f"{label} {value:.4g}" for label, value in best["parameters"].items())
-    ahead = second["aicc"] - best["aicc"]
-    return ("RMS γ over depth", name, "", "", f"{parameters}; AICc {ahead:.1f} below {following}")
-
-
-def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:
-    figures = [figure.get(part) for part in ("value", "low", "high")]
-    return (name, *map(_plainly, figures), "undefined" if figures[0] is None else mind)
-
-
-def _plainly(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def phase_of(analysis: Analysis, layer: int) -> str:

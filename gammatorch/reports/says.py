@@ -1,0 +1,65 @@
+"""What an analysis says, figure by figure: for the terminal and for pages, so it takes plain numbers and no tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gammatorch.reports.console import Row
+from gammatorch.reports.text import printable
+
+
+def says_rows(found: Mapping[str, Any], layers: int) -> Iterator[Row]:
+    """One row per figure that bears on the question: its value, its bounds, what to hold it against.
+
+    Args:
+        found: The statistics of an analysis, or those that a result file holds.
+        layers: Number of layers.
+    """
+    mean, lost = found["mean_pearson"], found["depth_contrast"]
+    yield _bounded("mean pearson", mean, f"chance stays within ±{plainly(mean['null_95'])}")
+    yield _bounded("shared energy", found["shared_energy"], "1: one direction for all layers")
+    yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1: one direction")
+    first = found["first_eigenvalue"]
+    yield _bounded("first eigenvalue", first, f"chance stays below {plainly(first['null_95'])}")
+    near_far = f"near {plainly(lost['near'])}, far {plainly(lost['far'])}"
+    yield _bounded("lost with depth", lost, near_far)
+    for contrast in found["phase_contrasts"]:
+        if contrast["value"] is not None:
+            name = printable(contrast["name"], 24)
+            yield _bounded(f"phase {name}", contrast, "within less across, same lags")
+    starts, odd, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
+    if starts is not None:
+        yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
+    if odd:
+        yield ("odd layers", str(len(odd)), "", "", ", ".join(map(str, odd)))
+    if kinds["period"] is not None:
+        yield _bounded(f"every {kinds['period']} layers", kinds, "pearson above lags beside it")
+    if outliers["channels"]:
+        yield _outlier_row(outliers)
+    if found["schedules"]:
+        yield _schedule_row(found["schedules"])
+
+
+def _outlier_row(outliers: Mapping[str, Any]) -> Row:
+    """How many channels stand out, and what is left without them."""
+    without = f"without: pearson {plainly(outliers['mean_pearson'])}, {outliers['verdict']}"
+    return ("outlier channels", str(len(outliers["channels"])), "", "", without)
+
+
+def _schedule_row(schedules: Mapping[str, Any]) -> Row:
+    """The schedule that fits best, and by how much it beats the next."""
+    (name, best), (following, second) = list(schedules.items())[:2]
+    parameters = ", ".join(f"{label} {value:.4g}" for label, value in best["parameters"].items())
+    ahead = second["aicc"] - best["aicc"]
+    return ("RMS γ over depth", name, "", "", f"{parameters}; AICc {ahead:.1f} below {following}")
+
+
+def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:
+    figures = [figure.get(part) for part in ("value", "low", "high")]
+    return (name, *map(plainly, figures), "undefined" if figures[0] is None else mind)
+
+
+def plainly(value: float | None) -> str:
+    """A figure with four decimals, ``-`` where it is undefined."""
+    return "-" if value is None else f"{value:.4f}"
