@@ -19,6 +19,7 @@
     │   └── NonFiniteGain        NaN or infinity
     ├── DeviceError              the device is not there, or has too little memory
     ├── CannotTell               transformers cannot be asked about this model
+    ├── ResultError              a file or folder holds no result that can be drawn
     └── OutputError              the result could not be written
 
 A message reads ``file: tensor: what is wrong, what to do``; ``file`` and ``tensor`` are left out
@@ -110,6 +111,10 @@ class DeviceError(GammatorchError):
 
 class CannotTell(GammatorchError):
     """transformers does not hold the model, or it cannot be made tiny and run; the message says why."""
+
+
+class ResultError(GammatorchError):
+    """The file or folder holds no result of this package, or one that was changed or is of a newer version."""
 
 
 class OutputError(GammatorchError):

@@ -22,6 +22,7 @@ from gammatorch.cli.compare import compare
 from gammatorch.cli.export import export
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
+from gammatorch.cli.report import report
 from gammatorch.cli.run import run
 from gammatorch.cli.sweep import sweep
 from gammatorch.errors import GammatorchError
@@ -48,6 +49,7 @@ cli.add_command(compare)
 cli.add_command(check)
 cli.add_command(sweep)
 cli.add_command(export)
+cli.add_command(report)
 cli.add_command(bench)
 
 

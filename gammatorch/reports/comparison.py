@@ -12,12 +12,10 @@ from gammatorch.analysis.intervals import Interval
 from gammatorch.analysis.lineage import Comparison, Pair
 from gammatorch.analysis.plain import plain
 from gammatorch.reports.console import Row, print_table
-from gammatorch.reports.text import moved, plural, printable, size
+from gammatorch.reports.text import letter, moved, plural, printable, size
 from gammatorch.version import __version__
 
 SCHEMA_VERSION = 1
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -67,16 +65,6 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         for name in ("bytes_read", "bytes_cached", "checkpoint_bytes")
     )
     console.print(f"read {moved(read, cached)} of {size(whole)}")
-
-
-def letter(number: int) -> str:
-    """The letter a checkpoint goes by, or its number from the 27th on.
-
-    Example:
-        >>> letter(0), letter(30)
-        ('A', '#31')
-    """
-    return LETTERS[number] if number < len(LETTERS) else f"#{number + 1}"
 
 
 def layer_rows(pair: Pair, layers: Sequence[int]) -> Iterator[Row]:

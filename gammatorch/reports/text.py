@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import unicodedata
 
 LONGEST_NAME = 200
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories shown escaped: controls, formats (bidi marks among them), surrogates, line separators."""
@@ -33,6 +36,20 @@ def printable(text: str, longest: int | None = LONGEST_NAME) -> str:
         return safe
     half = (longest - 1) // 2
     return f"{safe[:half]}…{safe[-half:]}"
+
+
+def in_html(text: str, longest: int | None = LONGEST_NAME) -> str:
+    """The text as :func:`printable` shows it, escaped for HTML and its attributes.
+
+    Args:
+        text: Any text.
+        longest: Characters to keep; None for all.
+
+    Example:
+        >>> in_html('<b title="x">')
+        '&lt;b title=&quot;x&quot;&gt;'
+    """
+    return html.escape(printable(text, longest))
 
 
 def size(count: int) -> str:
@@ -70,3 +87,13 @@ def plural(count: int, noun: str) -> str:
         ('1 shard', '17 shards')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def letter(number: int) -> str:
+    """The letter a checkpoint goes by, or its number from the 27th on.
+
+    Example:
+        >>> letter(0), letter(30)
+        ('A', '#31')
+    """
+    return LETTERS[number] if number < len(LETTERS) else f"#{number + 1}"

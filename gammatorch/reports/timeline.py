@@ -14,7 +14,7 @@ from gammatorch.reports.text import plural, printable
 LONGEST_TABLE = 1000
 """Lines printed; JSON holds all."""
 
-_COLUMNS = {
+COLUMNS = {
     "rms_gamma": "RMS γ",
     "shared_energy": "shared",
     "effective_dimension": "eff. dim",
@@ -22,6 +22,7 @@ _COLUMNS = {
     "pearson_last": "r last",
     "drift": "drift",
 }
+"""The figures of an item, and what they are called in a table."""
 
 
 def print_timeline(told: Mapping[str, Any], console: Console) -> None:
@@ -37,20 +38,26 @@ def print_timeline(told: Mapping[str, Any], console: Console) -> None:
         [
             printable(entry["item"]),
             "-" if entry["step"] is None else str(entry["step"]),
-            *(_figure(name, entry[name]) for name in _COLUMNS),
+            *(figure(name, entry[name]) for name in COLUMNS),
             "!" if entry["item"] in odd else "",
         ]
         for entry in entries[:LONGEST_TABLE]
     ]
     if rows:
-        print_table(console, "Items by step", ["<item", "step", *_COLUMNS.values(), "<"], rows)
+        print_table(console, "Items by step", ["<item", "step", *COLUMNS.values(), "<"], rows)
     if len(entries) > LONGEST_TABLE:
         console.print(f"… {plural(len(entries) - LONGEST_TABLE, 'item')} more: --format json gives all")
     _print_findings("Anomalies", told["anomalies"], console, "bold red")
     _print_findings("Notes", told["notes"], console, "yellow")
 
 
-def _figure(name: str, value: float | None) -> str:
+def figure(name: str, value: float | None) -> str:
+    """A figure in a table, with the digits that it needs.
+
+    Args:
+        name: One of :data:`COLUMNS`.
+        value: The figure, None where it is undefined.
+    """
     if value is None:
         return "-"
     return f"{value:.2e}" if name == "drift" else f"{value:.4f}"

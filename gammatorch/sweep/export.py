@@ -73,7 +73,7 @@ def label_items(items: Iterable[tuple[Item, Settings]]) -> dict[str, str]:
     Args:
         items: The items, and what was read of each.
     """
-    found = [(item.key, item.name, item.commit, _settings_text(settings)) for item, settings in items]
+    found = [(item.key, item.name, item.commit, settings_text(settings)) for item, settings in items]
     times = Counter(name for _, name, _, _ in found)
     variants = Counter((name, settings) for _, name, _, settings in found)
     labels = {}
@@ -115,7 +115,12 @@ def _flatten(name: str, value: Any, layers: Sequence[int]) -> Iterator[tuple[int
         yield None, name, value
 
 
-def _settings_text(settings: Settings) -> str:
+def settings_text(settings: Settings) -> str:
+    """What differs from the usual settings; empty where nothing does.
+
+    Args:
+        settings: The settings.
+    """
     usual = vars(Settings())
     changed = {name: value for name, value in vars(settings).items() if value != usual[name]}
     return ", ".join(f"{name}={value}" for name, value in changed.items())

@@ -173,10 +173,7 @@ class Store:
 
     def failures(self) -> Iterator[Failure]:
         """What could not be done, by the records that are kept."""
-        for path in sorted(self._failures.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError, KeyError):  # another process may be rid of it meanwhile
-                record = json.loads(path.read_text(encoding="utf-8"))
-                yield Failure(record["key"], record["name"], record["kind"], record["message"])
+        return kept_failures(self.folder)
 
     def forgive(self, names: set[str]) -> None:
         """Drop the records of failure under these names: they are tried again, or mean another commit by now."""
@@ -225,6 +222,23 @@ def done_keys(folder: str | os.PathLike[str]) -> set[str]:
     return {name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX) and not name.startswith(".")}
 
 
+def is_sweep(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is a sweep's, which may have no item yet."""
+    return (Path(folder) / "items").is_dir()
+
+
+def kept_failures(folder: str | os.PathLike[str]) -> Iterator[Failure]:
+    """What could not be done, by the records that a folder keeps; none where it is not there.
+
+    Args:
+        folder: The sweep's folder.
+    """
+    for path in sorted((Path(folder) / "failures").glob("*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError):  # another process may be rid of it meanwhile
+            record = json.loads(path.read_text(encoding="utf-8"))
+            yield Failure(record["key"], record["name"], record["kind"], record["message"])
+
+
 def read_items(folder: str | os.PathLike[str], *, tensors: bool = True) -> Iterator[StoredItem]:
     """Every item of a sweep, one in memory at a time, in the order of their keys.
 
@@ -236,10 +250,9 @@ def read_items(folder: str | os.PathLike[str], *, tensors: bool = True) -> Itera
         OutputError: It is no sweep's folder.
         MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
-    place = Path(folder) / "items"
-    if not place.is_dir():
+    if not is_sweep(folder):
         raise OutputError("is not the folder of a sweep: pass what was given to --out", file=str(folder))
-    for path in sorted(place.glob(f"*{SUFFIX}")):
+    for path in sorted((Path(folder) / "items").glob(f"*{SUFFIX}")):
         yield read_item(path, tensors=tensors)
 
 

@@ -1,0 +1,1 @@
+"""PAGE: a result as one HTML file that needs nothing else: no script, no font, no address."""

@@ -1,0 +1,78 @@
+"""The page of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+from gammatorch.reports.page.html import bullets, facts, page, section, table
+from gammatorch.reports.page.pictures import pictures
+from gammatorch.reports.pictures.of_comparison import FIGURES
+from gammatorch.reports.text import letter, moved, plural, size
+
+
+def comparison_page(document: Mapping[str, Any]) -> str:
+    """The page of a comparison.
+
+    Args:
+        document: What ``gammatorch compare --out`` wrote, checked.
+    """
+    pairs = list(combinations(range(len(document["models"])), 2))
+    sentences = [
+        f"{letter(other)} and {letter(one)}: {pair['verdict']}: {pair['sentence']}."
+        for (one, other), pair in zip(pairs, document["pairs"], strict=True)
+        if one == 0
+    ]
+    return page(
+        f"{len(document['models'])} checkpoints compared",
+        [
+            table(["<", "<checkpoint", "<commit", "<stored", "<gain"], _model_rows(document)),
+            section("What it says", bullets(sentences), facts([("families", _families(document))])),
+            section("Notes", bullets(document["notes"])),
+            section("Pictures", pictures(FIGURES, document)),
+            section("Every pair, with 95 % bounds over channels", table(_PAIR_COLUMNS, _pair_rows(document))),
+            section("Where it comes from", facts(_provenance(document))),
+        ],
+    )
+
+
+def _model_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    columns = (document[name] for name in ("models", "revisions", "stored_dtypes", "offsets"))
+    for place, (model, revision, dtype, offset) in enumerate(zip(*columns, strict=True)):
+        formula = f"γ = {offset:g} + w" if offset else "γ = w"
+        yield [letter(place), model, (revision or "-")[:7], dtype, formula]
+
+
+def _families(document: Mapping[str, Any]) -> str:
+    return " · ".join(", ".join(family) for family in document["families"])
+
+
+_PAIR_COLUMNS = ("<pair", "pearson", "low", "high", "±chance", "‖Δ‖/‖γ‖", "low", "high", "CKA", "<verdict")
+
+
+def _pair_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    pairs = combinations(range(len(document["models"])), 2)
+    for (one, other), pair in zip(pairs, document["pairs"], strict=True):
+        mean, drift = pair["mean_pearson"], pair["total_drift"]
+        yield [
+            f"{letter(other)}-{letter(one)}",
+            *(_figure(mean[part], "+.4f") for part in ("value", "low", "high")),
+            _figure(mean["null_95"], ".4f"),
+            *(_figure(drift[part], ".2e") for part in ("value", "low", "high")),
+            _figure(pair["cka"]["value"], "+.4f"),
+            pair["verdict"],
+        ]
+
+
+def _provenance(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from_ = document["provenance"]
+    yield "site", f"{document['site']}: {document['site_reason']}"
+    yield "stack", document["stack"] or ""
+    yield "shape", f"{plural(document['num_layers'], 'layer')} × {document['hidden']}"
+    yield "versions", f"gammatorch {from_['gammatorch']}, on {from_['device']}"
+    yield "read", f"{moved(from_['bytes_read'], from_['bytes_cached'])} of {size(from_['checkpoint_bytes'])}"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

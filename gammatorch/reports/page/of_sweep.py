@@ -1,0 +1,74 @@
+"""The page of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from gammatorch.reports.page.html import bullets, folded, page, paragraph, section, table
+from gammatorch.reports.page.pictures import pictures
+from gammatorch.reports.pictures.of_sweep import FIGURES
+from gammatorch.reports.text import letter, plural
+from gammatorch.reports.timeline import COLUMNS, LONGEST_TABLE, figure
+
+
+def sweep_page(document: Mapping[str, Any]) -> str:
+    """The page of a sweep.
+
+    Args:
+        document: As :func:`~gammatorch.sweep.curves.sweep_document` gives it.
+    """
+    count = sum(len(curve["item"]) for curve in _curves(document))
+    anomalies = bullets(f"{one['kind']}: {one['text']}" for one in document["anomalies"])
+    shown = f", the first {LONGEST_TABLE} of {count}; `sweep --format json` tells all" if count > LONGEST_TABLE else ""
+    return page(
+        f"Sweep {document['out']}",
+        [
+            paragraph(_answer(document, count), "answer"),
+            section("Anomalies", anomalies or paragraph("None was found.")),
+            section("Notes", bullets(f"{one['kind']}: {one['text']}" for one in document["notes"])),
+            section("Training runs", table(_RUN_COLUMNS, _run_rows(document))),
+            section("Pictures", pictures(FIGURES, document)),
+            section(
+                "Items",
+                folded(
+                    f"The figures of every item{shown}",
+                    table(["<run", "<item", "step", *COLUMNS.values()], islice(_item_rows(document), LONGEST_TABLE)),
+                ),
+            ),
+            section("Failed", bullets(f"{one['name']}: {one['message']}" for one in document["failures"])),
+        ],
+    )
+
+
+def _answer(document: Mapping[str, Any], count: int) -> str:
+    runs, odd = len(document["curves"]), len(document["anomalies"])
+    found = f"{odd} anomal{'y' if odd == 1 else 'ies'}" if odd else "no anomalies"
+    failed = f", {len(document['failures'])} failed" if document["failures"] else ""
+    unordered = len(document["unordered"]["item"])
+    apart = f", {plural(unordered, 'item')} of none" if unordered else ""
+    return f"{plural(count, 'item')} done{failed}: {plural(runs, 'training run')}{apart}; {found}."
+
+
+def _curves(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*document["curves"], document["unordered"]]
+
+
+_RUN_COLUMNS = ("<", "<run", "<site", "<settings", "items", "steps", "layers × hidden")
+
+
+def _run_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    for place, curve in enumerate(document["curves"]):
+        steps = curve["steps"]
+        shape = f"{len(curve['layers'])} × {curve['hidden']}"
+        span = f"{steps[0]}-{steps[-1]}"
+        yield [letter(place), curve["run"], curve["site"], curve["settings"] or "-", str(len(steps)), span, shape]
+
+
+def _item_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+    for place, curve in enumerate(_curves(document)):
+        run = letter(place) if "run" in curve else "-"
+        for row, item in enumerate(curve["item"]):
+            step = str(curve["steps"][row]) if "run" in curve else "-"
+            yield [run, item, step, *(figure(name, curve[name][row]) for name in COLUMNS)]

@@ -1,0 +1,37 @@
+"""The style sheet of a page: two columns of pictures where there is room, one on a telephone, none cut when printed."""
+
+from __future__ import annotations
+
+STYLE = """
+:root { color-scheme: light; }
+body { margin: 0; background: #fff; color: #1b1b1b; font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 1320px; margin: 0 auto; padding: 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; margin: 0.5rem 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2rem 0 0.5rem; }
+h3 { font-size: 1rem; margin: 0 0 0.25rem; }
+p, li, dd { overflow-wrap: anywhere; max-width: 75ch; }
+.answer { font-size: 1.15rem; border-left: 4px solid #0072b2; padding-left: 0.8rem; margin: 1rem 0; }
+dl { display: grid; grid-template-columns: minmax(6rem, max-content) 1fr; gap: 0.15rem 1rem; margin: 0; }
+dt { color: #5c5c5c; }
+dd { margin: 0; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); gap: 2rem; }
+figure { margin: 0; min-width: 0; break-inside: avoid; }
+figure svg { display: block; width: 100%; max-width: 640px; height: auto; }
+figcaption { font-size: 0.9rem; color: #3c3c3c; max-width: 640px; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 0.875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 0.15rem 0.7rem 0.15rem 0; text-align: right; white-space: nowrap; }
+th { border-bottom: 1px solid #999; font-weight: 600; }
+.name { text-align: left; }
+summary { cursor: pointer; margin: 0.5rem 0; }
+svg * { stroke-linejoin: round; stroke-linecap: butt; }
+@media (max-width: 480px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: 0.4rem; } }
+@media print {
+  main { max-width: none; padding: 0; }
+  .pictures { display: block; }
+  figure { margin-bottom: 1.5rem; }
+  h2, h3 { break-after: avoid; }
+  .wide { overflow: visible; }
+  td { white-space: normal; }
+}
+"""

@@ -1,0 +1,110 @@
+"""The pictures of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from gammatorch.reports.pictures.canvas import COLOURS, canvas, legend_below, log_upwards, numbers
+from gammatorch.reports.pictures.matrices import colour_bar, heat_map, limits, named_rows, pairs
+from gammatorch.reports.pictures.picture import Picture
+from gammatorch.reports.text import letter
+
+_WRITTEN = 8
+"""Checkpoints up to which numbers stand in the cells of a matrix."""
+
+
+def mean_pearson(document: Mapping[str, Any]) -> Figure:
+    """Mean correlation of every pair of checkpoints."""
+    return _between_models(document, "mean_pearson", "mean Pearson r", "{:.2f}")
+
+
+def total_drift(document: Mapping[str, Any]) -> Figure:
+    """Drift between every pair of checkpoints, all layers together."""
+    return _between_models(document, "total_drift", "‖Δ‖/‖γ‖", "{:.1e}")
+
+
+def pearson(document: Mapping[str, Any]) -> Figure:
+    """Correlation of each layer with the same layer of the first checkpoint."""
+    figure = _against_first(document, "pearson")
+    figure.axes[0].set_ylabel("Pearson r with A")
+    return figure
+
+
+def drift(document: Mapping[str, Any]) -> Figure:
+    """Drift of each layer from the same layer of the first checkpoint."""
+    figure = _against_first(document, "drift")
+    axes = figure.axes[0]
+    log_upwards(axes)
+    axes.set_ylabel("drift ‖Δ‖/‖γ‖ from A")
+    return figure
+
+
+def _between_models(document: Mapping[str, Any], name: str, quantity: str, form: str) -> Figure:
+    count = len(document["models"])
+    values: list[list[float | None]] = [[None] * count for _ in range(count)]
+    for (one, other), pair in zip(combinations(range(count), 2), document["pairs"], strict=True):
+        values[one][other] = values[other][one] = pair[name]["value"]
+    figure, axes = canvas(height=3.7)
+    image = heat_map(axes, values, quantity, limits(values))
+    colour_bar(figure, image, axes, pairs(values))
+    names = named_rows([letter(place) for place in range(count)])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(min(count, 12), integer=True))
+        axis.set_major_formatter(names)
+    for row, line in enumerate(values if count <= _WRITTEN else []):
+        for column, value in enumerate(line):
+            if value is not None:
+                box = {"boxstyle": "round,pad=0.2", "facecolor": "white", "alpha": 0.75, "linewidth": 0}
+                axes.text(column, row, form.format(value), ha="center", va="center", fontsize=7, bbox=box)
+    return figure
+
+
+def _against_first(document: Mapping[str, Any], name: str) -> Figure:
+    figure, axes = canvas()
+    layers = document["layers"]
+    for place, pair in enumerate(document["pairs"][: len(document["models"]) - 1]):
+        colour, found = COLOURS[place % len(COLOURS)], pair[name]
+        axes.plot(layers, numbers(found["value"]), "o-", color=colour, label=letter(place + 1))
+        axes.fill_between(layers, numbers(found["low"]), numbers(found["high"]), color=colour, alpha=0.2, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    axes.set_xlabel("layer")
+    legend_below(figure)
+    return figure
+
+
+FIGURES: Mapping[str, Picture] = {
+    "mean_pearson": Picture(
+        "Correlation between checkpoints",
+        "Pearson r of the same layer in each pair of checkpoints, mean over layers: near 1 for copies and fine-tunes, "
+        "near 0 for strangers.",
+        mean_pearson,
+        ("pairs.*.mean_pearson.value",),
+    ),
+    "total_drift": Picture(
+        "Distance between checkpoints",
+        "‖Δ‖/‖γ‖ over all layers for each pair of checkpoints: 0 for copies. Read it beside the correlation, since "
+        "strangers whose gains are alike in size are not far apart either.",
+        total_drift,
+        ("pairs.*.total_drift.value",),
+    ),
+    "pearson": Picture(
+        "Correlation with A, layer by layer",
+        "Pearson r of each layer with the same layer of A, with 95 % bounds over channels: which layers kept their "
+        "pattern.",
+        pearson,
+        ("pairs.*.pearson.value",),
+    ),
+    "drift": Picture(
+        "Drift from A, layer by layer",
+        "‖Δ‖/‖γ‖ of each layer from A's, with 95 % bounds over channels, on a logarithmic axis; layers that did not "
+        "move are left out.",
+        drift,
+        ("pairs.*.drift.value",),
+    ),
+}
+"""By name: the pictures of a comparison, in the order of the page. One function and one line here add a picture."""

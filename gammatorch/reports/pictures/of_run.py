@@ -1,0 +1,63 @@
+"""The pictures of one analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gammatorch.reports.pictures import by_layer, matrices, spectrum
+from gammatorch.reports.pictures.picture import Picture
+
+FIGURES: Mapping[str, Picture] = {
+    "pearson": Picture(
+        "Correlation between layers",
+        "Pearson r between the gains of every pair of layers, over channels; 0 is what independent gains have. Black "
+        "boxes are phases: bright boxes on a darker ground are layers that share a direction of their own.",
+        matrices.pearson,
+        ("statistics.pearson",),
+        matrix=True,
+    ),
+    "cosine": Picture(
+        "Cosine between layers",
+        "Cosine between the gains of every pair of layers, phases boxed. Gains of one sign have cosines near 1 even "
+        "where they are independent, so read the pattern here and the strength from the correlations.",
+        matrices.cosine,
+        ("cosine",),
+        matrix=True,
+    ),
+    "norms": Picture(
+        "Length of γ over depth",
+        "Euclidean length ‖γ‖ of each layer's gain; bands and the names above are phases. A higher point is a layer "
+        "whose norm amplifies its input more.",
+        by_layer.norms,
+        ("norms",),
+    ),
+    "rms": Picture(
+        "RMS γ and the schedules that fit it",
+        "RMS γ of each layer (dots) and the annealing schedules fitted to it, the best by AICc solid; the legend says "
+        "by how much the AICc of the others is higher. Less than 2 between two of them decides nothing.",
+        by_layer.rms,
+        ("statistics.schedules",),
+    ),
+    "explained_var": Picture(
+        "Explained variance",
+        "Share of each principal axis of the centred unit directions (bars) and of all up to it (line). One tall bar: "
+        "layers differ along one axis; a slow rise: each layer differs in its own way.",
+        spectrum.scree,
+        ("explained_var",),
+    ),
+    "projections": Picture(
+        "Projection on the leading axes",
+        "Where each layer's unit direction lies on the first principal axis, and the part of it that is off that axis. "
+        "The shared axis is the one direction nearest to all layers: at 1, a layer has that direction and no other.",
+        by_layer.projections,
+        ("proj_top1", "residual_top1"),
+    ),
+    "depth_profile": Picture(
+        "Correlation by distance",
+        "Mean Pearson r of the layers that stand so many layers apart. Level: they share as much at any distance; "
+        "falling: the direction drifts with depth. The last points are means of few pairs.",
+        spectrum.depth_profile,
+        ("statistics.depth_profile",),
+    ),
+}
+"""By name: the pictures of a run, in the order of the page. One function and one line here add a picture."""

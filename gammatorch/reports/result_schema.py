@@ -1,0 +1,159 @@
+"""The formats that can be drawn: what ``run --out`` and ``compare --out`` write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gammatorch.reports.courses import COURSES
+from gammatorch.reports.schema import (
+    Check,
+    Misfit,
+    Sizes,
+    ascending,
+    axis,
+    counts,
+    many,
+    maybe,
+    named,
+    number,
+    record,
+    text,
+    whole,
+)
+
+SCHEMA_VERSION = 1
+"""The newest that is read, of both formats."""
+
+_FIGURE = maybe(number)
+_INTERVAL = {"value": _FIGURE, "low": _FIGURE, "high": _FIGURE}
+_BY_LAYER = many(_FIGURE, "layer")
+_LAYER_INTERVAL = record(value=_BY_LAYER, low=_BY_LAYER, high=_BY_LAYER)
+
+_STATISTICS = record(
+    pearson=many(_FIGURE, "layer", "layer"),
+    shared_projection=maybe(_BY_LAYER),
+    shared_energy=record(**_INTERVAL),
+    effective_dimension=record(**_INTERVAL),
+    mean_pearson=record(**_INTERVAL, null_95=_FIGURE),
+    first_eigenvalue=record(value=_FIGURE, null_95=_FIGURE),
+    depth_profile=many(_FIGURE, "lag"),
+    depth_contrast=record(near=_FIGURE, far=_FIGURE, **_INTERVAL),
+    phase_contrasts=many(record(name=text, **_INTERVAL)),
+    change_points=maybe(many(whole)),
+    odd_layers=maybe(many(whole)),
+    period=record(period=maybe(whole), **_INTERVAL),
+    outliers=record(channels=maybe(many(whole)), mean_pearson=_FIGURE, verdict=maybe(text)),
+    schedules=maybe(named(record(parameters=named(number), aicc=number))),
+)
+
+_PHASE = record(
+    name=text,
+    first=whole,
+    last=whole,
+    n=whole,
+    norm_mean=_FIGURE,
+    norm_std=_FIGURE,
+    intra_cos=_FIGURE,
+    vs_other_cos=_FIGURE,
+)
+
+_PROVENANCE = record(
+    gammatorch=text,
+    torch=text,
+    python=text,
+    commit=maybe(text),
+    stored_dtype=maybe(text),
+    device=text,
+    dtype=text,
+    bytes_read=maybe(whole),
+    bytes_cached=maybe(whole),
+    checkpoint_bytes=maybe(whole),
+    shards=maybe(whole),
+    seconds=number,
+)
+
+
+def _run(document: Any, name: str, sizes: Sizes) -> None:
+    record(layers=ascending(axis("layer", whole)), singular_values=axis("axis", _FIGURE))(document, name, sizes)
+    sizes["lag"] = sizes["layer"] - 1
+    _RUN(document, name, sizes)
+    layers = set(document["layers"])
+    for place, phase in enumerate(document["phases"]):
+        if not {phase["first"], phase["last"]} <= layers or phase["first"] > phase["last"]:
+            raise Misfit(f"phases[{place}] does not begin and end at layers of the file")
+    fits = document["statistics"]["schedules"]
+    if fits is not None and len(fits) < 2:
+        raise Misfit("statistics.schedules has too few entries")
+    for schedule, fit in (fits or {}).items():
+        _has_course(schedule, fit["parameters"], document["layers"])
+
+
+def _has_course(schedule: str, parameters: Mapping[str, float], layers: Sequence[int]) -> None:
+    """Raise where the curve of a schedule that can be drawn has no height at the last layer."""
+    try:
+        if schedule in COURSES:
+            number(COURSES[schedule](parameters, layers[-1] - layers[0] + 1), schedule, {})
+    except (KeyError, ArithmeticError, Misfit):
+        raise Misfit(f"statistics.schedules.{schedule}.parameters are no {schedule} schedule's") from None
+
+
+_RUN = record(
+    model=maybe(text),
+    num_layers=counts("layer"),
+    hidden=whole,
+    keys=maybe(many(text, "layer")),
+    stack=maybe(text),
+    site=maybe(text),
+    site_reason=maybe(text),
+    offset=_FIGURE,
+    norms=_BY_LAYER,
+    proj_top1=maybe(_BY_LAYER),
+    residual_top1=maybe(_BY_LAYER),
+    explained_var=maybe(many(_FIGURE, "axis")),
+    cosine=many(_FIGURE, "layer", "layer"),
+    phases=many(_PHASE),
+    statistics=_STATISTICS,
+    answer=record(verdict=text, sentence=text),
+    method=text,
+    error_estimate=number,
+    notes=many(text),
+    provenance=_PROVENANCE,
+)
+
+_PAIR = record(
+    model=text,
+    against=text,
+    pearson=_LAYER_INTERVAL,
+    drift=_LAYER_INTERVAL,
+    mean_pearson=record(**_INTERVAL, null_95=_FIGURE),
+    total_drift=record(**_INTERVAL),
+    cka=record(**_INTERVAL),
+    verdict=text,
+    sentence=text,
+)
+
+
+def _comparison(document: Any, name: str, sizes: Sizes) -> None:
+    record(models=axis("model", text), layers=ascending(axis("layer", whole)))(document, name, sizes)
+    sizes["pair"] = sizes["model"] * (sizes["model"] - 1) // 2
+    _COMPARISON(document, name, sizes)
+
+
+_COMPARISON = record(
+    revisions=many(maybe(text), "model"),
+    stored_dtypes=many(text, "model"),
+    offsets=many(_FIGURE, "model"),
+    num_layers=counts("layer"),
+    hidden=whole,
+    site=text,
+    site_reason=text,
+    stack=maybe(text),
+    pairs=many(_PAIR, "pair"),
+    families=many(many(text)),
+    notes=many(text),
+    provenance=record(gammatorch=text, device=text, bytes_read=whole, bytes_cached=whole, checkpoint_bytes=whole),
+)
+
+FORMATS: Mapping[str, Check] = {"norms": _run, "pairs": _comparison}
+"""By the name that tells a format: what it must hold."""
