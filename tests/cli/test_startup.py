@@ -8,14 +8,24 @@ import sys
 import pytest
 
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.cli import main
 
-HEAVY = {"torch", "transformers", "numpy", "huggingface_hub", "rich", "einops", "gammatorch.checkpoints.hub.client"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "numpy",
+    "huggingface_hub",
+    "rich",
+    "einops",
+    "matplotlib",
+    "gammatorch.checkpoints.hub.client",
+}
 
 
-def imported_by(code: str) -> set[str]:
+def imported_by(code: str, more: set[str] = frozenset()) -> set[str]:
     program = f"import sys\ntry:\n    {code}\nexcept SystemExit:\n    pass\nsys.stderr.write(' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    return HEAVY & set(done.stderr.split("\n")[-1].split())
+    return (HEAVY | more) & set(done.stderr.split("\n")[-1].split())
 
 
 @pytest.mark.parametrize(
@@ -30,6 +40,9 @@ def imported_by(code: str) -> set[str]:
         "from gammatorch.cli import main; main(['sweep', '--help'])",
         "from gammatorch.cli import main; main(['sweep', 'a/b'])",
         "from gammatorch.cli import main; main(['export', './no/such/path'])",
+        "from gammatorch.cli import main; main(['report', '--help'])",
+        "from gammatorch.cli import main; main(['report', './no/such/path'])",
+        "from gammatorch.cli import main; main(['report', '.'])",
     ],
 )
 def test_help_usage_and_missing_files_import_nothing_heavy(code):
@@ -70,3 +83,11 @@ def test_a_dry_run_of_local_items_needs_rich_alone(tmp_path):
     write_checkpoint(tmp_path / "step1", layers=2, hidden=8, shards=1)
     arguments = ["sweep", str(tmp_path), "--out", str(tmp_path / "out"), "--dry-run"]
     assert imported_by(f"from gammatorch.cli import main; main({arguments})") == {"rich"}
+
+
+def test_a_report_of_a_result_file_needs_neither_torch_nor_pyplot(tmp_path):
+    write_checkpoint(tmp_path, layers=8, hidden=16, shards=1)
+    with pytest.raises(SystemExit):
+        main(["run", str(tmp_path), "--out", str(tmp_path / "a.json"), "-q"])
+    code = f"from gammatorch.cli import main; main(['report', {str(tmp_path / 'a.json')!r}, '--out', {str(tmp_path / 'a.html')!r}])"
+    assert imported_by(code, {"matplotlib.pyplot"}) == {"matplotlib", "numpy", "rich"}

@@ -72,9 +72,15 @@ def legend_below(figure: Figure, leave_out: int = 0) -> None:
         leave_out: So many of the first curves are not named.
     """
     handles, names = figure.axes[0].get_legend_handles_labels()
-    if handles[leave_out:]:
-        look: dict[str, Any] = {"ncols": 3, "columnspacing": 1.4, "handlelength": 1.6}
-        figure.legend(handles[leave_out:], names[leave_out:], loc="outside lower center", **look)
+    handles, names = handles[leave_out:], names[leave_out:]
+    if names:
+        columns = next((count for count, longest in _LEGEND_COLUMNS.items() if max(map(len, names)) <= longest), 1)
+        look: dict[str, Any] = {"ncols": columns, "columnspacing": 1.4, "handlelength": 1.6}
+        figure.legend(handles, names, loc="outside lower center", **look)
+
+
+_LEGEND_COLUMNS = {3: 19, 2: 26}
+"""Columns of a legend, and the longest name that has room in so many."""
 
 
 def log_upwards(axes: Axes) -> None:

@@ -25,7 +25,7 @@ def mean_pearson(document: Mapping[str, Any]) -> Figure:
 
 def total_drift(document: Mapping[str, Any]) -> Figure:
     """Drift between every pair of checkpoints, all layers together."""
-    return _between_models(document, "total_drift", "‖Δ‖/‖γ‖", "{:.1e}")
+    return _between_models(document, "total_drift", "‖Δ‖/‖γ‖", "{:.2g}")
 
 
 def pearson(document: Mapping[str, Any]) -> Figure:

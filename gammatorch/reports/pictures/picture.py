@@ -65,7 +65,7 @@ def described(figure: Figure) -> Iterator[str]:
             if not name.startswith("_"):
                 yield f"{name} by {across}: {_range(line.get_ydata())}"
         for image in axes.get_images():
-            yield f"colours of {image.get_label()}: {_range(image.get_clim())}"
+            yield f"{image.get_label()} by colour: {_range(image.get_clim())}"
 
 
 def _range(values: Any) -> str:

@@ -1,0 +1,196 @@
+"""A page is one file: whole as HTML, the same every time, and nothing in it that a stranger wrote comes alive."""
+
+from __future__ import annotations
+
+import html
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+
+import pytest
+
+from gammatorch.reports.page.of_run import run_page
+from gammatorch.reports.page.of_sweep import sweep_page
+from gammatorch.reports.pictures.of_run import FIGURES
+from gammatorch.reports.pictures.of_sweep import FIGURES as SWEEP_FIGURES
+from gammatorch.reports.result_schema import FORMATS
+from gammatorch.reports.says import says_rows
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+ALLOWED = {
+    *("html", "head", "meta", "title", "style", "body", "main", "section", "h1", "h2", "h3", "p", "dl", "dt", "dd"),
+    *("ul", "li", "div", "table", "thead", "tbody", "tr", "th", "td", "figure", "figcaption", "details", "summary"),
+    *("svg", "defs", "g", "path", "use", "image", "clippath", "rect"),
+}
+
+
+class Checked(HTMLParser):
+    """Tags in balance, none that could fetch or run anything; what a reader sees is kept."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.text: dict[str, list[str]] = {}
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        assert tag in ALLOWED, tag
+        for name, value in attrs:
+            assert not name.startswith("on") and name != "src", name
+            if name in ("href", "xlink:href"):
+                assert value.startswith(("#", "data:image/png;base64,")), value
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+
+def pieces(page):
+    return re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+
+
+def test_a_page_is_whole_and_needs_nothing_else(document):
+    page = run_page(document)
+    checked = Checked(page)
+    assert len(page.encode()) < 600_000
+    figures = [attributes for tag, attributes in checked.seen if tag == "svg"]
+    assert len(figures) == len(FIGURES) == page.count("<figure>") == page.count("<figcaption>")
+    assert all(one["role"] == "img" and one["aria-label"] for one in figures)
+    for picture in FIGURES.values():
+        assert html.escape(picture.caption) in page
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', page)) <= {(one, "") for one in ids} | {
+        ("", one) for one in ids
+    }
+    assert "http" not in re.sub(r'"data:image/png;base64,[^"]*"', "", page).replace("http-equiv", "")
+    for one in pieces(page):
+        ElementTree.fromstring(one.replace("xlink:href", "href"))
+
+
+def test_the_page_holds_the_documents_words_and_numbers(document):
+    checked = Checked(run_page(document))
+    cells = checked.text["td"]
+    for row in says_rows(document["statistics"], 24):
+        assert set(filter(None, row)) <= set(cells), row
+    for phase in document["phases"]:
+        wanted = (
+            phase["name"],
+            f"{phase['norm_mean']:.3f}",
+            f"{phase['intra_cos']:+.4f}",
+            f"{phase['vs_other_cos']:+.4f}",
+        )
+        assert set(wanted) <= set(cells)
+    assert document["answer"]["sentence"] in checked.text["p"]
+    assert set(document["notes"]) <= set(checked.text.get("li", []))
+    assert "24 layers × 512" in checked.text["dd"]
+    assert f"{document['method']} in float64 on cpu, ± {document['error_estimate']:.0e}" in checked.text["dd"]
+
+
+def test_the_same_result_gives_the_same_bytes(document):
+    assert run_page(document) == run_page(document)
+
+
+def test_pictures_whose_figures_are_null_are_left_out_and_named(document):
+    document["explained_var"] = document["proj_top1"] = document["residual_top1"] = None
+    checked = Checked(page := run_page(document))
+    assert page.count("<figure>") == len(FIGURES) - 2
+    said = "Not drawn, since the file has no figures for it: Explained variance; Projection on the leading axes."
+    assert said in checked.text["p"]
+
+
+HOSTILE = {
+    "tag": "<script>alert(1)</script>",
+    "end of the picture": "</svg></figure><img src=x onerror=alert(1)>",
+    "quotes": "\" onload=alert(1) x='",
+    "end of a comment": "--><script>",
+    "entity": "&lt;script&gt;",
+    "control characters": "a\x00b\x1b[2Jc\r\nd",
+    "bidi": "\u202ecod.exe\u2066",
+    "mathtext": "$\\frac{",
+    "surrogate": "\ud800",
+    "long": "x" * 10_000,
+    "no letters for it": "層" * 300,
+}
+
+
+def poison(value, hostile):
+    """The document with every text in it replaced."""
+    if isinstance(value, dict):
+        return {name: poison(inner, hostile) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [poison(inner, hostile) for inner in value]
+    return hostile if isinstance(value, str) else value
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.filterwarnings("error")
+def test_hostile_names_come_out_escaped_and_cut(document, kind):
+    hostile = HOSTILE[kind]
+    document = poison(document, hostile)
+    document["keys"] = [hostile] * 24
+    document["notes"] = [hostile]
+    fits = document["statistics"]["schedules"]
+    fits[hostile] = fits.pop("constant")
+    FORMATS["norms"](document, "", {})
+    page = run_page(document)
+    checked = Checked(page)
+    assert page.count("<figure>") == len(FIGURES) and page.count("<script") == 0
+    shown = [text for texts in checked.text.values() for text in texts]
+    assert not {char for text in shown for char in text if not char.isprintable()} - {"\n"}
+    assert max(len(text) for tag, texts in checked.text.items() if tag != "style" for text in texts) <= 1000
+    assert len(page.encode()) < 700_000
+
+
+def told(hostile="run"):
+    figures = {name: [1.0, 0.5, 0.25] for name in ("rms_gamma", "shared_energy", "effective_dimension")}
+    figures |= {name: [None, 0.5, 0.25] for name in ("pearson_previous", "pearson_last", "drift")}
+    items = [f"{hostile}{step}" for step in range(3)]
+    curve = {
+        **{"run": hostile, "settings": hostile, "site": hostile, "layers": [0, 1], "hidden": 8, "steps": [0, 1, 2]},
+        **{"item": items, "rms_by_layer": [[1.0, 2.0]] * 3, **figures},
+    }
+    finding = {"kind": hostile, "items": [items[1]], "text": hostile, "layers": []}
+    return {
+        "out": hostile,
+        "curves": [curve, curve],
+        "unordered": {"item": items, **figures},
+        "anomalies": [finding],
+        "notes": [finding],
+        "failures": [{"key": hostile, "name": hostile, "kind": hostile, "message": hostile}],
+    }
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.filterwarnings("error")
+def test_hostile_names_in_a_sweep_come_out_escaped_and_cut(kind):
+    page = sweep_page(told(HOSTILE[kind]))
+    checked = Checked(page)
+    assert page.count("<figure>") == len(SWEEP_FIGURES) and page.count("<script") == 0
+    shown = [text for tag, texts in checked.text.items() if tag != "style" for text in texts]
+    assert not {char for text in shown for char in text if not char.isprintable()} - {"\n"}
+    assert max(map(len, shown)) <= 1000
+
+
+def test_a_sweep_of_any_size_keeps_a_page_that_can_be_opened():
+    document = told()
+    (curve, _), count = document["curves"], 5000
+    for name, values in curve.items():
+        if isinstance(values, list) and name != "layers":
+            curve[name] = list(range(count)) if name == "steps" else (values * count)[:count]
+    curve["item"] = [f"step{step}" for step in range(count)]
+    document["curves"] = [curve]
+    page = sweep_page(document)
+    assert "the first 1000 of 5003" in page and page.count("<tr>") < 1020 and len(page.encode()) < 1_500_000

@@ -1,0 +1,189 @@
+"""Every picture shows the numbers of its document: they are read back from the figure."""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from itertools import accumulate
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_rgba
+
+import gammatorch
+from gammatorch.analysis.schedules import SCHEDULES
+from gammatorch.reports.courses import COURSES
+from gammatorch.reports.pictures.of_run import FIGURES
+
+BY_LAYER = {
+    "norms": {"‖γ‖": lambda document: document["norms"]},
+    "projections": {
+        "proj_top1, on PC0": lambda document: document["proj_top1"],
+        "residual_top1": lambda document: document["residual_top1"],
+        "on the shared axis": lambda document: document["statistics"]["shared_projection"],
+    },
+    "rms": {"RMS γ": lambda document: [norm / math.sqrt(document["hidden"]) for norm in document["norms"]]},
+}
+
+
+def lines(axes):
+    return {str(line.get_label()): line.get_xydata() for line in axes.get_lines()}
+
+
+@pytest.mark.parametrize("name", BY_LAYER)
+def test_curves_over_layers_are_the_documents(document, name):
+    drawn = lines(FIGURES[name].figure(document).axes[0])
+    for curve, of in BY_LAYER[name].items():
+        np.testing.assert_allclose(drawn[curve], np.column_stack([document["layers"], of(document)]), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cosine", "pearson"])
+def test_matrices_are_the_documents_with_the_phases_boxed(document, name):
+    wanted = document["cosine"] if name == "cosine" else document["statistics"]["pearson"]
+    axes = FIGURES[name].figure(document).axes[0]
+    (image,) = axes.get_images()
+    np.testing.assert_array_equal(image.get_array(), wanted)
+    boxes = {(box.get_x() + 0.5, box.get_y() + 0.5, box.get_width(), box.get_height()) for box in axes.patches}
+    assert boxes == {(phase["first"],) * 2 + (phase["n"],) * 2 for phase in document["phases"]}
+    assert {text.get_text() for text in axes.texts} == {phase["name"] for phase in document["phases"]}
+
+
+def test_colours_run_over_pairs_of_usual_layers(document):
+    assert document["statistics"]["odd_layers"] == [0]
+    off = ~np.eye(24, dtype=bool)
+    off[0] = off[:, 0] = False
+    cosine = np.array(document["cosine"])
+    figure = FIGURES["cosine"].figure(document)
+    assert figure.axes[0].get_images()[0].get_clim() == (cosine[off].min(), cosine[off].max())
+    assert cosine.min() < cosine[off].min()  # so the colour bar is pointed
+    document["statistics"]["pearson"][3][5] = -0.25
+    image = FIGURES["pearson"].figure(document).axes[0].get_images()[0]
+    low, high = image.get_clim()
+    assert low == -high and image.cmap.name == "RdBu_r"  # 0 is white where there is a 0 to cross
+
+
+def test_explained_variance_and_its_sum_are_the_documents(document):
+    axes = FIGURES["explained_var"].figure(document).axes[0]
+    shares = document["explained_var"]
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], shares)
+    np.testing.assert_allclose(lines(axes)["cumulative"][:, 1], list(accumulate(shares)))
+
+
+def test_the_depth_profile_is_the_documents_beside_mean_and_chance(document):
+    found = document["statistics"]
+    axes = FIGURES["depth_profile"].figure(document).axes[0]
+    drawn = lines(axes)["mean at this lag"]
+    np.testing.assert_allclose(drawn, np.column_stack([range(1, 24), found["depth_profile"]]))
+    spans = [box.get_bbox().intervaly for box in axes.patches]
+    chance = found["mean_pearson"]["null_95"]
+    np.testing.assert_allclose(
+        spans, [[-chance, chance], [found["mean_pearson"]["low"], found["mean_pearson"]["high"]]]
+    )
+
+
+def test_schedules_are_those_that_were_fitted_and_the_best_is_solid(document):
+    axes = FIGURES["rms"].figure(document).axes[0]
+    fits = document["statistics"]["schedules"]
+    drawn = {name.partition(",")[0]: line for name, line in zip(lines(axes), axes.get_lines(), strict=True)}
+    assert list(drawn) == ["RMS γ", *fits]
+    assert [name for name, line in drawn.items() if line.get_linestyle() == "-"] == [next(iter(fits))]
+    for name, fit in fits.items():
+        course = [COURSES[name](fit["parameters"], k) for k in range(1, 25)]
+        np.testing.assert_allclose(drawn[name].get_ydata(), course)
+
+
+def test_every_schedule_has_a_course_that_is_the_one_that_was_fitted():
+    assert COURSES.keys() == SCHEDULES.keys()
+    k = torch.arange(1, 31, dtype=torch.float64)
+    parameters = {"t0": 1.5, "a": 0.95, "b": 0.2, "c": 2.0, "p": 0.4}
+    for name, course in COURSES.items():
+        size = torch.tensor([[course(parameters, int(step)) for step in k]], dtype=torch.float64)
+        fitted, residual, _ = SCHEDULES[name](size, k)
+        assert float(residual) < 1e-12, name
+        for label_, value in fitted.items():
+            assert math.isclose(float(value), parameters[label_], rel_tol=1e-6), name
+
+
+def test_undefined_figures_are_gaps_and_pictures_without_any_are_left_out(document):
+    document["norms"][3] = None
+    drawn = lines(FIGURES["norms"].figure(document).axes[0])["‖γ‖"]
+    assert np.flatnonzero(np.isnan(drawn[:, 1])).tolist() == [3]
+    document["cosine"] = [[1.0 if row == column else None for column in range(24)] for row in range(24)]
+    document["explained_var"] = document["statistics"]["schedules"] = document["proj_top1"] = None
+    left = {name for name, picture in FIGURES.items() if not picture.has_figures(document)}
+    assert left == {"cosine", "explained_var", "rms"}  # a matrix's diagonal is no figure; residual_top1 is there yet
+
+
+def test_layers_without_a_row_leave_a_gap(document):
+    for place, layer in enumerate(document["layers"]):
+        document["layers"][place] = 2 * layer + 1
+    for phase in document["phases"]:
+        phase["first"], phase["last"] = 2 * phase["first"] + 1, 2 * phase["last"] + 1
+    axes = FIGURES["cosine"].figure(document).axes[0]
+    assert {(box.get_x() + 0.5, box.get_width()) for box in axes.patches} == {
+        ((phase["first"] - 1) / 2, phase["n"]) for phase in document["phases"]
+    }
+    formatter = axes.xaxis.get_major_formatter()
+    assert [formatter(place, None) for place in (0, 5, 23, 24, 0.5)] == ["1", "11", "47", "", ""]
+    assert lines(FIGURES["norms"].figure(document).axes[0])["‖γ‖"][:3, 0].tolist() == [1, 3, 5]
+
+
+@pytest.mark.parametrize(("layers", "hidden"), [(1, 8), (2, 8), (3, 2), (700, 8)])
+def test_any_shape_can_be_drawn_without_a_warning(layers, hidden):
+    gains = torch.exp(0.3 * torch.randn(layers, hidden, generator=torch.Generator().manual_seed(0)))
+    document = gammatorch.analyze(gains).to_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = {
+            name: picture.svg(document, name) for name, picture in FIGURES.items() if picture.has_figures(document)
+        }
+    assert "norms" in drawn and ("pearson" in drawn) == (layers > 1)
+    assert max(map(len, drawn.values())) < 1_500_000
+
+
+def test_the_settings_of_the_caller_are_neither_read_nor_changed(document):
+    plain = FIGURES["norms"].svg(document, "norms")
+    before = dict(matplotlib.rcParams)
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "svg.fonttype": "none"}):
+        inside = dict(matplotlib.rcParams)
+        assert FIGURES["norms"].svg(document, "norms") == plain
+        assert dict(matplotlib.rcParams) == inside
+        assert FIGURES["norms"].figure(document).axes[0].get_facecolor() == to_rgba("white")
+    assert dict(matplotlib.rcParams) == before
+
+
+NAMES = {
+    "$\\frac{": "$\\frac{",
+    "$x^2$": "$x^2$",
+    "<script>": "<script>",
+    "\u202eabc": "\\u202eabc",
+    "a\x00\x1b[2J": "a\\x00\\x1b[2J",
+    "層": "\\u5c64",
+    "\U0001f680": "\\U0001f680",
+    "\ud800": "\\ud800",
+    "": "",
+    "\n": "\\n",
+    "W" * 10_000: "W…W",
+}
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name[:12]))
+def test_any_name_comes_out_literally_or_escaped_and_cut(document, name):
+    document["phases"] = [{**document["phases"][0], "name": name, "first": 0, "last": 23, "n": 24}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = FIGURES["norms"].svg(document, "norms")
+    (text,) = FIGURES["norms"].figure(document).axes[0].texts
+    shown = text.get_text()
+    assert re.sub(r"W+", "W", shown) == NAMES[name] and len(shown) < 60
+    assert not text.get_parse_math() and "script" not in svg
+
+
+def test_a_text_alternative_tells_the_range_of_what_is_drawn(document):
+    low, high = min(document["norms"]), max(document["norms"])
+    assert f'aria-label="Length of γ over depth. ‖γ‖ by layer: from {low:.4g} to {high:.4g}"' in FIGURES["norms"].svg(
+        document, "norms"
+    )
