@@ -79,7 +79,7 @@ def test_the_same_result_gives_the_same_bytes_in_any_process_and_locale(result):
 def test_a_sweep_becomes_a_page_that_names_its_anomalies(call, swept, tmp_path):
     before = sorted(path for path in swept.rglob("*"))
     page = call("report", swept).stdout
-    assert page.count("<figure>") == len(SWEEP_FIGURES) and "1 training run, 2 items of none; 1 anomaly." in page
+    assert page.count("<figure>") == len(SWEEP_FIGURES) and "1 training run, 2 items without a step; 1 anomaly." in page
     assert f"step3000 holds the gains of {tmp_path}/runs/step7000" in page
     assert sorted(path for path in swept.rglob("*")) == before
 

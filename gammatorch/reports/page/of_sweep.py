@@ -47,7 +47,7 @@ def _answer(document: Mapping[str, Any], count: int) -> str:
     found = f"{odd} anomal{'y' if odd == 1 else 'ies'}" if odd else "no anomalies"
     failed = f", {len(document['failures'])} failed" if document["failures"] else ""
     unordered = len(document["unordered"]["item"])
-    apart = f", {plural(unordered, 'item')} of none" if unordered else ""
+    apart = f", {plural(unordered, 'item')} without a step" if unordered else ""
     return f"{plural(count, 'item')} done{failed}: {plural(runs, 'training run')}{apart}; {found}."
 
 

@@ -43,7 +43,8 @@ def rms(document: Mapping[str, Any]) -> Figure:
     figure, axes = _over_layers(document)
     layers, root = document["layers"], math.sqrt(document["hidden"])
     size = [None if norm is None else norm / root for norm in document["norms"]]
-    axes.plot(layers, numbers(size), "o", color="0.45", label="RMS γ")
+    dots = {"markersize": 2.8 if len(layers) <= MARKED else 1.0}
+    axes.plot(layers, numbers(size), "o", color="0.45", label="RMS γ", **dots)
     axes.margins(y=0.2)
     axes.set_ylim(axes.get_ylim())  # a schedule that fits badly may leave the picture
     steps = [layer - layers[0] + 1 for layer in layers]

@@ -36,7 +36,7 @@ def depth_profile(document: Mapping[str, Any]) -> Figure:
     profile, mean = found["depth_profile"], found["mean_pearson"]
     figure, axes = canvas()
     if mean["null_95"] is not None:
-        axes.axhspan(-mean["null_95"], mean["null_95"], color="0.8", linewidth=0, label="chance, for the mean")
+        axes.axhspan(-mean["null_95"], mean["null_95"], color="0.8", linewidth=0, label="chance for the mean")
     if mean["value"] is not None:
         axes.axhline(mean["value"], color=COLOURS[1], linewidth=1, label="mean over all pairs")
     if mean["low"] is not None and mean["high"] is not None:
