@@ -18,6 +18,7 @@ from gammatorch.reports.schema import (
     named,
     number,
     record,
+    size,
     text,
     whole,
 )
@@ -101,7 +102,7 @@ def _has_course(schedule: str, parameters: Mapping[str, float], layers: Sequence
 _RUN = record(
     model=maybe(text),
     num_layers=counts("layer"),
-    hidden=whole,
+    hidden=size,
     keys=maybe(many(text, "layer")),
     stack=maybe(text),
     site=maybe(text),
@@ -145,7 +146,7 @@ _COMPARISON = record(
     stored_dtypes=many(text, "model"),
     offsets=many(_FIGURE, "model"),
     num_layers=counts("layer"),
-    hidden=whole,
+    hidden=size,
     site=text,
     site_reason=text,
     stack=maybe(text),

@@ -49,7 +49,7 @@ def _outlier_row(outliers: Mapping[str, Any]) -> Row:
 
 def _schedule_row(schedules: Mapping[str, Any]) -> Row:
     """The schedule that fits best, and by how much it beats the next."""
-    (name, best), (following, second) = list(schedules.items())[:2]
+    (name, best), (following, second) = sorted(schedules.items(), key=lambda fit: float(fit[1]["aicc"]))[:2]
     parameters = ", ".join(f"{label} {value:.4g}" for label, value in best["parameters"].items())
     ahead = second["aicc"] - best["aicc"]
     return ("RMS γ over depth", name, "", "", f"{parameters}; AICc {ahead:.1f} below {following}")

@@ -34,6 +34,13 @@ def whole(value: Any, name: str, sizes: Sizes) -> None:
         raise Misfit(f"{name} is {_shown(value)}, not a whole number")
 
 
+def size(value: Any, name: str, sizes: Sizes) -> None:
+    """A whole number that is not 0."""
+    whole(value, name, sizes)
+    if value == 0:
+        raise Misfit(f"{name} is 0")
+
+
 def text(value: Any, name: str, sizes: Sizes) -> None:
     """A text."""
     if not isinstance(value, str):

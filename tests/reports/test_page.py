@@ -111,6 +111,23 @@ def test_pictures_whose_figures_are_null_are_left_out_and_named(document):
     assert said in checked.text["p"]
 
 
+def with_every_number(value, number):
+    if isinstance(value, dict):
+        return {name: with_every_number(inner, number) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [with_every_number(inner, number) for inner in value]
+    return number if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize("number", [0.0, -0.0, 1.0, 1e-60, 9e59, -9e59])
+@pytest.mark.filterwarnings("error")
+def test_any_numbers_that_are_accepted_can_be_drawn(document, number):
+    document = with_every_number(document, number)
+    document["statistics"]["schedules"] = None
+    FORMATS["norms"](document, "", {})
+    assert run_page(document).count("<figure>") == len(FIGURES) - 1
+
+
 HOSTILE = {
     "tag": "<script>alert(1)</script>",
     "end of the picture": "</svg></figure><img src=x onerror=alert(1)>",

@@ -43,6 +43,7 @@ CHANGED = {
     "no list": (["norms"], None, "norms is None, not a list"),
     "no object": (["statistics"], [], "statistics is list, not a JSON object"),
     "other count": (["num_layers"], 23, "num_layers is 23, not 24"),
+    "no width": (["hidden"], 0, "hidden is 0"),
     "no layers": (["layers"], [], "layers is empty"),
     "layers in disorder": (["layers", 3], 2, "layers is not in ascending order"),
     "negative layer": (["layers", 0], -1, r"layers\[0\] is -1, not a whole number"),

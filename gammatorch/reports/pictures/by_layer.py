@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -43,22 +43,25 @@ def rms(document: Mapping[str, Any]) -> Figure:
     figure, axes = _over_layers(document)
     layers, root = document["layers"], math.sqrt(document["hidden"])
     size = [None if norm is None else norm / root for norm in document["norms"]]
-    dots = {"markersize": 2.8 if len(layers) <= MARKED else 1.0}
-    axes.plot(layers, numbers(size), "o", color="0.45", label="RMS γ", **dots)
+    dots = 2.8 if len(layers) <= MARKED else 1.0
+    axes.plot(layers, numbers(size), "o", color="0.45", label="RMS γ", markersize=dots)
     axes.margins(y=0.2)
     axes.set_ylim(axes.get_ylim())  # a schedule that fits badly may leave the picture
-    steps = [layer - layers[0] + 1 for layer in layers]
-    fits = document["statistics"]["schedules"]
-    best = min(fit["aicc"] for fit in fits.values())
-    for place, (name, fit) in enumerate(fits.items()):
-        if name in COURSES:
-            said = f"{name}, best AICc" if fit["aicc"] == best else f"{name}, +{fit['aicc'] - best:.1f}"
-            look: dict[str, Any] = {"linewidth": 1.8} if place == 0 else {"linewidth": 1.0, "linestyle": "--"}
-            course = [COURSES[name](fit["parameters"], step) for step in steps]
-            axes.plot(layers, course, color=COLOURS[place % len(COLOURS)], label=label(said, 40), **look)
+    _draw_schedules(axes, layers, document["statistics"]["schedules"])
     axes.set_ylabel("RMS γ = ‖γ‖/√H")
     legend_below(figure)
     return figure
+
+
+def _draw_schedules(axes: Axes, layers: Sequence[int], fits: Mapping[str, Any]) -> None:
+    best, *others = sorted(fits, key=lambda name: float(fits[name]["aicc"]))
+    said = {best: f"{best}, best AICc"}
+    said |= {name: f"{name}, +{fits[name]['aicc'] - fits[best]['aicc']:.1f}" for name in others}
+    for place, name in enumerate(said):
+        if name in COURSES:
+            look: dict[str, Any] = {"linewidth": 1.8} if name == best else {"linewidth": 1.0, "linestyle": "--"}
+            course = [COURSES[name](fits[name]["parameters"], layer - layers[0] + 1) for layer in layers]
+            axes.plot(layers, course, color=COLOURS[place % len(COLOURS)], label=label(said[name], 40), **look)
 
 
 def _over_layers(document: Mapping[str, Any]) -> tuple[Figure, Axes]:
