@@ -107,7 +107,7 @@ def test_pictures_whose_figures_are_null_are_left_out_and_named(document):
     document["explained_var"] = document["proj_top1"] = document["residual_top1"] = None
     checked = Checked(page := run_page(document))
     assert page.count("<figure>") == len(FIGURES) - 2
-    said = "Not drawn, since the file has no figures for it: Explained variance; Projection on the leading axes."
+    said = "Not drawn, since there are no figures for it: Explained variance; Projection on the leading axes."
     assert said in checked.text["p"]
 
 

@@ -22,7 +22,7 @@ def pictures(table: Mapping[str, Picture], document: Mapping[str, Any]) -> str:
     """
     drawn = [_figure(name, picture, document) for name, picture in table.items() if picture.has_figures(document)]
     missing = [picture.title for picture in table.values() if not picture.has_figures(document)]
-    left = paragraph(f"Not drawn, since the file has no figures for it: {'; '.join(missing)}.") if missing else ""
+    left = paragraph(f"Not drawn, since there are no figures for it: {'; '.join(missing)}.") if missing else ""
     return f'<div class="pictures">\n{"".join(drawn)}</div>\n{left}' if drawn else left
 
 

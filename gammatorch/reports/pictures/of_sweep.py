@@ -12,7 +12,7 @@ FIGURES: Mapping[str, Picture] = {
     "rms_gamma": Picture(
         "Size of γ by step",
         "RMS γ = ‖γ‖/√H, mean over layers: how much the norms amplify, one curve a training run. It grows or shrinks "
-        "with training; a step off the curve is another checkpoint's.",
+        "with training; a step off the curve may be another checkpoint's.",
         by_step("rms_gamma", "RMS γ"),
         ("curves.*.rms_gamma",),
     ),
@@ -40,7 +40,7 @@ FIGURES: Mapping[str, Picture] = {
     "pearson_last": Picture(
         "Correlation with the last step",
         "Pearson r of each layer's gains with the last item of the run, mean over layers: how much of the final "
-        "pattern is there by then. An honest run rises; 1 before the end is a copy of the final checkpoint.",
+        "pattern is there by then. It mostly rises; 1 long before the end may be a copy of the final checkpoint.",
         by_step("pearson_last", "r to the last item"),
         ("curves.*.pearson_last",),
     ),
