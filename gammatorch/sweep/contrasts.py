@@ -150,11 +150,10 @@ def in_most(products: Tensor) -> bool:
 
 
 def _goes_on_around(path: Tensor, one: int, other: int, enough: float) -> bool:
-    """Whether steps around two that are exchanged go less against each other than a cosine, on both sides."""
-    places = [at for place in (one, other) for at in range(max(0, place - AROUND), min(len(path), place + AROUND + 1))]
+    """Whether steps around each of two that are exchanged go less against each other than a cosine."""
     exchanged = {one: other, other: one}
-    halves = places[: len(places) // 2], places[len(places) // 2 :]
-    return all(to_and_fro(path[[exchanged.get(at, at) for at in half]]) < enough for half in halves)
+    windows = (range(max(0, place - AROUND), min(len(path), place + AROUND + 1)) for place in (one, other))
+    return all(to_and_fro(path[[exchanged.get(at, at) for at in window]]) < enough for window in windows)
 
 
 def backward(path: Tensor, reach: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -148,7 +148,33 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
     kept = points[positions] if len(positions) < len(points) else points
     jumps = _jumps(kept, run.grain[positions])
     steady = [place for place in range(len(positions)) if place not in jumps]
-    return [_tell_jump(run, kept, positions, place, jump, steady) for place, jump in jumps.items()]
+    fits = {place: _fits_between(kept[:, jump.rows], place, steady) for place, jump in jumps.items()}
+    pairs = _exchanged(kept, fits)
+    told = {place for pair in pairs for place in pair}
+    return [
+        *(_tell_exchanged(run, sorted(positions[place] for place in pair)) for pair in pairs),
+        *(
+            _tell_jump(run, kept, positions, place, jump, steady, fits[place])
+            for place, jump in jumps.items()
+            if place not in told
+        ),
+    ]
+
+
+def _exchanged(kept: Tensor, fits: Mapping[int, Pair | None]) -> list[Pair]:
+    """Jumps of which one fits where the other is, and the other lies better where the one is."""
+    pairs: list[Pair] = []
+    for place, between in fits.items():
+        others = range(between[0] + 1, between[1]) if between is not None else ()
+        for other in others:
+            if _away(kept, other, place) < _BETTER * _away(kept, other, other) and (other, place) not in pairs:
+                pairs.append((place, other))
+    return pairs
+
+
+def _away(kept: Tensor, place: int, at: int) -> float:
+    """How far a checkpoint is from the neighbours of a place."""
+    return float(torch.linalg.vector_norm((kept[[at - 1, at + 1]] - kept[place]).flatten(1), dim=-1).sum())
 
 
 def _jumps(kept: Tensor, grain: Tensor) -> dict[int, _Jump]:
@@ -176,13 +202,18 @@ def _goes_on(points: Tensor, place: int) -> bool:
 
 
 def _tell_jump(
-    run: Trajectory, kept: Tensor, positions: list[int], place: int, jump: _Jump, steady: list[int]
+    run: Trajectory,
+    kept: Tensor,
+    positions: list[int],
+    place: int,
+    jump: _Jump,
+    steady: list[int],
+    between: Pair | None,
 ) -> Finding:
     name = run.labels[positions[place]]
     layers = tuple(run.layers[row] for row in jump.rows)
     some = f" in layers {ranges(layers)}" if len(layers) < len(run.layers) else ""
     text = f"{name} jumps{some}: {jump.times:.0f} times as far from both neighbours as they are from each other"
-    between = _fits_between(kept[:, jump.rows], place, steady)
     own = between is None and _is_own_way(kept[:, jump.rows], place, steady)
     if between is not None:
         text += f"; its gains fit between {' and '.join(run.labels[positions[one]] for one in between)}"
@@ -192,7 +223,7 @@ def _tell_jump(
     return Finding("jump", severe, (name,), text, layers if some else ())
 
 
-def _fits_between(points: Tensor, place: int, steady: list[int]) -> tuple[int, int] | None:
+def _fits_between(points: Tensor, place: int, steady: list[int]) -> Pair | None:
     """Those next to each other, jumps apart, between which a checkpoint would lie far better, and on their way.
 
     A long way there is no place to fit in: along a first warm-up lies what begins anew with a second.
