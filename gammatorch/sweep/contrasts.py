@@ -86,7 +86,8 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
     against, error = cosine(between, axis)
     if against > -(NEIGHBOURS_SURE if other == one + 1 else SURE) * error or not in_most(between * axis):
         return False
-    if near and recovers(path, one, other, between, reach):
+    ends = other == len(path) - 1 and other - one <= _LATER  # a jump that is being forgotten then looks the same
+    if ends or (near and recovers(path, one, other, between, reach)):
         return False
     if other > one + 2:
         inner = mean(path, [*range(one + 1, other)]) if near else _middle(path, one, other, reach)
