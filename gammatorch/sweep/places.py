@@ -134,7 +134,8 @@ def _without_copies(run: Trajectory, points: Tensor, part: list[int], wrong: Str
 def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[Finding]:
     """Checkpoints that lie far from both neighbours, which lie near each other; in some layers at least.
 
-    Two of which each lies where the other should are exchanged: their steps go to and fro too much for order.py to tell.
+    Two of which each lies where the other should are exchanged; the steps around them may go to and fro too much for
+    order.py to tell.
 
     Gains that follow the learning rate do so honestly where it begins anew, as training is resumed; but in directions
     in which the run goes elsewhere too, in its first warm-up or as it decays. That is a note.
