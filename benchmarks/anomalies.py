@@ -16,9 +16,7 @@ pair in any of the honest runs should; the largest of them is kept too.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,6 @@ import torch
 from common import parser, save
 from oracle import judge
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from gammatorch.sweep.anomalies import find_anomalies
 from gammatorch.sweep.finding import Finding
 from tests.sweep.runs import HONEST, NASTY, Kind, draw, measure
@@ -128,9 +125,8 @@ def anomalies(steps: list[int], stored: Stored) -> list[Finding]:
     return [one for one in find_anomalies(measure(steps, stored)) if one.severity == "anomaly"]
 
 
-def plant(kind: Kind, name: str, seed: int, shape: Shape, needed: float) -> dict[str, Any] | None:
-    """What became of one fault; None where it changes nothing."""
-    steps, stored = draw(kind, seed, *shape)
+def plant(name: str, seed: int, steps: list[int], stored: Stored) -> tuple[Where, dict[str, bool]] | None:
+    """Plant a fault, and what becomes of it; None where it changes nothing."""
     act, choose = PLANTS[name]
     where = choose(len(stored), np.random.default_rng(seed))
     before = list(stored)
@@ -140,8 +136,17 @@ def plant(kind: Kind, name: str, seed: int, shape: Shape, needed: float) -> dict
     findings = anomalies(steps, stored)
     told = {name for one in findings for name in (*one.items, *re.findall(r"step\d+", one.text))}
     planted = {f"step{steps[place]}" for place in places}
-    result = {"found": planted <= told, "right": planted == {item for one in findings for item in one.items}}
-    return result | (ask(kind, seed, stored, where, needed, result["found"]) if act is swap else {})
+    return where, {"found": planted <= told, "right": planted == {item for one in findings for item in one.items}}
+
+
+def plant_in(kind: Kind, name: str, seed: int, shape: Shape, needed: float) -> dict[str, Any] | None:
+    """The same in a run that is drawn; and what judges say of an exchange of two."""
+    steps, stored = draw(kind, seed, *shape)
+    planted = plant(name, seed, steps, stored)
+    if planted is None:
+        return None
+    where, result = planted
+    return result | (ask(kind, seed, stored, where, needed, result["found"]) if PLANTS[name][0] is swap else {})
 
 
 def ask(kind: Kind, seed: int, stored: Stored, where: Where, needed: float, found: bool) -> dict[str, float]:
@@ -202,7 +207,7 @@ def main() -> None:
             continue
         results[name] = found = accuse(kind, chosen.honest, shape)
         for fault in PLANTS if name in HONEST else ():
-            planted = [plant(kind, fault, seed, shape, needed) for seed in range(chosen.planted)]
+            planted = [plant_in(kind, fault, seed, shape, needed) for seed in range(chosen.planted)]
             if any(planted):
                 found[fault] = count([one for one in planted if one is not None], needed)
         counts = (f"{one}: {found[one]['found']}/{found[one]['planted']}" for one in PLANTS if one in found)

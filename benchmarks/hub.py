@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from safetensors import safe_open
 
 from gammatorch.bench.layouts import FULL_SIZE
 from gammatorch.bench.synthetic import write_checkpoint
+from tests.hub_server import serve as serve_hub
 
 ROOT = Path(__file__).parents[1]
 REPO = "org/model"
@@ -63,9 +63,6 @@ class Layout:
 
 def serve(pipe: Connection, folder: Path) -> None:
     """The server's process: answers ("delay", seconds) and ("count",) until it is told to end."""
-    sys.path.insert(0, str(ROOT))
-    from tests.hub_server import serve as serve_hub
-
     with serve_hub(REPO, folder) as hub:
         pipe.send(hub.url)
         while (order := pipe.recv()) is not None:

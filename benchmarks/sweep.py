@@ -48,8 +48,8 @@ from gammatorch.sweep.run import run_sweep
 from gammatorch.sweep.store import read_items
 from gammatorch.sweep.task import Task
 from gammatorch.sweep.timeline import make_timeline
+from tests.hub_server import serve as serve_hub
 
-ROOT = Path(__file__).parents[1]
 REPO = "org/model"
 SHAPES = ((12, 768, 2), (24, 2048, 4), (36, 4096, 8), (64, 5120, 17))
 SINGLE_RUNS = 5
@@ -161,9 +161,6 @@ def _single_run(one: Made) -> None:
 
 def serve(pipe: Connection, folders: Mapping[str, Path]) -> None:
     """The server's process: a repository with a branch for each folder."""
-    sys.path.insert(0, str(ROOT))
-    from tests.hub_server import serve as serve_hub
-
     with serve_hub(REPO, next(iter(folders.values()))) as hub:
         for number, (name, folder) in enumerate(folders.items()):
             commit = f"{number + 1:040x}"
