@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 from gammatorch.checkpoints.base import TensorEntry
 
 _IN_LAYERS = re.compile(r"(?P<stack>(?:(?!\d+\.)[^.]+\.)*?layers)\.(?P<layer>\d+\.)?(?P<name>.+)", re.DOTALL)
 """A name within the layers of a stack, with the index of one (``decoder.layers.0.mlp.norm.weight``) or without."""
+
+_MOST_ENTRIES = 1_000_000
+"""Entries that a stack is taken apart into, at most: a few bytes may tell of any number of layers."""
 
 
 def take_apart(table: Mapping[str, TensorEntry]) -> tuple[dict[str, TensorEntry], tuple[str, ...]]:
@@ -47,9 +50,10 @@ def take_apart(table: Mapping[str, TensorEntry]) -> tuple[dict[str, TensorEntry]
 
 def _layers_by_stack(table: Mapping[str, TensorEntry]) -> dict[str, int]:
     """The number of layers in each stack whose tensors are stacked."""
-    firsts: dict[str, set[int]] = defaultdict(set)
+    firsts: dict[str, Counter[int]] = defaultdict(Counter)
     for key, entry in table.items():
         if (match := _IN_LAYERS.fullmatch(key)) is not None:
             is_stacked = match["layer"] is None and len(entry.shape) > 1
-            firsts[match["stack"]].add(entry.shape[0] if is_stacked else 0)
-    return {stack: count for stack, (count, *others) in firsts.items() if count and not others}
+            firsts[match["stack"]][entry.shape[0] if is_stacked else 0] += 1
+    alike = {stack: next(iter(of.items())) for stack, of in firsts.items() if len(of) == 1}
+    return {stack: count for stack, (count, tensors) in alike.items() if 0 < count * tensors <= _MOST_ENTRIES}

@@ -298,6 +298,13 @@ def test_tensors_that_are_not_all_stacked_are_left_as_they_are(tmp_path, beside)
         assert set(checkpoint.entries) == {key, *beside}
 
 
+def test_a_million_million_layers_are_not_taken_apart(tmp_path):
+    key = FUSED.format(layer="")
+    save(tmp_path, {key: torch.ones(10**12, 0)})
+    with gammatorch.open_checkpoint(tmp_path) as checkpoint:
+        assert set(checkpoint.entries) == {key}
+
+
 DATA = "__0_0.distcp"
 FAULTS: dict[str, tuple[Callable[[Path], object], type[errors.GammatorchError], str]] = {
     "no table": (lambda folder: (folder / ".metadata").unlink(), errors.IncompleteCheckpoint, "not saved to the end"),
