@@ -86,8 +86,9 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
     against, error = cosine(between, axis)
     if against > -(NEIGHBOURS_SURE if other == one + 1 else SURE) * error or not in_most(between * axis):
         return False
-    ends = other == len(path) - 1 and other - one <= _LATER  # a jump that is being forgotten then looks the same
-    if ends or (near and recovers(path, one, other, between, reach)):
+    if one == 0 or other == len(path) - 1:  # with nothing beyond it, a jump that is being forgotten looks the same
+        return False
+    if near and recovers(path, one, other, between, reach):
         return False
     if other > one + 2:
         inner = mean(path, [*range(one + 1, other)]) if near else _middle(path, one, other, reach)
