@@ -10,7 +10,6 @@ from dataclasses import replace
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
 from gammatorch.architectures.families import (
-    EMBEDDING_NORMS,
     FINALS,
     HEAD_ONLY,
     MOVABLE,
@@ -34,6 +33,7 @@ from gammatorch.architectures.keys import (
     own_name,
     unwrapped,
 )
+from gammatorch.architectures.notes import fed_with_what, notes_on
 from gammatorch.architectures.places import (
     AFTER,
     is_diffusers,
@@ -84,18 +84,6 @@ _WAV2VEC2 = {"layer_norm", "final_layer_norm"}
 
 _QUERY_FORMER = "output_query.LayerNorm"
 """A name that only the blocks of BLIP-2's query formers have, which are post-LN."""
-
-_STREAMS = {
-    "all residual streams side by side (hyper-connections), each normed by itself": re.compile(
-        r"hyper_connection\.hc_norm"
-    ),
-    "a mix of several residual streams (hyper-connections)": re.compile(r"(^|\.)hc_|hyper_connection"),
-    "one of several residual streams, as predicted from all of them (AltUp)": re.compile(r"^altup\."),
-}
-"""What the norms stand on in blocks that keep several residual streams, by the names that tell."""
-
-_HYBRID = re.compile(r"^mamba(_decoder)?\.input_layernorm\.")
-"""The norm within Zamba's hybrid blocks that stands before Mamba."""
 
 
 def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
@@ -263,14 +251,14 @@ def _describe(
         finals = finals if pre_norm else ()
     if _QUERY_FORMER in own_names:  # the norm beside its stack stands on the queries, before the first block
         pre_norm, finals = False, ()
-    fed_with = _fed_with(norms, kinds, config)
+    fed_with = fed_with_what(norms, kinds, config)
     offset_known = bool(config.types) and all(map(is_known, config.types))
     known_names = set() if _ONLY_PREPARES.search(name) else own_names
     untold = said is None and not offset_known and not is_diffusers(kinds)
     ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
     if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
         known_names = known_names - MOVABLE
-    notes = tuple(_notes(name, heads, fed_with, kinds, config))
+    notes = tuple(notes_on(name, heads, fed_with, kinds, config))
     if untold and (not pre_norm or is_torch(kinds) or may_be_on_output(kinds, config)) and not is_swin_v2(kinds):
         # that no norm stands after the last block says little: most vision models are pre-norm all the same
         known_names = known_names - NUMBERED
@@ -304,35 +292,6 @@ def _describe(
         fed_with=fed_with,
         notes=notes,
     )
-
-
-def _fed_with(norms: Mapping[str, Rows], kinds: Collection[str], config: ModelConfig) -> str | None:
-    """What the norm on the input is fed with, in words, where that is not the block's input itself."""
-    for fed, names in _STREAMS.items():
-        if any(names.search(kind) for kind in kinds):
-            return fed
-    if any("attn_res" in name for name in config.raw):
-        return "what attention over the residuals of earlier blocks gives, but for the first block"
-    for name, rows in norms.items():
-        if own_name(name) in EMBEDDING_NORMS and len(rows) == 1:
-            return f"what {own_name(name)}, before it, makes of the block's input in layer {min(rows)}"
-    return None
-
-
-def _notes(
-    name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str], config: ModelConfig
-) -> Iterator[str]:
-    for layer in sorted(heads):
-        yield f"multi-token-prediction head {name}.{layer} left out"
-    if fed_with is not None:
-        yield f"the norm on the input in {name} is fed with {fed_with}"
-    if config.raw.get("normalization_type") == "no_norm":  # MobileBERT
-        yield f"config.json says no_norm: γ multiplies what comes in as it is in {name}, nothing is normalised before"
-    if hybrid := next((kind for kind in kinds if _HYBRID.search(kind)), None):
-        yield (
-            f"hybrid blocks of {name} begin with a shared attention block, fed with input and embeddings side by side; "
-            f"{hybrid.rpartition('.')[0]} stands on the input plus what that block gives"
-        )
 
 
 def _fill_hybrid_layers(found: dict[str, list[tuple[str, Rows]]]) -> None:
