@@ -86,8 +86,6 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
     against, error = cosine(between, axis)
     if against > -(NEIGHBOURS_SURE if other == one + 1 else SURE) * error or not in_most(between * axis):
         return False
-    if one == 0 or other == len(path) - 1:  # with nothing beyond it, a jump that is being forgotten looks the same
-        return False
     if near and recovers(path, one, other, between, reach):
         return False
     if other > one + 2:

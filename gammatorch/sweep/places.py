@@ -152,10 +152,10 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
     jumps = _jumps(kept, run.grain[positions])
     steady = [place for place in range(len(positions)) if place not in jumps]
     fits = {place: _fits_between(kept[:, jump.rows], place, steady) for place, jump in jumps.items()}
-    pairs = _exchanged(kept, fits)
-    told = {place for pair in pairs for place in pair}
+    groups = _joined(_exchanged(kept, fits))
+    told = set[int]().union(*groups)
     return [
-        *(_tell_exchanged(run, sorted(positions[place] for place in pair)) for pair in pairs),
+        *(_tell_exchanged(run, sorted(positions[place] for place in group)) for group in groups),
         *(
             _tell_jump(run, kept, positions, place, jump, steady, fits[place])
             for place, jump in jumps.items()
@@ -166,13 +166,13 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
 
 def _exchanged(kept: Tensor, fits: Mapping[int, Pair | None]) -> list[Pair]:
     """Jumps of which one fits where the other is, and the other lies better where the one is."""
-    pairs: list[Pair] = []
-    for place, between in fits.items():
-        others = range(between[0] + 1, between[1]) if between is not None else ()
-        for other in others:
-            if _away(kept, other, place) < _BETTER * _away(kept, other, other) and (other, place) not in pairs:
-                pairs.append((place, other))
-    return pairs
+    return [
+        (place, other)
+        for place, between in fits.items()
+        if between is not None
+        for other in range(between[0] + 1, between[1])
+        if _away(kept, other, place) < _BETTER * _away(kept, other, other)
+    ]
 
 
 def _away(kept: Tensor, place: int, at: int) -> float:

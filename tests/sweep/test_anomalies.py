@@ -104,6 +104,30 @@ def test_exchanged_neighbours_are_found(name, one):
 SHIVERING = [name for name, kind in HONEST.items() if kind.shiver and kind.drift >= 0.2 and kind.schedule != "annealed"]
 
 
+@pytest.mark.parametrize("name", ["drift", "drift, log-spaced"])
+@pytest.mark.parametrize("one", [2, 56])
+def test_exchanged_neighbours_are_found_near_an_end(name, one):
+    steps, stored = draw(HONEST[name], 0, 60, 6, 128)
+    stored[one], stored[one + 1] = stored[one + 1], stored[one]
+    assert accused(steps, stored) == {f"step{steps[one]}", f"step{steps[one + 1]}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "one", "other"),
+    [
+        ("wandering in ten directions, bf16", 1, 5, 30),
+        ("wandering in ten directions, bf16", 1, 8, 45),
+        ("wandering in three directions", 3, 12, 50),
+    ],
+)
+def test_two_jumps_in_each_others_place_are_exchanged(name, seed, one, other):
+    """The steps go to and fro in few directions, so that the order alone does not tell."""
+    steps, stored = draw(HONEST[name], seed, 60, 6, 128)
+    stored[one], stored[other] = stored[other], stored[one]
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "swapped" and set(found.items) == {f"step{steps[one]}", f"step{steps[other]}"}
+
+
 @pytest.mark.parametrize("name", SHIVERING)
 def test_exchanged_checkpoints_are_found_under_noise_larger_than_a_step(name):
     steps, stored = draw(HONEST[name], seed=2, count=40, layers=12, hidden=512)
