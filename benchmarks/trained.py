@@ -2,7 +2,7 @@
 
     python benchmarks/trained.py [--out FILE] [--steps 2000] [--every 20] [--planted 6]
 
-Nine runs, by each of three optimizers and three schedules, keep their gains every so many steps (3 minutes each on one
+Nine runs, by each of three optimizers and three schedules, keep their gains every so many steps (4 minutes each on one
 core). Honest ones, whole and with every second or fourth checkpoint alone, in 32 and 16 bits, should be accused of
 nothing; the faults of anomalies.py are planted into each, and count as found as there.
 """
