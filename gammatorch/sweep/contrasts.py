@@ -80,6 +80,8 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
         other: The later place.
         reach: How many neighbours on each side.
     """
+    if one == 0 or other == len(course) - 1:  # with nothing beyond it, a jump that is being forgotten looks the same
+        return False
     path, near = course.path, other - one <= _shared(reach)
     before, after = _outer(path, one, other, reach) if near else _local(path, one, other, reach)
     between, axis = (path[other] - path[one]).double(), after - before

@@ -90,7 +90,8 @@ def _exchanges(course: Course, reach: int) -> Iterator[Pair]:
     n = len(course)
     against, shorter = contrasts(gram(course.flat()), reach)
     allowed = torch.triu(against < -LEAST / math.sqrt(reach), diagonal=1)
-    allowed[0] = allowed[:, -1] = False  # with nothing beyond the last one, a jump that is forgotten looks the same
+    if course.first_is_initial:
+        allowed[0] = False
     shorter = torch.where(allowed, shorter, -torch.inf).flatten()
     for flat in shorter.topk(min(_TRIED, int(allowed.sum()))).indices.tolist():
         if tells(course, flat // n, flat % n, reach):
