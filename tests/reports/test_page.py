@@ -9,12 +9,14 @@ from html.parser import HTMLParser
 
 import pytest
 
+from gammatorch.reports.page.of_comparison import comparison_page
 from gammatorch.reports.page.of_run import run_page
 from gammatorch.reports.page.of_sweep import sweep_page
 from gammatorch.reports.pictures.of_run import FIGURES
 from gammatorch.reports.pictures.of_sweep import FIGURES as SWEEP_FIGURES
 from gammatorch.reports.result_schema import FORMATS
 from gammatorch.reports.says import says_rows
+from tests.reports.conftest import sweep_told
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 ALLOWED = {
@@ -78,6 +80,46 @@ def test_a_page_is_whole_and_needs_nothing_else(document):
     assert "http" not in re.sub(r'"data:image/png;base64,[^"]*"', "", page).replace("http-equiv", "")
     for one in pieces(page):
         ElementTree.fromstring(one.replace("xlink:href", "href"))
+
+
+def test_ids_are_unique_and_referred_to_in_every_kind_of_page(document, comparison, told):
+    told["curves"] *= 3
+    for page in (run_page(document), comparison_page(comparison), sweep_page(told)):
+        ids = re.findall(r'\bid="([^"]*)"', page)
+        used = {one or other for one, other in re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', page)}
+        assert len(ids) == len(set(ids)) and set(ids) == used
+
+
+def test_tables_can_be_moved_without_a_pointer_and_long_names_take_several_lines(told):
+    told["curves"][0]["run"] = long = "x" * 60
+    page = sweep_page(told)
+    assert page.count("<table>") == page.count('<div class="wide" role="group" aria-label="Table" tabindex="0"><table>')
+    assert f'<td class="name"><div class="long">{long}</div></td>' in page and page.count('class="long"') == 1
+
+
+def test_items_are_named_within_the_folder_that_all_are_in(told):
+    for curve in (*told["curves"], told["unordered"]):
+        curve["item"] = [f"/runs/one/{item}" for item in curve["item"]]
+    assert "The figures of every item in /runs/one/" in (page := sweep_page(told))
+    assert page.count('<td class="name">run0</td>') == 3
+    told["unordered"]["item"][0] = "/runs/on"
+    assert "The figures of every item in /runs/<" in (page := sweep_page(told))
+    assert page.count('<td class="name">one/run0</td>') == 2 and '<td class="name">on</td>' in page
+
+
+def test_families_are_told_by_letters_where_names_tell_checkpoints_apart(comparison):
+    assert "<dd>A, B · C</dd>" in comparison_page(comparison)
+    comparison["models"][1] = comparison["models"][0]
+    first, other = comparison["models"][0], comparison["models"][2]
+    comparison["families"] = [[first, first], [other]]
+    assert f"<dd>{first}, {first} · {other}</dd>" in comparison_page(comparison)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_drift_of_copies_is_left_out_with_the_reason(copies):
+    page = comparison_page(copies)
+    assert "Not drawn, since none of its figures is above 0: Drift from A, layer by layer." in page
+    assert page.count("<figure>") == 3
 
 
 def test_the_page_holds_the_documents_words_and_numbers(document):
@@ -171,29 +213,10 @@ def test_hostile_names_come_out_escaped_and_cut(document, kind):
     assert len(page.encode()) < 700_000
 
 
-def told(hostile="run"):
-    figures = {name: [1.0, 0.5, 0.25] for name in ("rms_gamma", "shared_energy", "effective_dimension")}
-    figures |= {name: [None, 0.5, 0.25] for name in ("pearson_previous", "pearson_last", "drift")}
-    items = [f"{hostile}{step}" for step in range(3)]
-    curve = {
-        **{"run": hostile, "settings": hostile, "site": hostile, "layers": [0, 1], "hidden": 8, "steps": [0, 1, 2]},
-        **{"item": items, "rms_by_layer": [[1.0, 2.0]] * 3, **figures},
-    }
-    finding = {"kind": hostile, "items": [items[1]], "text": hostile, "layers": []}
-    return {
-        "out": hostile,
-        "curves": [curve, curve],
-        "unordered": {"item": items, **figures},
-        "anomalies": [finding],
-        "notes": [finding],
-        "failures": [{"key": hostile, "name": hostile, "kind": hostile, "message": hostile}],
-    }
-
-
 @pytest.mark.parametrize("kind", HOSTILE)
 @pytest.mark.filterwarnings("error")
 def test_hostile_names_in_a_sweep_come_out_escaped_and_cut(kind):
-    page = sweep_page(told(HOSTILE[kind]))
+    page = sweep_page(sweep_told(HOSTILE[kind]))
     checked = Checked(page)
     assert page.count("<figure>") == len(SWEEP_FIGURES) and page.count("<script") == 0
     shown = [text for tag, texts in checked.text.items() if tag != "style" for text in texts]
@@ -201,13 +224,12 @@ def test_hostile_names_in_a_sweep_come_out_escaped_and_cut(kind):
     assert max(map(len, shown)) <= 1000
 
 
-def test_a_sweep_of_any_size_keeps_a_page_that_can_be_opened():
-    document = told()
-    (curve, _), count = document["curves"], 5000
+def test_a_sweep_of_any_size_keeps_a_page_that_can_be_opened(told):
+    (curve, _), count = told["curves"], 5000
     for name, values in curve.items():
         if isinstance(values, list) and name != "layers":
             curve[name] = list(range(count)) if name == "steps" else (values * count)[:count]
     curve["item"] = [f"step{step}" for step in range(count)]
-    document["curves"] = [curve]
-    page = sweep_page(document)
+    told["curves"] = [curve]
+    page = sweep_page(told)
     assert "the first 1000 of 5003" in page and page.count("<tr>") < 1020 and len(page.encode()) < 1_500_000

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from itertools import accumulate
+from itertools import accumulate, combinations
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_rgb, to_rgba
 
 import gammatorch
 from gammatorch.analysis.schedules import SCHEDULES
 from gammatorch.reports.courses import COURSES
+from gammatorch.reports.pictures.canvas import COLOURS, MARKERS, MOST_LOOKS, canvas, legend_below, styled
+from gammatorch.reports.pictures.of_comparison import FIGURES as COMPARISON_FIGURES
 from gammatorch.reports.pictures.of_run import FIGURES
+from gammatorch.reports.pictures.of_sweep import FIGURES as SWEEP_FIGURES
+from gammatorch.reports.text import LETTERS
 
 BY_LAYER = {
     "norms": {"‖γ‖": lambda document: document["norms"]},
@@ -187,3 +191,113 @@ def test_a_text_alternative_tells_the_range_of_what_is_drawn(document):
     assert f'aria-label="Length of γ over depth. ‖γ‖ by layer: from {low:.4g} to {high:.4g}"' in FIGURES["norms"].svg(
         document, "norms"
     )
+
+
+def ticks(axis):
+    low, high = sorted(axis.get_view_interval())
+    return [text for at, text in zip(axis.get_majorticklocs(), shown(axis), strict=True) if low <= at <= high]
+
+
+def shown(axis):
+    return axis.get_major_formatter().format_ticks(axis.get_majorticklocs())
+
+
+def test_one_layer_has_one_tick_which_is_whole():
+    document = gammatorch.analyze(torch.exp(torch.randn(1, 8))).to_dict()
+    assert ticks(FIGURES["norms"].figure(document).axes[0].xaxis) == ["0"]
+
+
+def test_values_that_differ_by_rounding_have_an_axis_that_can_be_read(copies):
+    copies["pairs"][0]["pearson"]["value"] = [1.0, 1.0 - 1e-12, 1.0, 1.0 - 2e-12]
+    axis = COMPARISON_FIGURES["pearson"].figure(copies).axes[0].yaxis
+    assert max(map(len, ticks(axis))) <= 5 and len(ticks(axis)) > 2
+
+
+def test_matrices_all_alike_have_colours_for_what_there_can_be(copies):
+    for name in ("mean_pearson", "total_drift"):
+        (image,) = COMPARISON_FIGURES[name].figure(copies).axes[0].get_images()
+        assert image.get_clim() == (0.0, 1.0) and image.cmap.name == "viridis"
+
+
+def test_a_correlation_that_is_0_to_two_digits_has_no_sign(comparison):
+    comparison["pairs"][1]["mean_pearson"]["value"] = -0.001
+    texts = [text.get_text() for text in COMPARISON_FIGURES["mean_pearson"].figure(comparison).axes[0].texts]
+    assert texts.count("0.00") == 2 and "-0.00" not in texts
+
+
+def test_colours_of_sizes_run_over_the_items_that_no_anomaly_names(told):
+    told["curves"] = told["curves"][:1]
+    told["curves"][0]["rms_by_layer"] = [[1.0, 1.25], [0.0, 9.0], [1.0, 1.5]]
+    figure = SWEEP_FIGURES["layers_by_step"].figure(told)
+    assert figure.axes[0].get_images()[0].get_clim() == (1.0, 1.5)
+    told["anomalies"] = [{**told["anomalies"][0], "items": told["curves"][0]["item"]}]
+    figure = SWEEP_FIGURES["layers_by_step"].figure(told)
+    assert figure.axes[0].get_images()[0].get_clim() == (0.0, 9.0)  # where there are no others
+
+
+@pytest.mark.parametrize("count", [2, 9, MOST_LOOKS, MOST_LOOKS + 1])
+def test_runs_are_named_as_long_as_they_can_be_told_apart(told, count):
+    told["curves"] = [told["curves"][0]] * count
+    figure = SWEEP_FIGURES["rms_gamma"].figure(told)
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    letters = {
+        2: ["A run", "B run"],
+        9: list("ABCDEFGHI"),
+        MOST_LOOKS: [*LETTERS, *(f"#{place}" for place in range(27, 33))],
+    }
+    assert named == [*letters.get(count, []), "anomaly"]
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in figure.axes[0].get_lines()[:-1]}
+    assert len(looks) == min(count, MOST_LOOKS)
+
+
+def test_the_first_dot_of_a_logarithmic_step_axis_is_whole(told):
+    for curve in told["curves"]:
+        curve["steps"] = [0, 1, 100]
+    axes = SWEEP_FIGURES["rms_gamma"].figure(told).axes[0]
+    assert axes.get_xscale() == "symlog" and -1 < axes.get_xlim()[0] < 0
+
+
+def test_every_schedule_but_the_best_is_dashed_in_its_own_way(document):
+    drawn = FIGURES["rms"].figure(document).axes[0].get_lines()[2:]
+    assert len({str(line._unscaled_dash_pattern) for line in drawn}) == len(drawn) == 4
+
+
+@pytest.mark.parametrize("words", [["B", "C"], ["x" * 40, "y"], [*"ABCDEFG", "anomaly"], ["logarithmic, +676.9"] * 6])
+def test_a_legend_stays_within_its_picture(words):
+    with styled():
+        figure, axes = canvas()
+        for word in words:
+            axes.plot([0, 1], label=word)
+        legend_below(figure)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1
+
+
+SIGHTS = {
+    "usual": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+}
+"""From linear RGB to what is seen of it (Machado, Oliveira and Fernandes 2009, severity 1)."""
+
+
+def linear(colour):
+    return np.array([part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in to_rgb(colour)])
+
+
+def lab(seen):
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ seen.clip(0, 1)
+    x, y, z = (part ** (1 / 3) if part > 0.008856 else 7.787 * part + 16 / 116 for part in xyz / [0.9505, 1, 1.0888])
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def test_curves_stand_out_from_white_and_from_each_other_whoever_looks():
+    assert len(COLOURS) == len(MARKERS) == len(set(MARKERS))
+    for colour in COLOURS:
+        assert 1.05 / (np.dot([0.2126, 0.7152, 0.0722], linear(colour)) + 0.05) >= 3, colour  # WCAG 2.2, 1.4.11
+    for sight, matrix in SIGHTS.items():
+        seen = {colour: lab(np.array(matrix) @ linear(colour)) for colour in COLOURS}
+        for one, other in combinations(COLOURS, 2):
+            assert np.linalg.norm(seen[one] - seen[other]) > 15, (sight, one, other)

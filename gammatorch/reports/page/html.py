@@ -16,6 +16,12 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """Told to the browser as well: it is to fetch and run nothing."""
 
 
+_MOVED = '<div class="wide" role="group" aria-label="Table" tabindex="0">'
+
+_LONGEST_LINE = 50
+"""Characters of a table's cell that stay on one line."""
+
+
 def page(title: str, parts: Iterable[str]) -> str:
     """A whole page.
 
@@ -57,7 +63,7 @@ def bullets(items: Iterable[str]) -> str:
 
 
 def table(columns: Cells, rows: Iterable[Cells]) -> str:
-    """A table that can be moved sideways where the page is narrow.
+    """A table that can be moved sideways where the page is narrow, with a finger or with the arrow keys.
 
     Args:
         columns: Headings; one that starts with ``<`` is a column of names, the others are of figures.
@@ -71,7 +77,7 @@ def table(columns: Cells, rows: Iterable[Cells]) -> str:
     body = "\n".join(_row("td", row, sides) for row in rows)
     if not body:
         return ""
-    return f'<div class="wide"><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>'
+    return f"{_MOVED}<table>\n<thead>{head}</thead>\n<tbody>\n{body}\n</tbody></table></div>"
 
 
 def folded(summary: str, inner: str) -> str:
@@ -80,8 +86,15 @@ def folded(summary: str, inner: str) -> str:
 
 
 def _row(tag: str, cells: Cells, sides: Cells) -> str:
-    written = (f"<{tag}{side}>{in_html(cell)}</{tag}>" for cell, side in zip(cells, sides, strict=True))
+    written = (
+        f"<{tag}{side}>{_within(in_html(cell), len(cell))}</{tag}>" for cell, side in zip(cells, sides, strict=True)
+    )
     return f"<tr>{''.join(written)}</tr>"
+
+
+def _within(cell: str, length: int) -> str:
+    """A cell, on several lines where it is a long name."""
+    return cell if length <= _LONGEST_LINE else f'<div class="long">{cell}</div>'
 
 
 def _class(kind: str) -> str:

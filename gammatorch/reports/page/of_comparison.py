@@ -45,7 +45,11 @@ def _model_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
 
 
 def _families(document: Mapping[str, Any]) -> str:
-    return " · ".join(", ".join(family) for family in document["families"])
+    models = document["models"]
+    called = {model: letter(place) for place, model in enumerate(models)}
+    if len(called) < len(models):  # two revisions have one name
+        called = {}
+    return " · ".join(", ".join(called.get(model, model) for model in family) for family in document["families"])
 
 
 _PAIR_COLUMNS = ("<pair", "pearson", "low", "high", "±chance", "‖Δ‖/‖γ‖", "low", "high", "CKA", "<verdict")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice, takewhile
 from typing import Any
 
 from gammatorch.reports.page.html import bullets, folded, page, paragraph, section, table
@@ -22,6 +22,8 @@ def sweep_page(document: Mapping[str, Any]) -> str:
     count = sum(len(curve["item"]) for curve in _curves(document))
     anomalies = bullets(f"{one['kind']}: {one['text']}" for one in document["anomalies"])
     shown = f", the first {LONGEST_TABLE} of {count}; `sweep --format json` tells all" if count > LONGEST_TABLE else ""
+    folder = _folder(item for curve in _curves(document) for item in curve["item"])
+    within = f" in {folder}" if folder else ""
     return page(
         f"Sweep {document['out']}",
         [
@@ -33,8 +35,8 @@ def sweep_page(document: Mapping[str, Any]) -> str:
             section(
                 "Items",
                 folded(
-                    f"The figures of every item{shown}",
-                    table(["<run", "<item", "step", *COLUMNS.values()], islice(_item_rows(document), LONGEST_TABLE)),
+                    f"The figures of every item{within}{shown}",
+                    table(_ITEM_COLUMNS, islice(_item_rows(document, folder), LONGEST_TABLE)),
                 ),
             ),
             section("Failed", bullets(f"{one['name']}: {one['message']}" for one in document["failures"])),
@@ -47,8 +49,9 @@ def _answer(document: Mapping[str, Any], count: int) -> str:
     found = f"{odd} anomal{'y' if odd == 1 else 'ies'}" if odd else "no anomalies"
     failed = f", {len(document['failures'])} failed" if document["failures"] else ""
     unordered = len(document["unordered"]["item"])
-    apart = f", {plural(unordered, 'item')} without a step" if unordered else ""
-    return f"{plural(count, 'item')} done{failed}: {plural(runs, 'training run')}{apart}; {found}."
+    apart = f"{plural(unordered, 'item')} without a step" if unordered else ""
+    kinds = ", ".join(filter(None, (plural(runs, "training run") if runs else "", apart)))
+    return f"{plural(count, 'item')} done{failed}: {kinds}; {found}."
 
 
 def _curves(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -66,9 +69,18 @@ def _run_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [letter(place), curve["run"], curve["site"], curve["settings"] or "-", str(len(steps)), span, shape]
 
 
-def _item_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
+_ITEM_COLUMNS = ("<run", "<item", "step", *COLUMNS.values())
+
+
+def _folder(items: Iterable[str]) -> str:
+    """The folder that all items are in, with a slash at its end; empty where they have none in common."""
+    parts = zip(*(item.split("/")[:-1] for item in items), strict=False)
+    return "".join(f"{same[0]}/" for same in takewhile(lambda column: len(set(column)) == 1, parts))
+
+
+def _item_rows(document: Mapping[str, Any], folder: str) -> Iterator[list[str]]:
     for place, curve in enumerate(_curves(document)):
         run = letter(place) if "run" in curve else "-"
         for row, item in enumerate(curve["item"]):
             step = str(curve["steps"][row]) if "run" in curve else "-"
-            yield [run, item, step, *(figure(name, curve[name][row]) for name in COLUMNS)]
+            yield [run, item.removeprefix(folder), step, *(figure(name, curve[name][row]) for name in COLUMNS)]

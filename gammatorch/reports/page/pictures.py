@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,11 +19,15 @@ def pictures(table: Mapping[str, Picture], document: Mapping[str, Any]) -> str:
         document: Where their figures are.
 
     Returns:
-        HTML, with a line at the end that names the pictures whose figures are all undefined.
+        HTML, with a line at the end for each reason to leave pictures out, which names these.
     """
-    drawn = [_figure(name, picture, document) for name, picture in table.items() if picture.has_figures(document)]
-    missing = [picture.title for picture in table.values() if not picture.has_figures(document)]
-    left = paragraph(f"Not drawn, since there are no figures for it: {'; '.join(missing)}.") if missing else ""
+    drawn, missing = list[str](), defaultdict[str, list[str]](list)
+    for name, picture in table.items():
+        if why := picture.why_left_out(document):
+            missing[why].append(picture.title)
+        else:
+            drawn.append(_figure(name, picture, document))
+    left = "\n".join(paragraph(f"Not drawn, since {why}: {'; '.join(titles)}.") for why, titles in missing.items())
     return f'<div class="pictures">\n{"".join(drawn)}</div>\n{left}' if drawn else left
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from gammatorch.reports.courses import COURSES
-from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, label, legend_below, numbers
+from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, label, legend_below, numbers, whole_ticks
 from gammatorch.reports.pictures.phases import shade_phases
 
 
@@ -53,13 +53,17 @@ def rms(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
+_DASHES = ("--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
+
+
 def _draw_schedules(axes: Axes, layers: Sequence[int], fits: Mapping[str, Any]) -> None:
     best, *others = sorted(fits, key=lambda name: float(fits[name]["aicc"]))
     said = {best: f"{best}, best AICc"}
     said |= {name: f"{name}, +{fits[name]['aicc'] - fits[best]['aicc']:.1f}" for name in others}
+    dashes = cycle(_DASHES)
     for place, name in enumerate(said):
         if name in COURSES:
-            look: dict[str, Any] = {"linewidth": 1.8} if name == best else {"linewidth": 1.0, "linestyle": "--"}
+            look: dict[str, Any] = {"linewidth": 1.8} if name == best else {"linewidth": 1.1, "linestyle": next(dashes)}
             course = [COURSES[name](fits[name]["parameters"], layer - layers[0] + 1) for layer in layers]
             axes.plot(layers, course, color=COLOURS[place % len(COLOURS)], label=label(said[name], 40), **look)
 
@@ -67,7 +71,7 @@ def _draw_schedules(axes: Axes, layers: Sequence[int], fits: Mapping[str, Any]) 
 def _over_layers(document: Mapping[str, Any]) -> tuple[Figure, Axes]:
     figure, axes = canvas()
     shade_phases(axes, document["phases"], document["layers"])
-    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    whole_ticks(axes.xaxis, 9)
     axes.set_xlabel("layer")
     return figure, axes
 

@@ -8,24 +8,34 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import Any
 
 from matplotlib import style
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from gammatorch.reports.text import printable
 
-WIDTH, HEIGHT = 4.8, 3.1
-"""Inches. Small, so that letters stay legible where a telephone shows the picture at two thirds of its size."""
+WIDTH, HEIGHT = 4.4, 2.9
+"""Inches. Small, so that letters stay legible where a telephone shows the picture at three quarters of its size."""
 
 MARKED = 160
 """Points of a curve up to which each has a dot."""
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5c5c5c", "#8c6d1f")
-"""Okabe and Ito's, which colour-blind readers tell apart; yellow, too pale for a line, is ochre, and black grey."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#801f6a", "#b04dff", "#0a2586", "#6a4a12", "#5c5c5c")
+"""Okabe and Ito's blue, vermilion and green; the rest of theirs is too pale for a line on white, and is replaced."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""The dots of a curve, one shape for each colour: they tell curves apart where colours do not, as in grey print."""
+
+_DASHES = ("-", "--", ":", "-.")
+
+MOST_LOOKS = len(COLOURS) * len(_DASHES)
+"""Curves that can be told apart; those after them begin anew."""
 
 _FONT = "DejaVu Sans"
 _STYLE: Mapping[str, Any] = {
@@ -64,6 +74,46 @@ def canvas(height: float = HEIGHT, width: float = WIDTH) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
+def curve_look(place: int, points: int) -> dict[str, Any]:
+    """Colour, dashes and dots of one of several curves.
+
+    Args:
+        place: Which of them it is.
+        points: How many it has.
+    """
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "linestyle": _DASHES[place // len(COLOURS) % len(_DASHES)],
+        "marker": MARKERS[place % len(MARKERS)] if points <= MARKED else "",
+    }
+
+
+def whole_ticks(axis: Axis, most: int) -> None:
+    """Ticks at whole numbers alone, even where there is room for one only.
+
+    Args:
+        axis: Of layers, steps or whatever else is counted.
+        most: Ticks at most, about.
+    """
+    axis.set_major_locator(MaxNLocator(most, integer=True, min_n_ticks=1))
+
+
+def widen_level(axes: Axes) -> None:
+    """Take the y axis of values that differ by rounding alone as that of equal ones: its ticks would be 15 digits long.
+
+    Args:
+        axes: With its curves drawn.
+    """
+    low, high = axes.get_ylim()
+    if axes.get_yscale() == "linear" and abs(high - low) < _LEVEL * max(abs(low), abs(high)):
+        middle = (low + high) / 2
+        axes.set_ylim(middle - 0.05 * abs(middle), middle + 0.05 * abs(middle))
+
+
+_LEVEL = 1e-8
+"""Part of a value below which what differs is not told apart."""
+
+
 def legend_below(figure: Figure, leave_out: int = 0) -> None:
     """A legend under the axes, where it hides nothing; none where there is nothing to tell.
 
@@ -74,13 +124,21 @@ def legend_below(figure: Figure, leave_out: int = 0) -> None:
     handles, names = figure.axes[0].get_legend_handles_labels()
     handles, names = handles[leave_out:], names[leave_out:]
     if names:
-        columns = next((count for count, longest in _LEGEND_COLUMNS.items() if max(map(len, names)) <= longest), 1)
+        columns = next((count for count in (6, 5, 4, 3, 2) if _fit(names, count)), 1)
         look: dict[str, Any] = {"ncols": columns, "columnspacing": 1.4, "handlelength": 1.6}
         figure.legend(handles, names, loc="outside lower center", **look)
 
 
-_LEGEND_COLUMNS = {3: 19, 2: 26}
-"""Columns of a legend, and the longest name that has room in so many."""
+def _fit(names: Sequence[str], columns: int) -> bool:
+    """Whether names have room in so many columns, the first of which are the longer ones."""
+    rows, longer = divmod(len(names), columns)
+    ends = list(accumulate(rows + (column < longer) for column in range(columns)))
+    longest = [max(map(len, names[start:end]), default=0) for start, end in pairwise([0, *ends])]
+    return sum(_POINTS_A_LETTER * letters + _POINTS_A_HANDLE for letters in longest) <= 72 * WIDTH
+
+
+_POINTS_A_LETTER, _POINTS_A_HANDLE = 4.2, 30
+"""Width of a letter in a legend, and of what stands beside a name, about."""
 
 
 def log_upwards(axes: Axes) -> None:
@@ -141,7 +199,8 @@ def to_svg(figure: Figure, name: str, alternative: str) -> str:
 
     Args:
         figure: The figure; its style is that of :func:`styled`.
-        name: Of the picture; ids within it begin with it, so that no two pictures share one.
+        name: Of the picture; ids within it begin with it, so that no two pictures share one. Those that nothing
+            refers to are left out: images that are alike have the same.
         alternative: What the picture shows, escaped for HTML.
 
     Returns:
@@ -151,6 +210,8 @@ def to_svg(figure: Figure, name: str, alternative: str) -> str:
     figure.savefig(buffer, format="svg", metadata=_UNSTATED)
     drawn = buffer.getvalue()
     drawn = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>|<style\b.*?</style>", "", drawn, flags=re.DOTALL)
+    used = set(re.findall(r'href="#([^"]*)"', drawn)) | set(re.findall(r"url\(#([^)]*)\)", drawn))
+    drawn = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", drawn)
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
     drawn = re.sub(r"\s*\n\s*", "\n", drawn)
     box = re.search(r'viewBox="([-\d. ]+)"', drawn)

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from gammatorch.reports.pictures.canvas import COLOURS, WIDTH, label, numbers
+from gammatorch.reports.pictures.canvas import COLOURS, WIDTH, label, numbers, whole_ticks
 from gammatorch.reports.pictures.matrices import named_rows
 from gammatorch.reports.pictures.steps import RING, odd_items
 
@@ -36,7 +36,7 @@ def by_item(document: Mapping[str, Any]) -> Figure:
     first = panels[0]
     first.set_ylim(count - 0.5, -0.5)
     names = [label(item.rpartition("/")[2] or item, _LONGEST) for item in curve["item"]] if named else []
-    first.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+    whole_ticks(first.yaxis, 8)
     if named:
         first.set_yticks(range(count))
         first.yaxis.set_major_formatter(named_rows(names))

@@ -10,14 +10,17 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter
 
-from gammatorch.reports.pictures.canvas import canvas, numbers
+from gammatorch.reports.pictures.canvas import canvas, numbers, whole_ticks
 from gammatorch.reports.pictures.phases import box_phases
 
 _UNDEFINED = "0.8"
 _LARGEST_EXACT = 512
 """Cells a side up to which each is kept; larger matrices are brought down to what the picture can show."""
+
+_SMALLEST = 1e-12
+"""Below it all that a matrix holds is 0 to rounding."""
 
 Matrix = Sequence[Sequence[float | None]]
 
@@ -34,12 +37,12 @@ def pearson(document: Mapping[str, Any]) -> Figure:
 
 def _between_layers(document: Mapping[str, Any], values: Matrix, name: str) -> Figure:
     layers, odd = document["layers"], set(document["statistics"]["odd_layers"] or ())
-    figure, axes = canvas(height=4.1)
+    figure, axes = canvas(height=3.75)
     image = heat_map(axes, values, name, limits(values, {row for row, layer in enumerate(layers) if layer in odd}))
     axes.set_aspect("equal")
     box_phases(axes, document["phases"], layers)
     for axis, set_label in ((axes.xaxis, axes.set_xlabel), (axes.yaxis, axes.set_ylabel)):
-        axis.set_major_locator(MaxNLocator(8, integer=True))
+        whole_ticks(axis, 8)
         axis.set_major_formatter(named_rows([str(layer) for layer in layers]))
         set_label("layer")
     colour_bar(figure, image, axes, pairs(values))
@@ -112,14 +115,14 @@ def ends(values: Sequence[float]) -> tuple[float, float]:
         values: At least one.
 
     Example:
-        >>> ends([0.25, 0.5]), ends([-0.25, 0.5])
-        ((0.25, 0.5), (-0.5, 0.5))
+        >>> ends([0.25, 0.5]), ends([-0.25, 0.5]), ends([0.5, 0.5])
+        ((0.25, 0.5), (-0.5, 0.5), (0.0, 0.5))
     """
     low, high = min(values), max(values)
     if low < 0:
         return -max(-low, high), max(-low, high)
-    if high - low < 1e-9 * max(high, 1e-9):  # all alike: one colour, in the middle
-        return low - (spread := 0.01 * (abs(low) or 1.0)), high + spread
+    if high - low < 1e-9 * max(high, 1e-9):  # all alike: one colour, at the end, since cosines of 1 have nothing above
+        return 0.0, high if high >= _SMALLEST else 1.0
     return low, high
 
 

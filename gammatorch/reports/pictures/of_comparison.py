@@ -7,9 +7,8 @@ from itertools import combinations
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from gammatorch.reports.pictures.canvas import COLOURS, canvas, legend_below, log_upwards, numbers
+from gammatorch.reports.pictures.canvas import canvas, curve_look, legend_below, log_upwards, numbers, whole_ticks
 from gammatorch.reports.pictures.matrices import colour_bar, heat_map, limits, named_rows, pairs
 from gammatorch.reports.pictures.picture import Picture
 from gammatorch.reports.text import letter
@@ -20,7 +19,7 @@ _WRITTEN = 8
 
 def mean_pearson(document: Mapping[str, Any]) -> Figure:
     """Mean correlation of every pair of checkpoints."""
-    return _between_models(document, "mean_pearson", "mean Pearson r", "{:.2f}")
+    return _between_models(document, "mean_pearson", "mean Pearson r", "{:z.2f}")
 
 
 def total_drift(document: Mapping[str, Any]) -> Figure:
@@ -49,12 +48,12 @@ def _between_models(document: Mapping[str, Any], name: str, quantity: str, form:
     values: list[list[float | None]] = [[None] * count for _ in range(count)]
     for (one, other), pair in zip(combinations(range(count), 2), document["pairs"], strict=True):
         values[one][other] = values[other][one] = pair[name]["value"]
-    figure, axes = canvas(height=3.7)
+    figure, axes = canvas(height=3.4)
     image = heat_map(axes, values, quantity, limits(values))
     colour_bar(figure, image, axes, pairs(values))
     names = named_rows([letter(place) for place in range(count)])
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(min(count, 12), integer=True))
+        whole_ticks(axis, min(count, 12))
         axis.set_major_formatter(names)
     for row, line in enumerate(values if count <= _WRITTEN else []):
         for column, value in enumerate(line):
@@ -68,10 +67,11 @@ def _against_first(document: Mapping[str, Any], name: str) -> Figure:
     figure, axes = canvas()
     layers = document["layers"]
     for place, pair in enumerate(document["pairs"][: len(document["models"]) - 1]):
-        colour, found = COLOURS[place % len(COLOURS)], pair[name]
-        axes.plot(layers, numbers(found["value"]), "o-", color=colour, label=letter(place + 1))
-        axes.fill_between(layers, numbers(found["low"]), numbers(found["high"]), color=colour, alpha=0.2, linewidth=0)
-    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+        look, found = curve_look(place, len(layers)), pair[name]
+        axes.plot(layers, numbers(found["value"]), label=letter(place + 1), **look)
+        bounds = numbers(found["low"]), numbers(found["high"])
+        axes.fill_between(layers, *bounds, color=look["color"], alpha=0.2, linewidth=0)
+    whole_ticks(axes.xaxis, 9)
     axes.set_xlabel("layer")
     legend_below(figure)
     return figure
@@ -105,6 +105,7 @@ FIGURES: Mapping[str, Picture] = {
         "move are left out.",
         drift,
         ("pairs.*.drift.value",),
+        log=True,
     ),
 }
 """By name: the pictures of a comparison, in the order of the page. One function and one line here add a picture."""

@@ -41,7 +41,7 @@ FIGURES: Mapping[str, Picture] = {
     "explained_var": Picture(
         "Explained variance",
         "Share of each principal axis of the centred unit directions (bars) and of all up to it (line). One tall bar: "
-        "layers differ along one axis; a slow rise: each layer differs in its own way.",
+        "layers differ along one axis; a slow rise: each layer differs in its own way. At most 64 axes are drawn.",
         spectrum.scree,
         ("explained_var",),
     ),

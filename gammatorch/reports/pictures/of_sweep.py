@@ -50,12 +50,13 @@ FIGURES: Mapping[str, Picture] = {
         "logarithmic axis. Gaps are items that did not move at all, or have none before them.",
         by_step("drift", "drift ‖Δ‖/‖γ‖", log=True),
         ("curves.*.drift",),
+        log=True,
     ),
     "layers_by_step": Picture(
         "RMS γ of every layer by step",
         "RMS γ of each layer (down) over the items of a run (across, evenly spaced whatever their steps), for the "
         "first six runs. A column unlike its neighbours is a checkpoint out of place, a row unlike the others a layer "
-        "that trains in its own way.",
+        "that trains in its own way. Colours run over the items that no anomaly names.",
         layers_by_step,
         ("curves.*.rms_by_layer",),
     ),

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from gammatorch.reports.pictures.canvas import label
 
-_POINTS_ACROSS, _POINTS_A_LETTER = 270, 4.6
+_POINTS_ACROSS, _POINTS_A_LETTER = 245, 4.6
 """Width of a picture's axes and of a letter, about: a name stands where it has room."""
 
 _FEWEST_LETTERS = 6

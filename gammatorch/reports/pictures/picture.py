@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from gammatorch.reports.pictures.canvas import styled, to_svg
+from gammatorch.reports.pictures.canvas import styled, to_svg, widen_level
 from gammatorch.reports.text import in_html
 
 
@@ -24,6 +25,7 @@ class Picture:
         of: Where the document has its figures, parts of a name joined by dots, ``*`` for every entry of a list; it is
             left out where all are null.
         matrix: Whether they are a matrix, whose diagonal tells nothing.
+        log: Whether it has a logarithmic axis, on which 0 has no place.
     """
 
     title: str
@@ -31,18 +33,29 @@ class Picture:
     draw: Callable[[Mapping[str, Any]], Figure]
     of: tuple[str, ...]
     matrix: bool = False
+    log: bool = False
 
     def has_figures(self, document: Mapping[str, Any]) -> bool:
-        """Whether any of its figures is a number."""
+        """Whether there is anything to draw."""
+        return self.why_left_out(document) is None
+
+    def why_left_out(self, document: Mapping[str, Any]) -> str | None:
+        """What is the matter with its figures where there is nothing to draw, as a clause; None where there is."""
         found = [_find(document, name.split(".")) for name in self.of]
         if self.matrix:
             found = [[row[:place] + row[place + 1 :] for place, row in enumerate(rows)] for rows in found]
-        return _any_number(found)
+        numbers = list(_numbers(found))
+        if not numbers:
+            return "there are no figures for it"
+        return "none of its figures is above 0" if self.log and max(numbers) <= 0 else None
 
     def figure(self, document: Mapping[str, Any]) -> Figure:
         """The figure, drawn in the style of all pictures."""
         with styled():
-            return self.draw(document)
+            figure = self.draw(document)
+            for axes in figure.axes:
+                widen_level(axes)
+            return figure
 
     def svg(self, document: Mapping[str, Any], name: str) -> str:
         """The figure as an ``svg`` element, with a text alternative read from it.
@@ -51,8 +64,8 @@ class Picture:
             document: Where its figures are.
             name: Of the picture in its table.
         """
+        figure = self.figure(document)
         with styled():
-            figure = self.draw(document)
             return to_svg(figure, name, in_html(f"{self.title}. {'; '.join(described(figure))}", 1000))
 
 
@@ -81,10 +94,11 @@ def _find(document: Any, parts: Sequence[str]) -> Any:
     return _find(document[parts[0]], parts[1:])
 
 
-def _any_number(value: Any) -> bool:
-    """Whether there is a number in nested lists and mappings."""
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers in nested lists and mappings."""
     if isinstance(value, Mapping):
-        return any(map(_any_number, value.values()))
+        value = list(value.values())
     if isinstance(value, list):
-        return any(map(_any_number, value))
-    return isinstance(value, int | float)
+        yield from chain.from_iterable(map(_numbers, value))
+    elif isinstance(value, int | float):
+        yield value

@@ -7,9 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, legend_below, numbers
+from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, legend_below, numbers, whole_ticks
 
 MOST_AXES = 64
 """Principal axes that are drawn; the rest explain next to nothing."""
@@ -22,7 +21,7 @@ def scree(document: Mapping[str, Any]) -> Figure:
     places = range(len(shares))
     axes.bar(places, shares, width=0.8, color=COLOURS[0], label="explained_var")
     axes.plot(places, list(accumulate(shares)), "o-", color=COLOURS[1], label="cumulative")
-    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    whole_ticks(axes.xaxis, 9)
     axes.set_xlabel("principal axis (0: PC0)")
     axes.set_ylabel("share of the variance")
     axes.set_ylim(0, 1.04)
@@ -44,7 +43,7 @@ def depth_profile(document: Mapping[str, Any]) -> Figure:
     marker = "o" if len(profile) <= MARKED else ""
     axes.plot(range(1, len(profile) + 1), numbers(profile), marker=marker, color=COLOURS[0], label="mean at this lag")
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(9, integer=True))
+    whole_ticks(axes.xaxis, 9)
     axes.set_xlabel("lag: layers apart")
     axes.set_ylabel("mean Pearson r")
     legend_below(figure)

@@ -9,9 +9,19 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, NullLocator
 
-from gammatorch.reports.pictures.canvas import COLOURS, MARKED, WIDTH, canvas, label, legend_below, log_upwards, numbers
+from gammatorch.reports.pictures.canvas import (
+    MOST_LOOKS,
+    WIDTH,
+    canvas,
+    curve_look,
+    label,
+    legend_below,
+    log_upwards,
+    numbers,
+    whole_ticks,
+)
 from gammatorch.reports.pictures.matrices import colour_bar, ends, heat_map, named_rows
 from gammatorch.reports.text import letter
 
@@ -19,12 +29,10 @@ _UNEVEN = 30.0
 """Times that the largest gap between steps is the smallest, from which the axis is logarithmic."""
 
 _NAMED = 8
-"""Curves up to which they are named."""
+"""Curves up to which they are named; more than that have their letters alone, if they can be told apart at all."""
 
 MOST_MAPS = 6
 """Training runs that have a heat map."""
-
-_DASHES = ("-", "--", ":", "-.")
 
 RING: Mapping[str, Any] = {
     "marker": "o",
@@ -53,23 +61,21 @@ def _by_step(document: Mapping[str, Any], *, name: str, quantity: str, log: bool
     figure, axes = canvas()
     drawn = document["curves"]
     for place, curve in enumerate(drawn):
-        marker = "o" if len(curve["steps"]) <= MARKED else ""
-        colour, dashes = COLOURS[place % len(COLOURS)], _DASHES[place // len(COLOURS) % len(_DASHES)]
-        look: dict[str, Any] = {"marker": marker, "color": colour, "linestyle": dashes}
-        axes.plot(curve["steps"], numbers(curve[name]), label=_named(place, curve), **look)
+        named = _named(place, curve) if len(drawn) <= _NAMED else letter(place)
+        axes.plot(curve["steps"], numbers(curve[name]), label=named, **curve_look(place, len(curve["steps"])))
     _ring(axes, document, name)
     _step_axis(axes, sorted({step for curve in drawn for step in curve["steps"]}))
     axes.set_ylabel(quantity)
     if log:
         log_upwards(axes)
-    legend_below(figure, leave_out=0 if 1 < len(drawn) <= _NAMED else len(drawn))
+    legend_below(figure, leave_out=0 if 1 < len(drawn) <= MOST_LOOKS else len(drawn))
     return figure
 
 
-def _named(place: int, curve: Mapping[str, Any]) -> str:
-    """A training run in a legend: its letter, and the last part of its name that is the same for all its steps."""
+def _named(place: int, curve: Mapping[str, Any], longest: int = 22) -> str:
+    """A training run by its letter, and the last part of its name that is the same for all its steps."""
     parts = [part for part in curve["run"].partition("@")[0].split("/") if part and "*" not in part]
-    return f"{letter(place)} {label(parts[-1] if parts else curve['run'], 22)}"
+    return f"{letter(place)} {label(parts[-1] if parts else curve['run'], longest)}"
 
 
 def odd_items(document: Mapping[str, Any]) -> set[str]:
@@ -98,32 +104,34 @@ def _step_axis(axes: Axes, steps: Sequence[int]) -> None:
     """A logarithmic axis where steps lie closer at the beginning than later by far; 0 has a place on it."""
     gaps = [after - before for before, after in pairwise(steps)]
     if gaps and max(gaps) >= _UNEVEN * min(gaps):
-        axes.set_xscale("symlog", linthresh=next(step for step in steps if step > 0), linscale=0.5)
+        linear = next(step for step in steps if step > 0)
+        axes.set_xscale("symlog", linthresh=linear, linscale=0.5)
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xlim(left=steps[0])
+        axes.set_xlim(left=steps[0] - 0.15 * linear)  # the first dot is whole
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        whole_ticks(axes.xaxis, 7)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("training step")
 
 
 def layers_by_step(document: Mapping[str, Any]) -> Figure:
     """RMS γ of every layer over the items of each training run, one heat map a run."""
-    mapped = document["curves"][:MOST_MAPS]
+    mapped, odd = document["curves"][:MOST_MAPS], odd_items(document)
     figure = Figure(figsize=(WIDTH, 0.5 + 2.5 * len(mapped)), layout="constrained")
     for place, curve in enumerate(mapped):
         axes = figure.add_subplot(len(mapped), 1, place + 1)
         across = [list(column) for column in zip(*curve["rms_by_layer"], strict=True)]
         values = [value for row in across for value in row]
-        image = heat_map(axes, across, "RMS γ", ends(values))
+        usual = [sizes for item, sizes in zip(curve["item"], curve["rms_by_layer"], strict=True) if item not in odd]
+        image = heat_map(axes, across, "RMS γ", ends([value for sizes in usual for value in sizes] or values))
         axes.set_aspect("auto")
         colour_bar(figure, image, axes, values)
-        axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+        whole_ticks(axes.xaxis, 7)
         axes.xaxis.set_major_formatter(named_rows([EngFormatter(sep="")(step) for step in curve["steps"]]))
-        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+        whole_ticks(axes.yaxis, 6)
         axes.yaxis.set_major_formatter(named_rows([str(layer) for layer in curve["layers"]]))
         axes.set_ylabel("layer")
         axes.set_xlabel("training step, item by item")
         if len(mapped) > 1:
-            axes.set_title(_named(place, curve), fontsize=9, loc="left")
+            axes.set_title(_named(place, curve, 45), fontsize=9, loc="left")
     return figure
