@@ -21,6 +21,7 @@ from gammatorch.reports.schema import (
     size,
     text,
     whole,
+    within,
 )
 
 SCHEMA_VERSION = 1
@@ -32,7 +33,6 @@ _BY_LAYER = many(_FIGURE, "layer")
 _LAYER_INTERVAL = record(value=_BY_LAYER, low=_BY_LAYER, high=_BY_LAYER)
 
 _STATISTICS = record(
-    pearson=many(_FIGURE, "layer", "layer"),
     shared_projection=maybe(_BY_LAYER),
     shared_energy=record(**_INTERVAL),
     effective_dimension=record(**_INTERVAL),
@@ -75,31 +75,52 @@ _PROVENANCE = record(
 )
 
 
-def _run(document: Any, name: str, sizes: Sizes) -> None:
+def check_analysis(document: Any, name: str, sizes: Sizes) -> None:
+    """A result without its two matrices and without provenance: what an item of a sweep keeps as JSON.
+
+    Args:
+        document: The result.
+        name: What it goes by.
+        sizes: Lengths of the axes ``layer``, ``axis`` and ``lag``; they are found here.
+
+    Raises:
+        Misfit: Something is missing, or does not fit.
+    """
     record(layers=ascending(axis("layer", whole)), singular_values=axis("axis", _FIGURE))(document, name, sizes)
     sizes["lag"] = sizes["layer"] - 1
-    _RUN(document, name, sizes)
+    _ANALYSIS(document, name, sizes)
     layers = set(document["layers"])
     for place, phase in enumerate(document["phases"]):
         if not {phase["first"], phase["last"]} <= layers or phase["first"] > phase["last"]:
-            raise Misfit(f"phases[{place}] does not begin and end at layers of the file")
-    fits = document["statistics"]["schedules"]
+            raise Misfit(f"{within(name, f'phases[{place}]')} does not begin and end at layers of the file")
+    fits, full = document["statistics"]["schedules"], within(name, "statistics.schedules")
     if fits is not None and len(fits) < 2:
-        raise Misfit("statistics.schedules has too few entries")
+        raise Misfit(f"{full} has too few entries")
     for schedule, fit in (fits or {}).items():
-        _has_course(schedule, fit["parameters"], document["layers"])
+        if not _has_course(schedule, fit["parameters"], document["layers"]):
+            raise Misfit(f"{full}.{schedule}.parameters are no {schedule} schedule's")
 
 
-def _has_course(schedule: str, parameters: Mapping[str, float], layers: Sequence[int]) -> None:
-    """Raise where the curve of a schedule that can be drawn has no height at the last layer."""
+def _has_course(schedule: str, parameters: Mapping[str, float], layers: Sequence[int]) -> bool:
+    """Whether the curve of a schedule that can be drawn has a height at the last layer."""
     try:
         if schedule in COURSES:
             number(COURSES[schedule](parameters, layers[-1] - layers[0] + 1), schedule, {})
     except (KeyError, ArithmeticError, Misfit):
-        raise Misfit(f"statistics.schedules.{schedule}.parameters are no {schedule} schedule's") from None
+        return False
+    return True
 
 
-_RUN = record(
+def _run(document: Any, name: str, sizes: Sizes) -> None:
+    check_analysis(document, name, sizes)
+    _MATRICES_AND_PROVENANCE(document, name, sizes)
+
+
+_MATRIX = many(_FIGURE, "layer", "layer")
+_MATRICES_AND_PROVENANCE = record(cosine=_MATRIX, statistics=record(pearson=_MATRIX), provenance=_PROVENANCE)
+
+
+_ANALYSIS = record(
     model=maybe(text),
     num_layers=counts("layer"),
     hidden=size,
@@ -112,14 +133,12 @@ _RUN = record(
     proj_top1=maybe(_BY_LAYER),
     residual_top1=maybe(_BY_LAYER),
     explained_var=maybe(many(_FIGURE, "axis")),
-    cosine=many(_FIGURE, "layer", "layer"),
     phases=many(_PHASE),
     statistics=_STATISTICS,
     answer=record(verdict=text, sentence=text),
     method=text,
     error_estimate=number,
     notes=many(text),
-    provenance=_PROVENANCE,
 )
 
 _PAIR = record(

@@ -34,6 +34,18 @@ def whole(value: Any, name: str, sizes: Sizes) -> None:
         raise Misfit(f"{name} is {_shown(value)}, not a whole number")
 
 
+def integer(value: Any, name: str, sizes: Sizes) -> None:
+    """A whole number of any sign, as a seed is."""
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= 2**64:
+        raise Misfit(f"{name} is {_shown(value)}, not a whole number")
+
+
+def flag(value: Any, name: str, sizes: Sizes) -> None:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Misfit(f"{name} is {_shown(value)}, neither true nor false")
+
+
 def size(value: Any, name: str, sizes: Sizes) -> None:
     """A whole number that is not 0."""
     whole(value, name, sizes)
@@ -60,14 +72,19 @@ def maybe(check: Check) -> Check:
 def many(check: Check, *axes: str) -> Check:
     """A list, nested as often as there are axes, each as long as its axis; of any length without an axis."""
 
+    inner = many(check, *axes[1:]) if axes[1:] else check
+
     def checked(value: Any, name: str, sizes: Sizes) -> None:
         if not isinstance(value, list):
             raise Misfit(f"{name} is {_shown(value)}, not a list")
         if axes and len(value) != sizes[axes[0]]:
             raise Misfit(f"{name} has {len(value)} entries, not {sizes[axes[0]]}")
-        inner = many(check, *axes[1:]) if axes[1:] else check
         for place, one in enumerate(value):
-            inner(one, f"{name}[{place}]", sizes)
+            try:
+                inner(one, name, sizes)
+            except Misfit:
+                inner(one, f"{name}[{place}]", sizes)  # a place is named where it is wrong: names cost more than checks
+                raise
 
     return checked
 
@@ -77,7 +94,7 @@ def named(check: Check) -> Check:
 
     def checked(value: Any, name: str, sizes: Sizes) -> None:
         for key, one in _mapping(value, name).items():
-            check(one, f"{name}.{key}", sizes)
+            check(one, within(name, key), sizes)
 
     return checked
 
@@ -88,12 +105,22 @@ def record(**checks: Check) -> Check:
     def checked(value: Any, name: str, sizes: Sizes) -> None:
         there = _mapping(value, name)
         for key, check in checks.items():
-            full = f"{name}.{key}".removeprefix(".")
+            full = within(name, key)
             if key not in there:
                 raise Misfit(f"{full} is missing")
             check(there[key], full, sizes)
 
     return checked
+
+
+def within(name: str, part: str) -> str:
+    """What a part of something goes by.
+
+    Args:
+        name: Of the whole; empty for the document itself.
+        part: Of the part.
+    """
+    return f"{name}.{part}" if name else part
 
 
 def axis(axis_name: str, check: Check) -> Check:

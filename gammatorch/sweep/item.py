@@ -14,6 +14,9 @@ SCHEMA_VERSION = 1
 
 _STEP = re.compile(r"(?:^|[^a-z])(?:step|checkpoint|ckpt|iteration|iter)[-_=]?(\d+)", re.IGNORECASE)
 
+_STEP_DIGITS = 15
+"""Digits of a step at most: a longer number is a date with a time, a hash or a mistake, and no axis has room for it."""
+
 _BESIDE = re.compile(r"(?P<word>tokens?|epochs?|(?:[a-z]+_)?loss|ppl)[-_=]?\d+(?:\.\d+)?[kmbt]?", re.IGNORECASE)
 """What names of branches and files tell beside the step, and what changes with it."""
 
@@ -107,7 +110,21 @@ def step_of(name: str) -> int | None:
         (500, 140000, None)
     """
     found = _STEP.findall(name.replace("global_step", "step"))
-    return int(found[-1]) if found else None
+    digits = found[-1].lstrip("0") if found else None
+    return None if digits is None or len(digits) > _STEP_DIGITS else int(digits or "0")
+
+
+def is_step(value: Any) -> bool:
+    """Whether a value can be a training step.
+
+    Args:
+        value: What a list file says.
+
+    Example:
+        >>> is_step(500), is_step(-1), is_step("500")
+        (True, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**_STEP_DIGITS
 
 
 def run_of(item: Item) -> str | None:

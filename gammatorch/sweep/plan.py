@@ -14,7 +14,7 @@ from gammatorch.checkpoints.hub.patience import PATIENT
 from gammatorch.checkpoints.hub.settings import importing_hub
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES
 from gammatorch.errors import CheckpointNotFound, GammatorchError
-from gammatorch.sweep.item import Item, Settings, item_key, natural, step_of
+from gammatorch.sweep.item import Item, Settings, is_step, item_key, natural, step_of
 from gammatorch.sweep.outcome import Failure
 from gammatorch.sweep.specs import HubSpec, Spec, read_specs, resolve
 
@@ -194,7 +194,7 @@ def _local_item(path: str, tags: Mapping[str, Any], settings: Settings) -> Item:
 
 def _step(name: str, tags: Mapping[str, Any]) -> int | None:
     step = tags.get("step")
-    return step if isinstance(step, int) and not isinstance(step, bool) else step_of(name)
+    return step if is_step(step) else step_of(name)
 
 
 def _gather(found: Iterable[Item | Failure], limit: int | None) -> Plan:

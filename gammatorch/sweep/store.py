@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 from gammatorch.errors import MalformedCheckpoint, OutputError
 from gammatorch.reports.document import telling
+from gammatorch.reports.schema import Misfit
 from gammatorch.sweep.item import SCHEMA_VERSION, Item, Settings
+from gammatorch.sweep.item_schema import check_failure, check_header, check_tensors
 from gammatorch.sweep.outcome import Failure
 
 if TYPE_CHECKING:
@@ -230,13 +232,16 @@ def is_sweep(folder: str | os.PathLike[str]) -> bool:
 def kept_failures(folder: str | os.PathLike[str]) -> Iterator[Failure]:
     """What could not be done, by the records that a folder keeps; none where it is not there.
 
+    What is no such record is passed over: it says nothing of any item, and the next run tries again in any case.
+
     Args:
         folder: The sweep's folder.
     """
     for path in sorted((Path(folder) / "failures").glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError):  # another process may be rid of it meanwhile
-            record = json.loads(path.read_text(encoding="utf-8"))
-            yield Failure(record["key"], record["name"], record["kind"], record["message"])
+        with contextlib.suppress(OSError, ValueError, RecursionError, Misfit):  # another process may be rid of it
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            check_failure(kept)
+            yield Failure(kept["key"], kept["name"], kept["kind"], kept["message"])
 
 
 def read_items(folder: str | os.PathLike[str], *, tensors: bool = True) -> Iterator[StoredItem]:
@@ -272,8 +277,10 @@ def read_item(path: str | os.PathLike[str], *, tensors: bool = True) -> StoredIt
         with safe_open(path, framework="pt" if tensors else "numpy") as file:
             metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
-        described = json.loads(metadata["item"])
-        analysis, provenance = json.loads(metadata["analysis"]), json.loads(metadata["provenance"])
+        described, analysis, provenance = (json.loads(metadata[name]) for name in ("item", "analysis", "provenance"))
+        check_header(described, analysis, provenance, Path(path).name.removesuffix(SUFFIX))
+        if found:
+            check_tensors(found, len(described["layers"]), analysis["hidden"])
         return StoredItem(
             item=Item.from_dict(described.pop("item")),
             settings=Settings(**described.pop("settings")),
@@ -283,10 +290,16 @@ def read_item(path: str | os.PathLike[str], *, tensors: bool = True) -> StoredIt
             **described,
             **found,
         )
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise MalformedCheckpoint(
-            f"is not what a sweep wrote ({error}): delete it, and run the sweep again", file=str(path)
-        ) from None
+    except KeyError as error:
+        raise _altered(path, f"{error.args[0]} is missing") from None
+    except (SafetensorError, OSError, TypeError, ValueError, RecursionError, Misfit) as error:
+        raise _altered(path, str(error)) from None
+
+
+def _altered(path: str | os.PathLike[str], what: str) -> MalformedCheckpoint:
+    return MalformedCheckpoint(
+        f"is not what a sweep wrote ({what}): delete it, and run the sweep again", file=str(path)
+    )
 
 
 def _described(stored: StoredItem) -> dict[str, Any]:

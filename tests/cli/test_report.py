@@ -9,6 +9,7 @@ import sys
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gammatorch.bench.worlds import draw
@@ -185,3 +186,17 @@ def test_the_extra_that_is_named_holds_matplotlib():
     setup.read(Path(__file__).parents[2] / "setup.cfg")
     extras = setup["options.extras_require"]
     assert extras["report"].split() == ["matplotlib"] and "matplotlib" in extras["test"].split()
+
+
+def test_an_item_of_a_sweep_that_was_changed_is_one_line(call, swept, tmp_path):
+    path = min((swept / "items").iterdir())
+    with safe_open(path, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    analysis = json.loads(metadata["analysis"])
+    analysis["norms"][2] = "many"
+    save_file(tensors, path, {**metadata, "analysis": json.dumps(analysis)})
+    said = "is not what a sweep wrote (analysis.norms[2] is 'many', not a number): delete it, and run the sweep again"
+    for command in (("report", swept, "--out", tmp_path / "page.html"), ("export", swept, "--out", tmp_path / "t.csv")):
+        done = call(*command)
+        assert (done.code, done.stdout, done.stderr) == (1, "", f"gammatorch: error: {path}: {said}\n")
+        assert not command[-1].exists()

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from gammatorch.errors import CheckpointNotFound, InvalidArgument
-from gammatorch.sweep.item import Settings
+from gammatorch.sweep.item import Settings, step_of
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.specs import Spec, resolve
 from tests.sweep.conftest import USUAL
@@ -98,3 +98,14 @@ def test_the_key_changes_with_the_files_the_place_and_the_settings_and_with_noth
     (shard, *_) = sorted((runs / "step1").glob("*.safetensors"))
     os.utime(shard, ns=(1, 1))
     assert key(runs / "step1") != first
+
+
+def test_a_number_that_no_axis_has_room_for_is_no_step(checkpoints, tmp_path):
+    checkpoints(2000)
+    for step, wanted in ((500, 500), (-1, 2000), (10**20, 2000), (True, 2000), ("500", 2000)):
+        line = {"model": str(tmp_path / "runs" / "step2000"), "step": step}
+        (tmp_path / "models.jsonl").write_text(json.dumps(line) + "\n")
+        (item,) = make_plan([str(tmp_path / "models.jsonl")], USUAL).items
+        assert item.step == wanted
+    assert step_of("step" + "0" * 500 + "123456789012345") == 123456789012345
+    assert step_of("step" + "9" * 5000) is None
