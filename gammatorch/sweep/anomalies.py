@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gammatorch.sweep.conventions import find_conventions
 from gammatorch.sweep.copies import find_copies
-from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.finding import Finding, listed, named_layers
 from gammatorch.sweep.mixed import find_mixed
 from gammatorch.sweep.places import find_jumps, find_misplaced
 from gammatorch.sweep.trajectory import Trajectory
@@ -61,7 +61,7 @@ def _dead(run: Trajectory) -> list[Finding]:
             where[layers].append(run.labels[position])
     return [
         Finding(
-            "dead", "anomaly", tuple(names), f"{listed(names)}: the gains of layers {ranges(layers)} are zero", layers
+            "dead", "anomaly", tuple(names), f"{listed(names)}: all gains are zero in {named_layers(layers)}", layers
         )
         for layers, names in where.items()
     ]

@@ -50,15 +50,15 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_NAMED])} … ({len(names)} in all)"
 
 
-def ranges(layers: Sequence[int]) -> str:
+def named_layers(layers: Sequence[int]) -> str:
     """Layers in a sentence, neighbours joined.
 
     Args:
         layers: Ascending.
 
     Example:
-        >>> ranges([0, 1, 2, 5, 8, 9])
-        '0-2, 5, 8-9'
+        >>> named_layers([0, 1, 2, 5, 8, 9]), named_layers([4])
+        ('layers 0-2, 5, 8-9', 'layer 4')
     """
     runs: list[list[int]] = []
     for layer in layers:
@@ -66,4 +66,5 @@ def ranges(layers: Sequence[int]) -> str:
             runs[-1].append(layer)
         else:
             runs.append([layer])
-    return listed([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs])
+    places = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"layer{'' if len(layers) == 1 else 's'} {listed(places)}"

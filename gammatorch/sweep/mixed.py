@@ -17,7 +17,7 @@ from gammatorch.sweep.copies import (
     home_of,
     runs_of,
 )
-from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.finding import Finding, listed, named_layers
 from gammatorch.sweep.returns import RETURNED, Run, by_chance
 from gammatorch.sweep.trajectory import Trajectory
 
@@ -78,13 +78,13 @@ def _tell_returned(
 
 def _tell_shared(run: Trajectory, positions: tuple[int, ...], rows: list[int]) -> Finding:
     names, layers = tuple(run.labels[at] for at in positions), _layers(run, rows)
-    text = f"{listed(names)} share layers {ranges(layers)}, bit for bit, though they moved in between"
+    text = f"{listed(names)} share {named_layers(layers)}, bit for bit, though they moved in between"
     return Finding("mixed", "anomaly", names, text, layers)
 
 
 def _tell_mixed(run: Trajectory, position: int, home: int, rows: list[int]) -> Finding:
     name, owner, layers = run.labels[position], run.labels[home], _layers(run, rows)
-    text = f"{name} holds layers {ranges(layers)} of {owner}, and others of its own"
+    text = f"{name} holds {named_layers(layers)} of {owner}, and others of its own"
     return Finding("mixed", "anomaly", (name,), text, layers)
 
 
@@ -104,7 +104,7 @@ def _still_layers(run: Trajectory, strays: frozenset[int]) -> list[Finding]:
     findings = []
     for pair, rows in found.items():
         names, layers = (run.labels[pair], run.labels[pair + 1]), _layers(run, rows)
-        text = f"{names[0]} and {names[1]} share layers {ranges(layers)}, bit for bit, while all else moves"
+        text = f"{names[0]} and {names[1]} share {named_layers(layers)}, bit for bit, while all else moves"
         findings.append(Finding("mixed", "anomaly", names, text, layers))
     return findings
 

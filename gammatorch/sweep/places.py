@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.sweep.course import Pair, step_lengths, to_and_fro
-from gammatorch.sweep.finding import Finding, listed, ranges
+from gammatorch.sweep.finding import Finding, listed, named_layers
 from gammatorch.sweep.junctions import Stretch
 from gammatorch.sweep.order import find_exchanged
 from gammatorch.sweep.trajectory import Trajectory
@@ -215,7 +215,7 @@ def _tell_jump(
 ) -> Finding:
     name = run.labels[positions[place]]
     layers = tuple(run.layers[row] for row in jump.rows)
-    some = f" in layers {ranges(layers)}" if len(layers) < len(run.layers) else ""
+    some = f" in {named_layers(layers)}" if len(layers) < len(run.layers) else ""
     text = f"{name} jumps{some}: {jump.times:.0f} times as far from both neighbours as they are from each other"
     own = between is None and _is_own_way(kept[:, jump.rows], place, steady)
     if between is not None:

@@ -107,6 +107,11 @@ def test_items_are_named_within_the_folder_that_all_are_in(told):
     assert page.count('<td class="name">one/run0</td>') == 2 and '<td class="name">on</td>' in page
 
 
+def test_a_sweep_without_runs_says_so(told):
+    told["curves"] = []
+    assert "3 items done, 1 failed: no steps of a training run; 1 anomaly." in sweep_page(told)
+
+
 def test_families_are_told_by_letters_where_names_tell_checkpoints_apart(comparison):
     assert "<dd>A, B · C</dd>" in comparison_page(comparison)
     comparison["models"][1] = comparison["models"][0]

@@ -49,9 +49,10 @@ def _answer(document: Mapping[str, Any], count: int) -> str:
     found = f"{odd} anomal{'y' if odd == 1 else 'ies'}" if odd else "no anomalies"
     failed = f", {len(document['failures'])} failed" if document["failures"] else ""
     unordered = len(document["unordered"]["item"])
-    apart = f"{plural(unordered, 'item')} without a step" if unordered else ""
-    kinds = ", ".join(filter(None, (plural(runs, "training run") if runs else "", apart)))
-    return f"{plural(count, 'item')} done{failed}: {kinds}; {found}."
+    if not runs:
+        return f"{plural(count, 'item')} done{failed}: no steps of a training run; {found}."
+    apart = f", {plural(unordered, 'item')} without a step" if unordered else ""
+    return f"{plural(count, 'item')} done{failed}: {plural(runs, 'training run')}{apart}; {found}."
 
 
 def _curves(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -15,7 +15,7 @@ from gammatorch.reports.pictures.steps import RING, odd_items
 _NAMED, _LONGEST = 40, 26
 """Items up to which each is named, and letters of a name."""
 
-_PANELS = {"rms_gamma": "RMS γ", "shared_energy": "shared energy", "effective_dimension": "eff. dimension"}
+_PANELS = {"rms_gamma": "RMS γ", "shared_energy": "shared energy", "effective_dimension": "effective dimension"}
 
 
 def by_item(document: Mapping[str, Any]) -> Figure:
@@ -24,13 +24,14 @@ def by_item(document: Mapping[str, Any]) -> Figure:
     count = len(curve["item"])
     rows = [row for row, item in enumerate(curve["item"]) if item in odd]
     named = count <= _NAMED
-    figure = Figure(figsize=(WIDTH, 1.2 + 0.2 * min(count, _NAMED)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 1.4 + 0.2 * min(count, _NAMED)), layout="constrained")
     panels = figure.subplots(1, len(_PANELS), sharey=True, squeeze=False)[0]
     for place, (axes, (name, title)) in enumerate(zip(panels, _PANELS.items(), strict=True)):
         values = numbers(curve[name])
         axes.plot(values, range(count), "o", color=COLOURS[place], markersize=4, label=title)
-        axes.plot([values[row] for row in rows], rows, **RING)
-        axes.set_xlabel(title)
+        if rows:
+            axes.plot([values[row] for row in rows], rows, **RING)
+        axes.set_xlabel(title.replace(" ", "\n"))  # on two lines, since panels are narrow
         axes.xaxis.set_major_locator(MaxNLocator(2))
         axes.margins(x=0.12)
     first = panels[0]

@@ -72,11 +72,12 @@ class Picture:
 def described(figure: Figure) -> Iterator[str]:
     """What is drawn, for those who do not see it: each curve and matrix with its range."""
     for axes in figure.axes:
-        across = " ".join((axes.get_xlabel() or "position").split())
+        downwards = axes.yaxis_inverted()  # as a list of items goes, with values across
+        by = "item" if downwards else " ".join((axes.get_xlabel() or "position").split())
         for line in axes.get_lines():
             name = str(line.get_label())
             if not name.startswith("_"):
-                yield f"{name} by {across}: {_range(line.get_ydata())}"
+                yield f"{name} by {by}: {_range(line.get_xdata() if downwards else line.get_ydata())}"
         for image in axes.get_images():
             yield f"{image.get_label()} by colour: {_range(image.get_clim())}"
 
