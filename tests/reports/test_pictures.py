@@ -243,6 +243,15 @@ def test_colours_of_sizes_run_over_the_items_that_no_anomaly_names(told):
     assert figure.axes[0].get_images()[0].get_clim() == (0.0, 9.0)  # where there are no others
 
 
+@pytest.mark.parametrize("count", [1, 2, 6, 9])
+def test_heat_maps_of_any_number_of_runs_have_room_on_a_sheet(told, count):
+    told["curves"] = told["curves"][:1] * count
+    figure = SWEEP_FIGURES["layers_by_step"].figure(told)
+    assert figure.get_figwidth() / figure.get_figheight() > 13 / 31
+    maps = [axes for axes in figure.axes if axes.get_images()]
+    assert [axes.get_xlabel() for axes in maps] == [""] * (len(maps) - 1) + ["training step, item by item"]
+
+
 @pytest.mark.parametrize("count", [2, 9, MOST_LOOKS, MOST_LOOKS + 1])
 def test_runs_are_named_as_long_as_they_can_be_told_apart(told, count):
     told["curves"] = [told["curves"][0]] * count

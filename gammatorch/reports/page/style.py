@@ -44,11 +44,13 @@ svg * { stroke-linejoin: round; stroke-linecap: butt; }
   .pictures { display: block; }
   figure { margin-bottom: 1.5rem; }
   figure svg, figcaption { max-width: 13cm; }
+  figure svg { max-height: 23cm; }
   h2, h3 { break-after: avoid; }
   tr { break-inside: avoid; }
   .wide { overflow: visible; background: none; }
   .long { width: auto; }
-  td { white-space: normal; }
+  table { font-size: 8.5pt; }
+  td.name { white-space: normal; }
   section:has(> details:not([open])) { display: none; }
 }
 """

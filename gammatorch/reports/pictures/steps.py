@@ -34,6 +34,9 @@ _NAMED = 8
 MOST_MAPS = 6
 """Training runs that have a heat map."""
 
+_TALLEST_MAP, _TALLEST = 2.5, 9.5
+"""Inches of one heat map, and of all: so much has room on a sheet of paper."""
+
 RING: Mapping[str, Any] = {
     "marker": "o",
     "markersize": 8,
@@ -117,7 +120,7 @@ def _step_axis(axes: Axes, steps: Sequence[int]) -> None:
 def layers_by_step(document: Mapping[str, Any]) -> Figure:
     """RMS γ of every layer over the items of each training run, one heat map a run."""
     mapped, odd = document["curves"][:MOST_MAPS], odd_items(document)
-    figure = Figure(figsize=(WIDTH, 0.5 + 2.5 * len(mapped)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 0.5 + min(_TALLEST_MAP * len(mapped), _TALLEST)), layout="constrained")
     for place, curve in enumerate(mapped):
         axes = figure.add_subplot(len(mapped), 1, place + 1)
         across = [list(column) for column in zip(*curve["rms_by_layer"], strict=True)]
@@ -131,7 +134,8 @@ def layers_by_step(document: Mapping[str, Any]) -> Figure:
         whole_ticks(axes.yaxis, 6)
         axes.yaxis.set_major_formatter(named_rows([str(layer) for layer in curve["layers"]]))
         axes.set_ylabel("layer")
-        axes.set_xlabel("training step, item by item")
+        if place == len(mapped) - 1:
+            axes.set_xlabel("training step, item by item")
         if len(mapped) > 1:
             axes.set_title(_named(place, curve, 45), fontsize=9, loc="left")
     return figure
