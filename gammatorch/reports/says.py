@@ -43,7 +43,7 @@ def says_rows(found: Mapping[str, Any], layers: int) -> Iterator[Row]:
 
 def _outlier_row(outliers: Mapping[str, Any]) -> Row:
     """How many channels stand out, and what is left without them."""
-    without = f"without: pearson {plainly(outliers['mean_pearson'])}, {outliers['verdict']}"
+    without = f"without: pearson {plainly(outliers['mean_pearson'])}, {outliers['verdict'] or 'undefined'}"
     return ("outlier channels", str(len(outliers["channels"])), "", "", without)
 
 

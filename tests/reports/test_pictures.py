@@ -221,6 +221,13 @@ def test_values_that_differ_by_rounding_have_an_axis_that_can_be_read(copies):
     assert max(map(len, ticks(axis))) <= 5 and len(ticks(axis)) > 2
 
 
+@pytest.mark.parametrize("smallest", [5e-324, 1e-300, 1e-60])
+@pytest.mark.filterwarnings("error")
+def test_a_logarithmic_axis_goes_down_to_the_smallest_number_there_is(copies, smallest):
+    copies["pairs"][0]["drift"]["value"] = [smallest, 0.0, 0.5, 1.0]
+    assert "from 0 to 1" in COMPARISON_FIGURES["drift"].svg(copies, "drift")
+
+
 def test_matrices_all_alike_have_colours_for_what_there_can_be(copies):
     for name in ("mean_pearson", "total_drift"):
         (image,) = COMPARISON_FIGURES[name].figure(copies).axes[0].get_images()

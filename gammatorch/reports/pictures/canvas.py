@@ -160,7 +160,7 @@ def power_of_ten(value: float) -> str:
         >>> power_of_ten(1e-5), power_of_ten(0.01), power_of_ten(100.0)
         ('10⁻⁵', '0.01', '100')
     """
-    if 1e-3 < value < 1e4:
+    if 1e-3 < value < 1e4 or value <= 0:  # 0 where a tick would lie below the smallest number there is
         return f"{value:g}"
     return "10" + str(round(math.log10(value))).translate(_RAISED)
 
