@@ -9,8 +9,10 @@ import pytest
 from gammatorch.analysis.result import SCHEMA_VERSION as RUN_VERSION
 from gammatorch.errors import ResultError
 from gammatorch.reports.comparison import SCHEMA_VERSION as COMPARISON_VERSION
-from gammatorch.reports.result_schema import SCHEMA_VERSION
+from gammatorch.reports.result_schema import FORMATS, SCHEMA_VERSION
 from gammatorch.reports.results import read_result
+from gammatorch.reports.schema import Misfit
+from tests.altered import changed
 
 
 def write(path, document):
@@ -106,6 +108,19 @@ def test_a_key_that_is_missing_is_named_unless_no_page_reads_it(document, tmp_pa
         "provenance.requests",
         "provenance.rounds",
     }
+
+
+@pytest.mark.parametrize(("form", "kind"), [("norms", "document"), ("pairs", "comparison")])
+def test_any_value_that_was_changed_is_taken_or_refused_with_its_place(form, kind, request):
+    refused = 0
+    for place, changed_document in changed(request.getfixturevalue(kind)):
+        try:
+            FORMATS[form](changed_document, "", {})
+        except Misfit as misfit:
+            said = str(misfit)
+            assert any(str(name) in said for name in place) or "entries, not" in said, (place, said)  # beside it
+            refused += 1
+    assert refused > {"norms": 900, "pairs": 600}[form]
 
 
 NO_RESULT = {

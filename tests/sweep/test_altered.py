@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 
 import pytest
@@ -15,10 +14,8 @@ from gammatorch.reports.pictures.of_sweep import FIGURES
 from gammatorch.sweep.curves import sweep_document
 from gammatorch.sweep.export import long_table
 from gammatorch.sweep.store import kept_failures, read_item
+from tests.altered import changed
 from tests.sweep.conftest import sweep
-
-VALUES = (None, "x", "", "\ud800", True, 0, -7, 2.5, 1e300, 10**400, [], [[]], {"a": {"b": 1}})
-DELETED = object()
 
 
 @pytest.fixture
@@ -28,29 +25,6 @@ def kept(checkpoints, tmp_path):
     path = min((tmp_path / "out" / "items").iterdir())
     with safe_open(path, framework="pt") as file:
         return path, file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-def places(value, place=()):
-    """Where a document has values; of a list the first is like the others."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
-    for name, one in inner:
-        yield (*place, name)
-        yield from places(one, (*place, name))
-
-
-def changed(document):
-    """The document with each of its values replaced, and with each deleted."""
-    for place in places(document):
-        for value in (*VALUES, DELETED):
-            other = copy.deepcopy(document)
-            *parts, last = place
-            around = other
-            for part in parts:
-                around = around[part]
-            around[last] = value
-            if value is DELETED:
-                del around[last]
-            yield place, other
 
 
 @pytest.mark.parametrize("part", ["item", "analysis", "provenance"])

@@ -1,0 +1,31 @@
+"""Documents as an editor's slip leaves them: each value replaced by what does not belong there, each key deleted."""
+
+from __future__ import annotations
+
+import copy
+
+VALUES = (None, "x", "", "\ud800", True, 0, -7, 2.5, 1e300, 10**400, [], [[]], {"a": {"b": 1}})
+DELETED = object()
+
+
+def places(value, place=()):
+    """Where a document has values; of a list the first is like the others."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for name, one in inner:
+        yield (*place, name)
+        yield from places(one, (*place, name))
+
+
+def changed(document):
+    """The document with each of its values replaced, and with each deleted."""
+    for place in places(document):
+        for value in (*VALUES, DELETED):
+            other = copy.deepcopy(document)
+            *parts, last = place
+            around = other
+            for part in parts:
+                around = around[part]
+            around[last] = value
+            if value is DELETED:
+                del around[last]
+            yield place, other
