@@ -29,3 +29,8 @@ def changed(document):
             if value is DELETED:
                 del around[last]
             yield place, other
+
+
+def names_place(said, place):
+    """Whether a message names what was changed, or a list that fitted it before."""
+    return any(name in said for name in place if isinstance(name, str)) or "entries, not" in said
