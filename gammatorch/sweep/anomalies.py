@@ -44,8 +44,10 @@ def find_anomalies(run: Trajectory) -> list[Finding]:
     """
     copies = find_copies(run)
     conventions, points = find_conventions(run)
-    exchanged, moved = find_misplaced(run, points, copies.strays)
-    mixed = find_mixed(run, copies.strays | moved)
+    mixed = find_mixed(run, copies.strays)
+    exchanged, moved = find_misplaced(run, points, copies.strays | mixed.strays)
+    if moved:
+        mixed = find_mixed(run, copies.strays | moved)
     jumps = find_jumps(run, points, copies.strays | moved | mixed.strays)
     return [*copies.findings, *mixed.findings, *conventions, *exchanged, *jumps, *_dead(run)]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Set
 
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.course import Course, cosine, mean, to_and_fro
+from gammatorch.sweep.course import Course, Points, cosine, mean, squared_distances, to_and_fro
 
 NEIGHBOURS_SURE, SURE, LEAST = 5.0, 6.0, 0.1
 """A cosine tells if it is so many standard errors below zero (of neighbours, of any two), and so much, over the root of
@@ -27,23 +28,24 @@ AROUND = 8
 """Checkpoints on each side that must be in order for two among them to be called exchanged."""
 
 
-def contrasts(gram: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+def contrasts(gram: Tensor, reach: int, off: Collection[int] = ()) -> tuple[Tensor, Tensor]:
     """For i < j the cosine of their difference with that of their neighbours, and what an exchange would shorten.
 
-    Of the matrices of products all else follows. Neighbours are those up to ``reach`` away; of two that share some
-    those on the far side.
+    Of the matrices of products all else follows. Neighbours are the ``reach`` nearest on each side; of two that share
+    some those on the far side.
 
     Args:
         gram: Products of all checkpoints, shape (n, n), float64.
         reach: How many neighbours on each side.
+        off: Places that are no neighbours.
 
     Returns:
         Two matrices of shape (n, n).
     """
-    n = len(gram)
-    away = torch.arange(n) - torch.arange(n)[:, None]
-    beside = _means((away != 0) & (away.abs() <= reach))
-    before, after = _means((away < 0) & (away >= -reach)), _means((away > 0) & (away <= reach))
+    away = _apart(len(gram), off)
+    near = (away.abs() <= reach) & (away != 0)
+    near[:, list(off)] = False
+    beside, before, after = _means(near), _means(near & (away < 0)), _means(near & (away > 0))
     to_beside, to_before, to_after = gram @ beside.T, gram @ before.T, gram @ after.T
     local = to_beside.diagonal()[:, None] + to_beside.diagonal() - to_beside - to_beside.T
     outer = to_after.diagonal() - to_before.T - to_after + to_before.diagonal()[:, None]
@@ -52,7 +54,7 @@ def contrasts(gram: Tensor, reach: int) -> tuple[Tensor, Tensor]:
     share[0], share[:, -1] = False, False
     product = torch.where(share, outer, local)
     product[(away >= 1) & (away <= _shared(reach)) & ~share] = 0
-    squares = _squares(gram) * torch.where(share, axis.clamp(min=0), _squares(beside @ to_beside))
+    squares = squared_distances(gram) * torch.where(share, axis.clamp(min=0), squared_distances(beside @ to_beside))
     return torch.where(squares > 0, product / squares.sqrt(), 0), -product
 
 
@@ -61,17 +63,21 @@ def _shared(reach: int) -> int:
     return 1 if reach == 1 else 2 * reach
 
 
+def _apart(n: int, off: Collection[int]) -> Tensor:
+    """How many places on each is from each, below zero where before it; those that are off not counted in between."""
+    counts = torch.ones(n, dtype=torch.long)
+    counts[list(off)] = 0
+    until = counts.cumsum(0)
+    later = (until - counts - until[:, None] + 1).triu(diagonal=1)
+    return later - later.T
+
+
 def _means(chosen: Tensor) -> Tensor:
     """Weights that give the mean of the chosen ones of each row; 0 where there are none."""
     return chosen.double() / chosen.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def _squares(products: Tensor) -> Tensor:
-    own = products.diagonal()
-    return (own[:, None] + own - 2 * products).clamp(min=0)
-
-
-def tells(course: Course, one: int, other: int, reach: int) -> bool:
+def tells(course: Course, one: int, other: int, reach: int, off: Set[int] = frozenset()) -> bool:
     """Whether an exchange is beyond chance, in most layers, on both sides, and no matter of steps that go to and fro.
 
     Args:
@@ -79,10 +85,13 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
         one: The earlier place.
         other: The later place.
         reach: How many neighbours on each side.
+        off: Places that tell nothing of how the run goes.
     """
     if one == 0 or other == len(course) - 1:  # with nothing beyond it, a jump that is being forgotten looks the same
         return False
-    path, near = course.path, other - one <= _shared(reach)
+    path, places = course.without(off - {one, other})
+    one, other = places.index(one), places.index(other)
+    near = other - one <= _shared(reach)
     before, after = _outer(path, one, other, reach) if near else _local(path, one, other, reach)
     between, axis = (path[other] - path[one]).double(), after - before
     against, error = cosine(between, axis)
@@ -99,13 +108,13 @@ def tells(course: Course, one: int, other: int, reach: int) -> bool:
     return _goes_on_around(path, one, other, -against / (course.alike * math.sqrt(reach)))
 
 
-def _outer(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
+def _outer(path: Points, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
     """Means of what lies before the first and after the second."""
     span = range(1, reach + 1)
     return mean(path, [one - away for away in span]), mean(path, [other + away for away in span])
 
 
-def _local(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
+def _local(path: Points, one: int, other: int, reach: int) -> tuple[Tensor, Tensor]:
     """Means of what lies on both sides of each, the other left out."""
     around = [away * side for away in range(1, reach + 1) for side in (-1, 1)]
     return (
@@ -114,7 +123,7 @@ def _local(path: Tensor, one: int, other: int, reach: int) -> tuple[Tensor, Tens
     )
 
 
-def _middle(path: Tensor, one: int, other: int, reach: int) -> Tensor:
+def _middle(path: Points, one: int, other: int, reach: int) -> Tensor:
     """A point half way between two, of what lies around each beyond its neighbours."""
     beyond = [away * side for away in range(reach + 1, 2 * reach + 1) for side in (-1, 1)]
     ends = [
@@ -124,7 +133,7 @@ def _middle(path: Tensor, one: int, other: int, reach: int) -> Tensor:
     return (ends[0] + ends[1]) / 2
 
 
-def recovers(path: Tensor, one: int, other: int, between: Tensor, reach: int) -> bool:
+def recovers(path: Points, one: int, other: int, between: Tensor, reach: int) -> bool:
     """Whether a jump is being forgotten, so that what follows takes back what the two went against; or it came slowly.
 
     Of S, ρS, ρ²S … the first two go against the way from before to after them, by ρ²(1 − ρ) S², and what follows takes
@@ -151,14 +160,14 @@ def in_most(products: Tensor) -> bool:
     return float((told < 0).double().mean()) >= _LAYERS
 
 
-def _goes_on_around(path: Tensor, one: int, other: int, enough: float) -> bool:
+def _goes_on_around(path: Points, one: int, other: int, enough: float) -> bool:
     """Whether steps around each of two that are exchanged go less against each other than a cosine."""
     exchanged = {one: other, other: one}
     windows = (range(max(0, place - AROUND), min(len(path), place + AROUND + 1)) for place in (one, other))
     return all(to_and_fro(path[[exchanged.get(at, at) for at in window]]) < enough for window in windows)
 
 
-def backward(path: Tensor, reach: int) -> list[int]:
+def backward(path: Points, reach: int) -> list[int]:
     """Places from which the path goes back, by the products with what is left and right of each and the next.
 
     Args:
@@ -167,8 +176,8 @@ def backward(path: Tensor, reach: int) -> list[int]:
     """
     found = []
     for place in range(1, len(path) - 2):
-        before, after = path[max(0, place - reach) : place], path[place + 2 : place + 2 + reach]
-        axis = after.double().mean(dim=0) - before.double().mean(dim=0)
+        before, after = range(max(0, place - reach), place), range(place + 2, min(len(path), place + 2 + reach))
+        axis = mean(path, [*after]) - mean(path, [*before])
         against, error = cosine((path[place + 1] - path[place]).double(), axis)
         if against < -max(LEAST, NEIGHBOURS_SURE * error):
             found.append(place)

@@ -14,18 +14,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
 from gammatorch.sweep.finding import Finding, listed
-from gammatorch.sweep.returns import RETURNED, Run, comes_near, passes_by
+from gammatorch.sweep.returns import RETURNED, Run, changes, comes_near, passes_by
 from gammatorch.sweep.trajectory import Trajectory
 
 EXPECTED_SHARE = 0.05
 """Share of the entries that would have changed if a standstill had moved as the intervals beside it did."""
 
 _CLEARLY = 0.8
-"""A place is home if the gains lie nearer to its neighbours than at any other place, by this ratio."""
+"""A place is home if the gains are less of a detour there than at any other place, by this ratio."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def find_copies(run: Trajectory) -> Copies:
         runs = runs_of(positions, away - set(positions))
         honest = chance and passes_by(run, runs)
         back = not honest and len(runs) > 1 and comes_back(run, runs, everything)
-        home = home_of(run, runs, everything) if back else None
+        home = home_of(run, runs, everything, away) if back else None
         if back:
             strays |= set(positions) - set(range(home[0], home[1] + 1) if home else ())
         findings.append(_tell_whole(run, runs, positions, home, back, away if not honest else None))
@@ -121,21 +122,41 @@ def expected_changes(run: Trajectory, still: Run, away: set[int]) -> torch.Tenso
 
 def comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> bool:
     """Whether more entries left and came back than chance would bring back; what strays differ by tells nothing."""
-    left = [last for _, last in runs[:-1] if last + 1 not in away]
-    back = [first - 1 for first, _ in runs[1:] if first - 1 not in away]
-    changed = [int(run.changed[pair, rows].max()) for pair in left + back]
-    return max(changed, default=0) >= min(RETURNED, run.hidden)
+    enough = min(RETURNED, run.hidden)
+    for (_, last), (first, _) in pairwise(runs):
+        between = [position for position in range(last + 1, first) if position not in away]
+        changed = [int(run.changed[pair, rows].max()) for pair in (last, first - 1) if {pair, pair + 1} & {*between}]
+        if max(changed, default=0) >= enough:
+            return True
+        if between and float(changes(run, last, between, rows).max()) >= enough:
+            return True
+    return False
 
 
-def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int]) -> Run | None:
-    """The place where the gains lie nearest to what stands beside them; None where two are about as near."""
-    apart = []
+def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> Run | None:
+    """The place where the gains are least of a detour from what stands before to what stands after them; None where
+    they are about as much of one at another.
+
+    Where noise decays they lie nearer to later neighbours than to their own, which lie as far from each other.
+    """
+    detours = []
     for first, last in runs:
-        beside = [position for position in (first - 1, last + 1) if 0 <= position < len(run)]
-        away = [run.points[position, rows] - run.points[first, rows] for position in beside]
-        apart.append(min(float((one.square().sum(dim=-1) / run.norms[first, rows].square()).sum()) for one in away))
-    nearest, second = sorted(apart)[:2]
-    return runs[apart.index(nearest)] if nearest <= _CLEARLY**2 * second else None
+        beside = [run.points[position, rows] for position in _beside(run, first, last, away)]
+        way = torch.stack([_lengths(one - run.points[first, rows]) for one in beside]).sum(dim=0)
+        detours.append(float(((way - _lengths(beside[0] - beside[-1])) / run.norms[first, rows]).sum()))
+    least, second = sorted(detours)[:2]
+    return runs[detours.index(least)] if least <= _CLEARLY * second else None
+
+
+def _lengths(rows: torch.Tensor) -> torch.Tensor:
+    lengths: torch.Tensor = torch.linalg.vector_norm(rows.double(), dim=-1)
+    return lengths
+
+
+def _beside(run: Trajectory, first: int, last: int, away: Collection[int]) -> list[int]:
+    """The nearest before and after, those that stray only where there are no others."""
+    sides = range(first - 1, -1, -1), range(last + 1, len(run))
+    return [next((at for at in side if at not in away), side[0]) for side in sides if side]
 
 
 def runs_of(positions: Sequence[int], between: Collection[int] = ()) -> list[Run]:

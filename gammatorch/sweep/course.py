@@ -3,15 +3,42 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
+
+from gammatorch.sweep.strays import strays
 
 Pair = tuple[int, int]
 
 ROWS = 32
 """Checkpoints that are cast to float64 at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """Some of the checkpoints of a path, without copying them.
+
+    Attributes:
+        path: Points of all, shape (n, …).
+        places: Which they are.
+    """
+
+    path: Tensor
+    places: list[int]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, at: int | list[int]) -> Tensor:
+        return self.path[self.places[at] if isinstance(at, int) else [self.places[one] for one in at]]
+
+
+Points = Tensor | Way
+"""Checkpoints in their order, to be asked for by place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,11 +51,16 @@ class Course:
         first_is_initial: Whether the first has the gains that training begins with, and so is in its place.
         alike: A cosine tells if it is so many times as large as those by which steps apart go against each other; more
             where means are taken, in which noise is less and going to and fro is not.
+        products: Of all with all, all layers together, shape (n, n), float64.
     """
 
     path: Tensor
     first_is_initial: bool
     alike: float
+    products: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "products", gram(self.flat()))
 
     def __len__(self) -> int:
         return len(self.path)
@@ -39,15 +71,30 @@ class Course:
 
     def exchange(self, pair: Pair) -> None:
         """Put each of two in the other's place; twice is nothing."""
-        self.path[list(pair)] = self.path[list(pair[::-1])]
+        self._put(list(pair), list(pair[::-1]))
+
+    def without(self, off: Collection[int]) -> tuple[Points, list[int]]:
+        """The path without some places, and which are left."""
+        places = [at for at in range(len(self)) if at not in off]
+        return (Way(self.path, places) if off else self.path), places
 
     def turn_round(self, start: int, order: list[int]) -> None:
         """Put those at these places from a place on."""
-        self.path[start : start + len(order)] = self.path[order]
+        self._put([*range(start, start + len(order))], order)
 
     def turn_back(self, start: int, order: list[int]) -> None:
         """Put those from a place on back to these places."""
-        self.path[order] = self.path[start : start + len(order)].clone()
+        self._put(order, [*range(start, start + len(order))])
+
+    def _put(self, places: list[int], others: list[int]) -> None:
+        """Put into places what stands at others."""
+        self.path[places] = self.path[others]
+        self.products[places] = self.products[others]
+        self.products[:, places] = self.products[:, others]
+
+    def strays(self) -> set[int]:
+        """Places of checkpoints that lie off the way."""
+        return strays(squared_distances(self.products).sqrt())
 
     def outwards(self) -> tuple[list[int], list[int]]:
         """Places towards the end and towards the start, without one that is in its place for sure."""
@@ -88,7 +135,28 @@ def gram(rows: Tensor) -> Tensor:
     return torch.cat([torch.cat([one.double() @ other.double().T for other in parts], dim=1) for one in parts])
 
 
-def mean(path: Tensor, places: list[int], otherwise: Tensor | None = None) -> Tensor:
+def joined(pairs: list[Pair]) -> list[list[Pair]]:
+    """Exchanges in groups: those that share a place are of one.
+
+    Example:
+        >>> joined([(1, 2), (5, 6), (2, 3)])
+        [[(5, 6)], [(1, 2), (2, 3)]]
+    """
+    groups: list[list[Pair]] = []
+    for pair in pairs:
+        touched = [group for group in groups if any({*pair} & {*other} for other in group)]
+        apart = [group for group in groups if group not in touched]
+        groups = [*apart, [*chain.from_iterable(touched), pair]]
+    return groups
+
+
+def squared_distances(products: Tensor) -> Tensor:
+    """Of all from all, by the products of all with all, shape (n, n)."""
+    own = products.diagonal()
+    return (own[:, None] + own - 2 * products).clamp(min=0)
+
+
+def mean(path: Points, places: list[int], otherwise: Tensor | None = None) -> Tensor:
     """Mean of the places that are there, float64; something else where none is."""
     count = len(path)
     there = [place for place in places if 0 <= place < count]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor
@@ -25,13 +25,15 @@ _WINDOW, _FEWEST_WAYS, _STRANGE, _TYPICAL = 24, 10, 4.0, 1.0
 once."""
 
 
-def exchanged_ends(course: Course) -> Iterator[Pair]:
+def exchanged_ends(course: Course, off: Collection[int]) -> Iterator[Pair]:
     """The last two and the first two where they are exchanged.
 
     Args:
         course: The training run.
+        off: Places that tell nothing of how the run goes.
     """
     for number, outward in enumerate(course.outwards()):
+        outward = [place for place in outward[:-3] if place not in off] + outward[-3:]
         pair = min(outward[-2:]), max(outward[-2:])
         turns = (number == 0 or not course.first_is_initial) and _turns_back(course, outward)
         if turns or _is_strange(course.flat(), outward):

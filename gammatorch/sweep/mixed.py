@@ -48,7 +48,7 @@ def _returned_layers(run: Trajectory, away: set[int]) -> tuple[list[Finding], se
     unclear: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for where, rows in places.items():
         runs = list(where)
-        home = home_of(run, runs, rows)
+        home = home_of(run, runs, rows, away)
         if home is None:
             unclear[tuple(first for first, _ in runs)] += rows
             continue

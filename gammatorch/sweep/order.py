@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.sweep.contrasts import AROUND, LEAST, backward, contrasts, tells
-from gammatorch.sweep.course import Course, Pair, evened, gram
+from gammatorch.sweep.course import Course, Pair, evened, joined
 from gammatorch.sweep.ends import exchanged_ends
 from gammatorch.sweep.junctions import Stretch
 from gammatorch.sweep.stretches import put_stretches_right
@@ -63,10 +63,14 @@ def _find(course: Course, known: list[Stretch]) -> tuple[list[Stretch], list[Pai
     stretches = put_stretches_right(course, known, _REACHES)
     turned = {at for stretch in known + stretches for at in stretch.places()}
     found: list[Pair] = []
+    off = course.strays()
     for number, reach in enumerate(_REACHES):
         pairs = _put_right(course, reach)
-        behind = {place for near in _REACHES[: number + 1] for place in backward(course.path, near)}
-        found += [pair for pair in pairs if not _near(behind, pair) and not turned & {*pair}]
+        path, places = course.without(off & course.strays())
+        behind = {places[at] for near in _REACHES[: number + 1] for at in backward(path, near)}
+        for group in joined(pairs):
+            if not any(_near(behind, pair) or turned & {*pair} for pair in group):
+                found += group
         if len(pairs) > len(course) // 4:
             break
     return stretches, found
@@ -88,16 +92,25 @@ def _put_right(course: Course, reach: int) -> list[Pair]:
 def _exchanges(course: Course, reach: int) -> Iterator[Pair]:
     """Exchanges that put two checkpoints right, those that shorten the path most first."""
     n = len(course)
-    against, shorter = contrasts(gram(course.flat()), reach)
+    off = course.strays()
+    against, shorter = contrasts(course.products, reach, off)
     allowed = torch.triu(against < -LEAST / math.sqrt(reach), diagonal=1)
     if course.first_is_initial:
         allowed[0] = False
-    shorter = torch.where(allowed, shorter, -torch.inf).flatten()
-    for flat in shorter.topk(min(_TRIED, int(allowed.sum()))).indices.tolist():
-        if tells(course, flat // n, flat % n, reach):
-            yield flat // n, flat % n
+    is_off = torch.tensor([place in off for place in range(n)])
+    alike = is_off[:, None] == is_off
+    clearest = [gain for group in (alike, ~alike) for gain in _most(shorter, allowed & group)]
+    for _, one, other in sorted(clearest, reverse=True):
+        if tells(course, one, other, reach, off):
+            yield one, other
     if reach == 1:
-        yield from exchanged_ends(course)
+        yield from exchanged_ends(course, off)
+
+
+def _most(shorter: Tensor, allowed: Tensor) -> Iterator[tuple[float, int, int]]:
+    top = torch.where(allowed, shorter, -torch.inf).flatten().topk(min(_TRIED, int(allowed.sum())))
+    for gain, flat in zip(top.values.tolist(), top.indices.tolist(), strict=True):
+        yield gain, flat // len(shorter), flat % len(shorter)
 
 
 def _near(places: Collection[int], pair: Pair) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -10,20 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.course import Pair, step_lengths, to_and_fro
+from gammatorch.sweep.course import Pair, joined, step_lengths, to_and_fro
 from gammatorch.sweep.finding import Finding, listed, named_layers
 from gammatorch.sweep.junctions import Stretch
 from gammatorch.sweep.order import find_exchanged
+from gammatorch.sweep.strays import AWAY, UNUSUAL, usual_around
 from gammatorch.sweep.trajectory import Trajectory
-
-_AWAY, _UNUSUAL = 3.0, 4.0
-"""A jump goes so many times as far as its neighbours lie apart, and as far as steps go around there."""
-
-_FEW = 0.3
-"""Where steps go to and fro in ten directions or fewer, some are far from neighbours that met by chance."""
-
-_AROUND = 4
-"""Intervals on each side that tell how far steps go around there."""
 
 _BETTER, _BETWEEN, _LONG = 0.4, 2.0, 6.0
 """The way over a checkpoint that fits elsewhere is at most so many times as long as where it stands; and as from one of
@@ -33,6 +25,9 @@ many times as long as most steps."""
 _OWN, _SPAN = 0.9, 256
 """Share of the way to a checkpoint and back that lies in directions the run goes in elsewhere, by which it is the run's
 own: no noise of a jump is more than a twelfth of it; and how many other checkpoints tell these directions at most."""
+
+_FEW = 0.3
+"""Where steps go to and fro in ten directions or fewer, some are far from neighbours that met by chance."""
 
 _FEWEST = 5
 """Checkpoints from which on places can be told."""
@@ -83,9 +78,9 @@ def _misplaced(run: Trajectory, points: Tensor, part: list[int]) -> Iterator[tup
     stretches, pairs = _look(run, points, part)
     for stretch in stretches:
         places = {part[at] for at in stretch.places()}
-        if _without_copies(run, points, part, stretch, places):
-            yield places, _tell_stretch(run, part, stretch)
-    for places in _joined([pair for pair in pairs if _without_copies(run, points, part, pair, {*pair})]):
+        yield places, _tell_stretch(run, part, stretch)
+    for group in joined(pairs):
+        places = {at for pair in group for at in pair}
         yield places, _tell_exchanged(run, sorted(places))
 
 
@@ -95,15 +90,6 @@ def _look(
     """What the order of some positions shows, in some layers at least."""
     initial = part[0] == 0 and bool(run.constant[0].all())
     return find_exchanged(points[:, rows], run.grain[:, rows], part, initial)
-
-
-def _joined(pairs: list[Pair]) -> list[set[int]]:
-    """Places that exchanges put right, those of several together where they share one."""
-    groups: list[set[int]] = []
-    for pair in pairs:
-        touched = [group for group in groups if group & {*pair}]
-        groups = [group for group in groups if group not in touched] + [set(pair).union(*touched)]
-    return groups
 
 
 def _tell_exchanged(run: Trajectory, places: list[int]) -> Finding:
@@ -118,17 +104,6 @@ def _tell_exchanged(run: Trajectory, places: list[int]) -> Finding:
 def _tell_stretch(run: Trajectory, part: list[int], stretch: Stretch) -> Finding:
     names = tuple(run.labels[part[at]] for at in stretch.places())
     return Finding("swapped", "anomaly", names, stretch.told([run.labels[position] for position in part]))
-
-
-def _without_copies(run: Trajectory, points: Tensor, part: list[int], wrong: Stretch | Pair, places: set[int]) -> bool:
-    """Whether a fault shows as well without the layers that are those of a third step, which may be a mixture."""
-    copied = torch.zeros(len(run.layers), dtype=torch.bool)
-    for place in places:
-        elsewhere = [at for at in part if abs(at - place) > _STILL]
-        copied |= (run.rows[elsewhere] == run.rows[place]).any(dim=0)
-    if not bool(copied.any()) or bool(copied.all()):
-        return True
-    return any(wrong in found for found in _look(run, points, part, ~copied))
 
 
 def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[Finding]:
@@ -152,7 +127,7 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
     jumps = _jumps(kept, run.grain[positions])
     steady = [place for place in range(len(positions)) if place not in jumps]
     fits = {place: _fits_between(kept[:, jump.rows], place, steady) for place, jump in jumps.items()}
-    groups = _joined(_exchanged(kept, fits))
+    groups = [{place for pair in group for place in pair} for group in joined(_exchanged(kept, fits))]
     told = set[int]().union(*groups)
     return [
         *(_tell_exchanged(run, sorted(positions[place] for place in group)) for group in groups),
@@ -183,25 +158,21 @@ def _away(kept: Tensor, place: int, at: int) -> float:
 def _jumps(kept: Tensor, grain: Tensor) -> dict[int, _Jump]:
     """By place, all but the first and last."""
     step, skip = step_lengths(kept), torch.maximum(step_lengths(kept, 2), grain[1:-1])
-    found = {}
-    for place in range(1, len(kept) - 1):
-        nearest = torch.minimum(step[place - 1], step[place])
-        around = [
-            *range(max(0, place - 1 - _AROUND), place - 1),
-            *range(place + 1, min(len(step), place + 1 + _AROUND)),
-        ]
-        usual = step[around].median(dim=0).values
-        far = (nearest > _AWAY * skip[place - 1]) & (nearest > _UNUSUAL * usual)
-        rows = [int(row) for row in far.nonzero()[:, 0]]
-        if len(rows) >= min(2, kept.shape[1]) and _goes_on(kept[:, rows], place):
-            found[place] = _Jump(rows, float((nearest / skip[place - 1])[rows].median()))
-    return found
+    nearest = torch.minimum(step[:-1], step[1:])
+    far = (nearest > AWAY * skip) & (nearest > UNUSUAL * usual_around(step)[1:-1])
+    rows = {place: [int(row) for row in found.nonzero()[:, 0]] for place, found in enumerate(far, start=1)}
+    rows = {place: found for place, found in rows.items() if len(found) >= min(2, kept.shape[1])}
+    return {
+        place: _Jump(found, float((nearest / skip)[place - 1, found].median()))
+        for place, found in rows.items()
+        if _goes_on(kept, found, place, rows)
+    }
 
 
-def _goes_on(points: Tensor, place: int) -> bool:
-    """Whether the steps around a checkpoint, itself left out, do not go to and fro in a few directions."""
-    before, after = points[max(0, place - 8) : place], points[place + 1 : place + 9]
-    return to_and_fro(torch.cat([before, after])) < _FEW
+def _goes_on(kept: Tensor, rows: list[int], place: int, jumps: Collection[int]) -> bool:
+    """Whether the steps around a jump, all jumps left out, do not go to and fro in a few directions."""
+    around = [at for at in range(max(0, place - 8), min(len(kept), place + 9)) if at not in jumps]
+    return to_and_fro(kept[around][:, rows]) < _FEW
 
 
 def _tell_jump(

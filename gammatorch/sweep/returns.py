@@ -12,7 +12,8 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from gammatorch.sweep.course import step_lengths
+from gammatorch.sweep.course import step_lengths, to_and_fro
+from gammatorch.sweep.strays import strays
 from gammatorch.sweep.trajectory import Trajectory
 
 RETURNED = 32
@@ -21,6 +22,10 @@ RETURNED = 32
 _NEAR, _LEFT, _STEPS = 0.5, 4.0, 3.0
 """Gains come back near to where they were if they lie less than so many spacings from there, in the mean, and have been
 so many times as far; in steps at most so many times as long as most."""
+
+_TO_AND_FRO = 0.1
+"""Steps of a run whose bits return by chance go against each other by cosines of more than this, though rounding hides
+half of it where they are short; those that wander in all directions by a hundredth."""
 
 _COMPARED = 512
 """Checkpoints compared with each other at most."""
@@ -71,9 +76,16 @@ def comes_near(run: Trajectory, known: Collection[int]) -> bool:
         if position in known:
             groups[run.digests[position]].append(row)
             passed[:, row] = 0  # one that strays tells nothing of how far the run went
+    rest = [row for row, position in enumerate(compared) if position not in known]
+    off = [rest[at] for at in strays(away[rest][:, rest])]
+    if to_and_fro(path[[row for row in rest if row not in off]]) < _TO_AND_FRO:
+        return False
+    passed[:, off] = 0
     farthest = passed.triu().cummax(dim=1).values
     near = ((away < _NEAR) & (farthest > _LEFT * away)).triu(diagonal=2)
     near = near | near.T
+    near[off] = False
+    near[:, off] = False
     for rows in groups.values():
         near[rows] = near[rows].all(dim=0)
         near[:, rows] = near[:, rows].all(dim=1, keepdim=True)
@@ -90,6 +102,22 @@ def passes_by(run: Trajectory, runs: Sequence[Run]) -> bool:
     steps = step_lengths(run.points.flatten(1))
     beside = [pair for first, last in runs for pair in (first - 1, last) if 0 <= pair < len(steps)]
     return bool((steps[beside] <= _STEPS * steps.median()).all())
+
+
+def changes(run: Trajectory, one: int, others: list[int], rows: list[int]) -> Tensor:
+    """About how many entries of some layers differ in other checkpoints, by how far these lie away.
+
+    Args:
+        run: The training run.
+        one: A position.
+        others: Others.
+        rows: The layers in question.
+
+    Returns:
+        Shape (other, row).
+    """
+    away = torch.linalg.vector_norm(run.points[others][:, rows] - run.points[one, rows], dim=-1)
+    return run.hidden * _spacings(away, run.grain[one, rows]).clamp(max=1)
 
 
 def _spacings(away: Tensor, grain: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gammatorch.sweep.against import ALSO_SURE, goes_along, products_of
 from gammatorch.sweep.contrasts import AROUND, LEAST, backward, contrasts, in_most, recovers
-from gammatorch.sweep.course import Course, cosine, gram, to_and_fro
+from gammatorch.sweep.course import Course, cosine, to_and_fro
 from gammatorch.sweep.junctions import Junctions, Stretch
 
 _TRIED, _MOST = 64, 4
@@ -47,7 +47,7 @@ def put_stretches_right(course: Course, known: list[Stretch], reaches: tuple[int
 
 
 def _stretches(course: Course, reach: int, found: list[Stretch]) -> Iterator[Stretch]:
-    products = gram(course.flat())
+    products = course.products
     taken = {at for stretch in found for at in stretch.places()}
     by_pairs = _by_pairs(products, reach)
     for gain, stretch in Junctions(products, reach).clearest(_TRIED):

@@ -314,6 +314,79 @@ def test_distances_survive_the_projection():
     torch.testing.assert_close(near, exact, rtol=0.06, atol=1e-6)
 
 
+def plant_several(stored, seed, times):
+    """Copies, exchanges and mixed halves, so many of each, before the rate has decayed; the positions of each by kind."""
+    places = iter(np.random.default_rng(seed).permutation(np.arange(2, 160)).tolist())
+    true, half, planted = list(stored), len(stored[0]) // 2, []
+    for _ in range(times):
+        one, other = next(places), next(places)
+        stored[one] = true[other].clone()
+        planted.append(("copy", {one}))
+        one, other = next(places), next(places)
+        stored[one], stored[other] = true[other], true[one]
+        planted.append(("swapped", {one, other}))
+        one, other = next(places), next(places)
+        stored[one] = torch.cat([true[one][:half], true[other][half:]])
+        planted.append(("mixed", {one}))
+    return planted
+
+
+SEVERAL = ["drift", "drift, bf16", "wandering", "wandering, restarts", "wandering, bursts"]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize("seed", range(3))
+def test_copies_exchanges_and_mixtures_in_one_run_do_not_hide_each_other(name, seed):
+    steps, stored = draw(HONEST[name], seed, 200, 8, 256)
+    planted = plant_several(stored, seed, 3)
+    found = [(one.kind, set(one.items)) for one in anomalies(steps, stored)]
+    for kind, places in planted:
+        names = {f"step{steps[place]}" for place in places}
+        assert any(kind == told and names <= items for told, items in found), (kind, names)
+    assert set().union(*(items for _, items in found)) == {f"step{steps[at]}" for _, places in planted for at in places}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("seed", range(3))
+def test_faults_in_a_run_along_a_straight_line_do_not_hide_each_other(dtype, seed):
+    rng = np.random.default_rng(seed)
+    first, last = np.exp(0.1 * rng.standard_normal((2, 8, 256)))
+    share = np.linspace(0, 1, 200)[:, None, None]
+    stored = [gains.to(dtype) for gains in torch.from_numpy(first * (1 - share) + last * share)]
+    steps = list(range(200))
+    assert not anomalies(steps, stored)
+    planted = plant_several(stored, seed, 3)
+    assert accused(steps, stored) == {f"step{at}" for _, places in planted for at in places}
+
+
+def test_of_two_with_the_same_gains_the_earlier_is_home_where_later_ones_are_nearer_as_noise_decays():
+    steps, stored = draw(HONEST["shivering, decaying"], 0, 200, 8, 256)
+    stored[196] = stored[137].clone()
+    (found,) = anomalies(steps, stored)
+    assert found.text == "step196000 holds the gains of step137000"
+
+
+def test_a_mixture_beside_others_that_stray_is_placed():
+    """What it holds is at home at step 30, though on both sides of there stands another's."""
+    steps, stored = draw(Kind(schedule="constant"), seed=4, count=60)
+    true = list(stored)
+    stored[10] = torch.cat([true[10][:3], true[30][3:]])
+    stored[29], stored[31] = true[55], true[58]
+    (found,) = [one for one in anomalies(steps, stored) if one.kind == "mixed"]
+    assert found.items == ("step10000",) and "of step30000" in found.text
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_few_checkpoints_are_looked_at_too(count, dtype):
+    steps, stored = draw(Kind(schedule="constant", dtype=dtype), seed=4, count=max(count, 2))
+    steps, stored = steps[:count], stored[:count]
+    assert not anomalies(steps, stored)
+    if count > 3:
+        stored[1] = stored[-1]
+        assert [one.kind for one in anomalies(steps, stored)] == ["copy"]
+
+
 def write_run(root, stored, steps):
     for step, gains in zip(steps, stored, strict=True):
         folder = root / f"step{step}"
