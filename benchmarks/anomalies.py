@@ -8,6 +8,7 @@ pauses and missing checkpoints too. Into other draws one fault each is planted. 
 the items it was planted in; as told right if it accuses no others.
 
 Stretches of checkpoints are exchanged, put in reverse order and moved round by one, too; they are counted as copies.
+Into further draws nine faults each are planted together, three of each sort, which must not hide each other.
 Exchanges of two that are missed go to two judges (oracle.py) who know how the run was drawn: one knows all, one all but
 the learning rates. A judge sees an exchange if the log odds for it exceed log(pairs · honest runs), which those of no
 pair in any of the honest runs should; the largest of them is kept too.
@@ -16,7 +17,8 @@ pair in any of the honest runs should; the largest of them is kept too.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -121,6 +123,11 @@ PLANTS: Mapping[str, tuple[Act, Choose]] = {
 }
 
 
+TOGETHER: Mapping[str, Act] = {"copies": copy, "exchanges": swap, "mixtures": mix}
+TIMES = 3
+"""Faults that are planted together, and how many of each."""
+
+
 def anomalies(steps: list[int], stored: Stored) -> list[Finding]:
     return [one for one in find_anomalies(measure(steps, stored)) if one.severity == "anomaly"]
 
@@ -137,6 +144,33 @@ def plant(name: str, seed: int, steps: list[int], stored: Stored) -> tuple[Where
     told = {name for one in findings for name in (*one.items, *re.findall(r"step\d+", one.text))}
     planted = {f"step{steps[place]}" for place in places}
     return where, {"found": planted <= told, "right": planted == {item for one in findings for item in one.items}}
+
+
+def plant_together(seed: int, steps: list[int], stored: Stored) -> Counter[str]:
+    """Copies, exchanges and mixtures anywhere in one run: how many of each are found, and others that are accused."""
+    places = iter(np.random.default_rng(seed).permutation(np.arange(2, len(stored) - 2)).tolist())
+    before, planted = list(stored), []
+    for name, act in TOGETHER.items():
+        for _ in range(TIMES):
+            where = next(places), next(places)
+            wrong = {place for place in act(stored, where) if not torch.equal(before[place], stored[place])}
+            if wrong:
+                planted.append((name, {f"step{steps[place]}" for place in wrong}))
+    told = [{*one.items, *re.findall(r"step\d+", one.text)} for one in anomalies(steps, stored)]
+    found = (
+        Counter({f"{name} planted": 1, f"{name} found": int(any(items <= names for names in told))})
+        for name, items in planted
+    )
+    known = set[str]().union(*(items for _, items in planted))
+    return total([Counter({"runs": 1, "others accused": sum(not known & names for names in told)}), *found])
+
+
+def total(counts: Iterable[Counter[str]]) -> Counter[str]:
+    """Their sum, zeros included."""
+    summed = Counter[str]()
+    for one in counts:
+        summed.update(one)
+    return summed
 
 
 def plant_in(kind: Kind, name: str, seed: int, shape: Shape, needed: float) -> dict[str, Any] | None:
@@ -210,11 +244,14 @@ def main() -> None:
             planted = [plant_in(kind, fault, seed, shape, needed) for seed in range(chosen.planted)]
             if any(planted):
                 found[fault] = count([one for one in planted if one is not None], needed)
+        if name in HONEST:
+            found["together"] = total(plant_together(seed, *draw(kind, seed, *shape)) for seed in range(chosen.planted))
         counts = (f"{one}: {found[one]['found']}/{found[one]['planted']}" for one in PLANTS if one in found)
         print(f"{name}: {len(found['accused'])} of {chosen.honest} honest accused; {', '.join(counts)}", flush=True)
     summary = summarise(results) | {"shape": shape, "needed log odds": needed}
     for line, counts in summary["planted"].items():
         print(f"{line:<36}", ", ".join(f"{value} {key}" for key, value in counts.items()))
+    print("together:", ", ".join(f"{value} {key}" for key, value in summary["together"].items()))
     print(f"{summary['accused']} of {summary['honest']} honest runs of {chosen.items} items accused")
     save(chosen.out, {"summary": summary, "kinds": results})
 
@@ -232,6 +269,7 @@ def summarise(results: dict[str, Any]) -> dict[str, Any]:
         "accused": sum(len(found["accused"]) for found in results.values()),
         "largest log odds in an honest run": max(found["largest log odds"] for found in results.values()),
         "planted": planted,
+        "together": total(found["together"] for found in results.values() if "together" in found),
     }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import transformers
-from anomalies import PLANTS, Stored, anomalies, plant
+from anomalies import PLANTS, Stored, anomalies, plant, plant_together, total
 from common import parser, save
 from torch import Tensor
 
@@ -83,6 +83,7 @@ def gains(model: Any) -> Tensor:
 def score(steps: list[int], kept: Stored, planted: int) -> dict[str, Any]:
     """What is told of one run in each stored type: honest as it is and thinned out, then with a fault at a time."""
     accused, found = [], {name: Counter[str]() for name in PLANTS}
+    together = Counter[str]()
     for dtype in DTYPES.values():
         stored = [gamma.to(dtype) for gamma in kept]
         for away in THINNED:
@@ -91,7 +92,13 @@ def score(steps: list[int], kept: Stored, planted: int) -> dict[str, Any]:
             result = plant(name, seed, steps, list(stored))
             if result is not None:
                 found[name].update({"planted": 1, **{key: int(told) for key, told in result[1].items()}})
-    return {"honest": len(accused), "accused": [texts for texts in accused if texts], "planted": found}
+        together.update(total(plant_together(seed, steps, list(stored)) for seed in range(planted)))
+    return {
+        "together": together,
+        "honest": len(accused),
+        "accused": [texts for texts in accused if texts],
+        "planted": found,
+    }
 
 
 def main() -> None:
@@ -107,13 +114,15 @@ def main() -> None:
         runs[f"{optimizer}, {schedule}"] = result = score(steps, kept, chosen.planted)
         counts = (f"{name}: {count['found']}/{count['planted']}" for name, count in result["planted"].items())
         print(f"{optimizer}, {schedule}: {len(result['accused'])} of {result['honest']} accused; {', '.join(counts)}")
-    totals = {name: sum((run["planted"][name] for run in runs.values()), Counter[str]()) for name in PLANTS}
-    for name, total in totals.items():
-        print(f"{name:<36} {total['planted']} planted, {total['found']} found, {total['right']} right")
+    totals = {name: total(run["planted"][name] for run in runs.values()) for name in PLANTS}
+    for name, count in counts.items():
+        print(f"{name:<36} {count['planted']} planted, {count['found']} found, {count['right']} right")
+    together = total(run["together"] for run in runs.values())
+    print("together:", ", ".join(f"{value} {key}" for key, value in together.items()))
     honest = sum(run["honest"] for run in runs.values())
     accused = sum(len(run["accused"]) for run in runs.values())
     print(f"{accused} of {honest} honest runs of up to {len(steps)} items accused")
-    save(chosen.out, {"runs": runs, "planted": totals, "honest": honest, "accused": accused})
+    save(chosen.out, {"runs": runs, "planted": totals, "together": together, "honest": honest, "accused": accused})
 
 
 if __name__ == "__main__":

@@ -48,10 +48,10 @@ def strays(away: Tensor) -> set[int]:
 
 
 def usual_around(step: Tensor) -> Tensor:
-    """Median length of the steps around each checkpoint, those to and from itself left out.
+    """Median of the steps around each checkpoint, those to and from itself left out.
 
     Args:
-        step: How far each checkpoint lies from the next, shape (n - 1, …).
+        step: How far each checkpoint lies from the next, or else differs, shape (n - 1, …), of at least four.
 
     Returns:
         Shape (n, …).

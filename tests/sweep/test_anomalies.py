@@ -275,6 +275,14 @@ def test_a_change_of_convention_is_found_and_explains_the_jump(span, dtype):
     assert found.text.endswith("w where the others hold 1 + w")
 
 
+def test_gains_that_doubled_are_no_change_of_convention():
+    """Exchanged, the mean of all moves by 1, but each channel by its own share."""
+    gains = 1 + 0.15 * torch.randn(6, 256, generator=torch.Generator().manual_seed(0))
+    stored = [gains * (1 + number / 60) for number in range(61)]
+    stored[2], stored[58] = stored[58], stored[2]
+    assert [(one.kind, one.items) for one in anomalies([*range(61)], stored)] == [("swapped", ("step2", "step58"))]
+
+
 def test_a_layer_that_dies_is_found_and_one_that_begins_with_zero_is_not():
     steps, stored = draw(Kind(), seed=8, count=20)
     stored[0][1] = 0
