@@ -115,7 +115,7 @@ def main() -> None:
         counts = (f"{name}: {count['found']}/{count['planted']}" for name, count in result["planted"].items())
         print(f"{optimizer}, {schedule}: {len(result['accused'])} of {result['honest']} accused; {', '.join(counts)}")
     totals = {name: total(run["planted"][name] for run in runs.values()) for name in PLANTS}
-    for name, count in counts.items():
+    for name, count in totals.items():
         print(f"{name:<36} {count['planted']} planted, {count['found']} found, {count['right']} right")
     together = total(run["together"] for run in runs.values())
     print("together:", ", ".join(f"{value} {key}" for key, value in together.items()))
