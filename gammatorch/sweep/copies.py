@@ -28,6 +28,10 @@ EXPECTED_SHARE = 0.05
 _CLEARLY = 0.8
 """A place is home if the gains are less of a detour there than at any other place, by this ratio."""
 
+_SHORT = 0.1
+"""Share of the way over a place that is added to the detour: where a run goes straight on there is none, nor is there
+between one and a stray far behind it."""
+
 
 @dataclass(frozen=True)
 class Copies:
@@ -143,7 +147,8 @@ def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collect
     for first, last in runs:
         beside = [run.points[position, rows] for position in _beside(run, first, last, away)]
         way = torch.stack([_lengths(one - run.points[first, rows]) for one in beside]).sum(dim=0)
-        detours.append(float(((way - _lengths(beside[0] - beside[-1])) / run.norms[first, rows]).sum()))
+        detour = way - _lengths(beside[0] - beside[-1]) + _SHORT * way
+        detours.append(float((detour / run.norms[first, rows]).sum()))
     least, second = sorted(detours)[:2]
     return runs[detours.index(least)] if least <= _CLEARLY * second else None
 

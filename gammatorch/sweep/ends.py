@@ -1,4 +1,4 @@
-"""The last two checkpoints of a run, or the first two, which have nothing beyond them to be held against."""
+"""The first and last checkpoints of a run, which have nothing beyond them to be held against."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ _BENT, _LONG, _LATELY = 0.2, 1.25, 4
 """Put right, the cosines between the last steps leave the range of those before by no more than this, and no step is
 longer than the longest of so many lately by more than this: else a jump is being forgotten."""
 
+_BETTER, _FEW = 0.4, 0.3
+"""In each other's places two are at most so many times as far from what is beside; where steps go to and fro in ten
+directions or fewer, they may be so by chance."""
+
 _WINDOW, _FEWEST_WAYS, _STRANGE, _TYPICAL = 24, 10, 4.0, 1.0
 """Of so many ways before, the end is further off than their range is wide, four times and more; and put right at most
 once."""
@@ -38,6 +42,34 @@ def exchanged_ends(course: Course, off: Collection[int]) -> Iterator[Pair]:
         turns = (number == 0 or not course.first_is_initial) and _turns_back(course, outward)
         if turns or _is_strange(course.flat(), outward):
             yield pair
+
+
+def with_an_end(path: Tensor) -> list[Pair]:
+    """The first or last and one that is far from it, each of which lies far better in the other's place.
+
+    Args:
+        path: Checkpoints in their order, shape (n, layer, dim).
+    """
+    n, found = len(path), []
+    flat = path.flatten(1)
+    for end, near in ((0, 1), (n - 1, n - 2)):
+        to_end, to_near = _lengths(flat - flat[end]), _lengths(flat - flat[near])
+        step = _lengths(flat.diff(dim=0))
+        for place in range(2, n - 2):
+            better = to_end[place - 1] + to_end[place + 1] < _BETTER * (step[place - 1] + step[place])
+            if bool(better) and bool(to_near[place] < _BETTER * to_near[end]) and _go_on(path, (end, place)):
+                found.append((min(end, place), max(end, place)))
+    return found
+
+
+def _go_on(path: Tensor, pair: Pair) -> bool:
+    """Whether the steps around two, these left out, do not go to and fro in a few directions."""
+    windows = (range(max(0, place - AROUND), min(len(path), place + AROUND + 1)) for place in pair)
+    return all(to_and_fro(path[[at for at in window if at not in pair]]) < _FEW for window in windows)
+
+
+def _lengths(ways: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(ways, dim=-1)
 
 
 def _turns_back(course: Course, outward: list[int]) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.sweep.course import Pair, joined, step_lengths, to_and_fro
+from gammatorch.sweep.ends import with_an_end
 from gammatorch.sweep.finding import Finding, listed, named_layers
 from gammatorch.sweep.junctions import Stretch
 from gammatorch.sweep.order import find_exchanged
@@ -127,7 +128,8 @@ def find_jumps(run: Trajectory, points: Tensor, known: frozenset[int]) -> list[F
     jumps = _jumps(kept, run.grain[positions])
     steady = [place for place in range(len(positions)) if place not in jumps]
     fits = {place: _fits_between(kept[:, jump.rows], place, steady) for place, jump in jumps.items()}
-    groups = [{place for pair in group for place in pair} for group in joined(_exchanged(kept, fits))]
+    exchanged = [*_exchanged(kept, fits), *with_an_end(kept)]
+    groups = [{place for pair in group for place in pair} for group in joined(exchanged)]
     told = set[int]().union(*groups)
     return [
         *(_tell_exchanged(run, sorted(positions[place] for place in group)) for group in groups),

@@ -374,6 +374,23 @@ def test_of_two_with_the_same_gains_the_earlier_is_home_where_later_ones_are_nea
     assert found.text == "step196000 holds the gains of step137000"
 
 
+@pytest.mark.parametrize("name", CLEAR)
+@pytest.mark.parametrize(("one", "other"), [(0, 33), (0, 50), (8, 59), (30, 59)])
+def test_the_first_and_last_exchanged_with_one_far_from_them_are_found(name, one, other):
+    steps, stored = draw(CLEAR[name], 0, 60, 8, 256)
+    stored[one], stored[other] = stored[other], stored[one]
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "swapped" and set(found.items) == {f"step{steps[one]}", f"step{steps[other]}"}
+
+
+def test_home_is_told_though_what_stands_before_the_copy_strays_beyond_it():
+    steps, stored = draw(Kind(schedule="constant"), seed=4, count=60)
+    true = list(stored)
+    stored[19], stored[20], stored[40] = true[40], true[25], true[19]
+    copied = [one.text for one in anomalies(steps, stored) if one.kind == "copy"]
+    assert copied == ["step20000 holds the gains of step25000"]
+
+
 def test_a_mixture_beside_others_that_stray_is_placed():
     """What it holds is at home at step 30, though on both sides of there stands another's."""
     steps, stored = draw(Kind(schedule="constant"), seed=4, count=60)
