@@ -146,16 +146,11 @@ def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collect
     detours = []
     for first, last in runs:
         beside = [run.points[position, rows] for position in _beside(run, first, last, away)]
-        way = torch.stack([_lengths(one - run.points[first, rows]) for one in beside]).sum(dim=0)
-        detour = way - _lengths(beside[0] - beside[-1]) + _SHORT * way
+        way = torch.linalg.vector_norm(torch.stack(beside) - run.points[first, rows], dim=-1).sum(dim=0)
+        detour = way - torch.linalg.vector_norm(beside[0] - beside[-1], dim=-1) + _SHORT * way
         detours.append(float((detour / run.norms[first, rows]).sum()))
     least, second = sorted(detours)[:2]
     return runs[detours.index(least)] if least <= _CLEARLY * second else None
-
-
-def _lengths(rows: torch.Tensor) -> torch.Tensor:
-    lengths: torch.Tensor = torch.linalg.vector_norm(rows.double(), dim=-1)
-    return lengths
 
 
 def _beside(run: Trajectory, first: int, last: int, away: Collection[int]) -> list[int]:

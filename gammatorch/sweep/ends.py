@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.sweep.contrasts import AROUND, LEAST, NEIGHBOURS_SURE
-from gammatorch.sweep.course import Course, Pair, cosine, to_and_fro
+from gammatorch.sweep.course import Course, Pair, cosine, step_lengths, to_and_fro
 
 _NOISE = 3.0
 """Noise at an end that is so many times that of the checkpoints before is none, but an exchange."""
@@ -52,9 +52,9 @@ def with_an_end(path: Tensor) -> list[Pair]:
     """
     n, found = len(path), []
     flat = path.flatten(1)
+    step = step_lengths(flat)
     for end, near in ((0, 1), (n - 1, n - 2)):
-        to_end, to_near = _lengths(flat - flat[end]), _lengths(flat - flat[near])
-        step = _lengths(flat.diff(dim=0))
+        to_end, to_near = (torch.linalg.vector_norm(flat - flat[at], dim=-1) for at in (end, near))
         for place in range(2, n - 2):
             better = to_end[place - 1] + to_end[place + 1] < _BETTER * (step[place - 1] + step[place])
             if bool(better) and bool(to_near[place] < _BETTER * to_near[end]) and _go_on(path, (end, place)):
@@ -66,10 +66,6 @@ def _go_on(path: Tensor, pair: Pair) -> bool:
     """Whether the steps around two, these left out, do not go to and fro in a few directions."""
     windows = (range(max(0, place - AROUND), min(len(path), place + AROUND + 1)) for place in pair)
     return all(to_and_fro(path[[at for at in window if at not in pair]]) < _FEW for window in windows)
-
-
-def _lengths(ways: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(ways, dim=-1)
 
 
 def _turns_back(course: Course, outward: list[int]) -> bool:
