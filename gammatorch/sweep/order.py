@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -58,22 +59,37 @@ def find_exchanged(
 
 
 def _find(course: Course, known: list[Stretch]) -> tuple[list[Stretch], list[Pair]]:
-    """Stretches, then exchanges of others, that show with few neighbours, then with more, each put right; no exchanges
-    where the path goes back then."""
+    """Stretches, then exchanges of others, each put right; stretches once more where there are any, which hide them."""
     stretches = put_stretches_right(course, known, _REACHES)
-    turned = {at for stretch in known + stretches for at in stretch.places()}
-    found: list[Pair] = []
+    found, refused = _find_pairs(course)
+    more = put_stretches_right(course, known + stretches, _REACHES) if found else []
+    if more:
+        behind = _behind(course, set(), _REACHES)
+        found += [group for group in refused if not any(_near(behind, pair) for pair in group)]
+    turned = {at for stretch in known + stretches + more for at in stretch.places()}
+    told = (group for group in found if not any(turned & {*pair} for pair in group))
+    return stretches + more, [*chain.from_iterable(told)]
+
+
+def _find_pairs(course: Course) -> tuple[list[list[Pair]], list[list[Pair]]]:
+    """Exchanges that show with few neighbours, then with more, each put right, in groups that share places; and those
+    where the path goes back then."""
+    found, refused = list[list[Pair]](), list[list[Pair]]()
     off = course.strays()
     for number, reach in enumerate(_REACHES):
         pairs = _put_right(course, reach)
-        path, places = course.without(off & course.strays())
-        behind = {places[at] for near in _REACHES[: number + 1] for at in backward(path, near)}
+        behind = _behind(course, off, _REACHES[: number + 1])
         for group in joined(pairs):
-            if not any(_near(behind, pair) or turned & {*pair} for pair in group):
-                found += group
+            (refused if any(_near(behind, pair) for pair in group) else found).append(group)
         if len(pairs) > len(course) // 4:
             break
-    return stretches, found
+    return found, refused
+
+
+def _behind(course: Course, off: set[int], reaches: tuple[int, ...]) -> set[int]:
+    """Places from which the path goes back, by what does not stray now as it did before."""
+    path, places = course.without(off & course.strays())
+    return {places[at] for reach in reaches for at in backward(path, reach)}
 
 
 def _put_right(course: Course, reach: int) -> list[Pair]:
