@@ -48,6 +48,18 @@ def of_stretches(findings):
     return [found.text for found in findings if any(words in found.text for words in said)]
 
 
+@pytest.mark.parametrize("name", ["drift", "drift, bf16", "wandering"])
+@pytest.mark.parametrize("stretch", [BACKWARDS, LAST_FIRST, FIRST_LAST], ids=str)
+def test_a_stretch_and_exchanges_do_not_hide_each_other(name, stretch):
+    steps, stored = planted(HONEST[name], stretch, shape=(80, 8, 256))
+    stored[35], stored[60] = stored[60], stored[35]
+    stored[42], stored[45] = stored[45], stored[42]
+    found = anomalies(steps, stored)
+    accused = {item for one in found for item in one.items}
+    assert accused == {f"step{steps[at]}" for at in (*stretch.places(), 35, 60, 42, 45)}
+    assert stretch.told([f"step{step}" for step in steps]) in of_stretches(found)
+
+
 @pytest.mark.parametrize("reach", [1, 4, 16])
 def test_gains_hold_no_noise_of_a_checkpoints_own(reach):
     torch.manual_seed(0)
