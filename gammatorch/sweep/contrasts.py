@@ -77,7 +77,7 @@ def _means(chosen: Tensor) -> Tensor:
     return chosen.double() / chosen.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
-def tells(course: Course, one: int, other: int, reach: int, off: Set[int] = frozenset()) -> bool:
+def tells(course: Course, one: int, other: int, reach: int, off: Set[int]) -> bool:
     """Whether an exchange is beyond chance, in most layers, on both sides, and no matter of steps that go to and fro.
 
     Args:

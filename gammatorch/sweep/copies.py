@@ -137,7 +137,7 @@ def comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Coll
     return False
 
 
-def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> Run | None:
+def home_of(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int]) -> Run | None:
     """The place where the gains are least of a detour from what stands before to what stands after them; None where
     they are about as much of one at another.
 

@@ -33,12 +33,6 @@ _FEW = 0.3
 _FEWEST = 5
 """Checkpoints from which on places can be told."""
 
-_STILL = 8
-"""Checkpoints over which a layer may stand still without being a copy."""
-
-_ALL = slice(None)
-"""All layers."""
-
 _WINDOW, _OVERLAP = 512, 128
 """Checkpoints compared with each other at once."""
 
@@ -76,21 +70,14 @@ def find_misplaced(run: Trajectory, points: Tensor, known: frozenset[int]) -> tu
 
 def _misplaced(run: Trajectory, points: Tensor, part: list[int]) -> Iterator[tuple[set[int], Finding]]:
     """What is wrong with the order of some positions, and which it is about; stretches, then what is exchanged else."""
-    stretches, pairs = _look(run, points, part)
+    first_is_initial = part[0] == 0 and bool(run.constant[0].all())
+    stretches, pairs = find_exchanged(points, run.grain, part, first_is_initial)
     for stretch in stretches:
         places = {part[at] for at in stretch.places()}
         yield places, _tell_stretch(run, part, stretch)
     for group in joined(pairs):
         places = {at for pair in group for at in pair}
         yield places, _tell_exchanged(run, sorted(places))
-
-
-def _look(
-    run: Trajectory, points: Tensor, part: list[int], rows: Tensor | slice = _ALL
-) -> tuple[list[Stretch], list[Pair]]:
-    """What the order of some positions shows, in some layers at least."""
-    initial = part[0] == 0 and bool(run.constant[0].all())
-    return find_exchanged(points[:, rows], run.grain[:, rows], part, initial)
 
 
 def _tell_exchanged(run: Trajectory, places: list[int]) -> Finding:

@@ -61,9 +61,9 @@ def test_an_exchange_is_told_as_in_the_path_without_what_strays(one, other):
     path[sorted(places)] += 300 * path_of("noise", seed=1)[: len(places)]
     kept = [at for at in range(len(path)) if at not in places]
     short = Course(path[kept], False, 4.0)
-    assert tells(short, kept.index(one), kept.index(other), 1)
+    assert tells(short, kept.index(one), kept.index(other), 1, set())
     assert tells(Course(path, False, 4.0), one, other, 1, places)
-    assert not tells(Course(path, False, 4.0), one, other, 1)
+    assert not tells(Course(path, False, 4.0), one, other, 1, set())
     way, left = Course(path, False, 4.0).without(places)
     assert left == kept and backward(way, 1) == backward(path[kept], 1) != []
 
