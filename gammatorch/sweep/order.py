@@ -6,6 +6,7 @@ path alone, ‖path from b to c‖² and more where the path goes on in its dire
 that does not go back and forth from checkpoint to checkpoint, and it turns its sign where b and c are exchanged. The
 same holds of any i and j, with the means of their neighbours for a and d; and of several on each side, whose mean has
 less noise and lies further away. Where a run goes to and fro in a few directions, it is looked at without these.
+Checkpoints that stray, as exchanged ones do, are no neighbours of others.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ _ALIKE, _STEADY = 4.0, 20.0
 where the directions in which they do so have been taken out."""
 
 _TRIED = 64
-"""Exchanges looked at closely, the clearest first, before none is made."""
+"""Exchanges looked at closely, the clearest first, before none is made: of two that stray or two that do not; and of
+others, for there is much that one far off lies better beside."""
 
 
 def find_exchanged(
@@ -87,7 +89,7 @@ def _find_pairs(course: Course) -> tuple[list[list[Pair]], list[list[Pair]]]:
 
 
 def _behind(course: Course, off: set[int], reaches: tuple[int, ...]) -> set[int]:
-    """Places from which the path goes back, by what does not stray now as it did before."""
+    """Places from which the path goes back, without what strayed before and still does: exchanges must make no more."""
     path, places = course.without(off & course.strays())
     return {places[at] for reach in reaches for at in backward(path, reach)}
 
@@ -124,6 +126,7 @@ def _exchanges(course: Course, reach: int) -> Iterator[Pair]:
 
 
 def _most(shorter: Tensor, allowed: Tensor) -> Iterator[tuple[float, int, int]]:
+    """What shortens the path most: by how much, and which two."""
     top = torch.where(allowed, shorter, -torch.inf).flatten().topk(min(_TRIED, int(allowed.sum())))
     for gain, flat in zip(top.values.tolist(), top.indices.tolist(), strict=True):
         yield gain, flat // len(shorter), flat % len(shorter)
