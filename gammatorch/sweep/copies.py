@@ -126,13 +126,13 @@ def expected_changes(run: Trajectory, still: Run, away: set[int]) -> torch.Tenso
 
 def comes_back(run: Trajectory, runs: Sequence[Run], rows: list[int], away: Collection[int] = ()) -> bool:
     """Whether more entries left and came back than chance would bring back; what strays differ by tells nothing."""
-    enough = min(RETURNED, run.hidden)
+    enough = min(RETURNED, run.hidden * len(rows))
     for (_, last), (first, _) in pairwise(runs):
         between = [position for position in range(last + 1, first) if position not in away]
-        changed = [int(run.changed[pair, rows].max()) for pair in (last, first - 1) if {pair, pair + 1} & {*between}]
+        changed = [int(run.changed[pair, rows].sum()) for pair in (last, first - 1) if {pair, pair + 1} & {*between}]
         if max(changed, default=0) >= enough:
             return True
-        if between and float(changes(run, last, between, rows).max()) >= enough:
+        if between and float(changes(run, last, between, rows).sum(dim=-1).max()) >= enough:
             return True
     return False
 

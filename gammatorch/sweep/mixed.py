@@ -42,8 +42,9 @@ def _returned_layers(run: Trajectory, away: set[int]) -> tuple[list[Finding], se
     places: dict[tuple[Run, ...], list[int]] = defaultdict(list)
     for row in range(len(run.layers)):
         for runs in _equal_runs(run, row, away):
-            if comes_back(run, runs, [row], away) and not _all_equal(run, runs):
+            if not _all_equal(run, runs):
                 places[tuple(runs)].append(row)
+    places = {runs: rows for runs, rows in places.items() if comes_back(run, runs, rows, away)}
     found: dict[tuple[int, int], list[int]] = defaultdict(list)
     unclear: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for where, rows in places.items():

@@ -54,7 +54,7 @@ def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int]) -> boo
     moved, pace = _spacings(away, run.grain[other]), _paces(run)
     usual = (moved / pace)[differ].median()
     expected = run.hidden * (usual * pace[list(rows)]).clamp(max=1)
-    return bool(expected.max() < min(RETURNED, run.hidden))
+    return bool(expected.sum() < min(RETURNED, run.hidden * len(rows)))
 
 
 def comes_near(run: Trajectory, known: Collection[int]) -> bool:

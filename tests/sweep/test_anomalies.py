@@ -204,6 +204,18 @@ def test_mixed_shards_are_found_with_their_layers(name, place, origin):
     assert f"step{steps[place]}" in found.items and f"step{steps[origin]}" in found.text
 
 
+def test_layers_that_move_little_each_are_found_to_be_mixed_by_all_together():
+    """Three entries of a layer move by a spacing from each checkpoint to the next, twelve in all, of eight layers."""
+    drawn = torch.Generator().manual_seed(0)
+    moved = torch.rand(40, 12, 64, generator=drawn).argsort(dim=-1) < 3
+    stored = [*(1 + moved.cumsum(dim=0) / 128).to(torch.bfloat16)]
+    steps = list(range(40))
+    assert not anomalies(steps, stored)
+    stored[20] = torch.cat([stored[20][:4], stored[24][4:]])
+    (found,) = anomalies(steps, stored)
+    assert found.kind == "mixed" and found.items == ("step20",) and found.layers == tuple(range(4, 12))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_layers_of_the_next_step_are_found_among_layers_that_move(dtype):
     steps, stored = draw(Kind(schedule="constant", dtype=dtype), seed=4, count=40)
