@@ -18,7 +18,7 @@ from gammatorch.sweep.copies import (
     runs_of,
 )
 from gammatorch.sweep.finding import Finding, listed, named_layers
-from gammatorch.sweep.returns import RETURNED, Run, by_chance
+from gammatorch.sweep.returns import RETURNED, Run, by_chance, goes_to_and_fro
 from gammatorch.sweep.trajectory import Trajectory
 
 _COMMON = 0.1
@@ -64,8 +64,13 @@ def _tell_returned(
     run: Trajectory, found: Mapping[tuple[int, int], list[int]], unclear: Mapping[tuple[int, ...], list[int]]
 ) -> tuple[list[Finding], set[int]]:
     """What to tell of layers by their place and home, and by all places where no home is clear; and which stray."""
-    chance: set[tuple[int, ...]] = {pair for pair, rows in found.items() if by_chance(run, *pair, rows)}
-    chance |= {at for at, rows in unclear.items() if any(by_chance(run, *pair, rows) for pair in combinations(at, 2))}
+    if not found and not unclear:
+        return [], set()
+    together = goes_to_and_fro(run)
+    chance: set[tuple[int, ...]] = {pair for pair, rows in found.items() if by_chance(run, *pair, rows, together)}
+    chance |= {
+        at for at, rows in unclear.items() if any(by_chance(run, *pair, rows, together) for pair in combinations(at, 2))
+    }
     mixed = [(pair, sorted(rows)) for pair, rows in sorted(found.items()) if pair not in chance]
     shared = [(at, sorted(rows)) for at, rows in unclear.items() if at not in chance]
     findings = [_tell_mixed(run, position, home, rows) for (position, home), rows in mixed]

@@ -27,14 +27,14 @@ _TO_AND_FRO = 0.1
 """Steps of a run whose bits return by chance go against each other by cosines of more than this, though rounding hides
 half of it where they are short; those that wander in all directions by a hundredth."""
 
-_COMPARED = 512
-"""Checkpoints compared with each other at most."""
+_COMPARED, _THINNED = 512, 128
+"""Checkpoints compared with each other at most, and those that tell whether a run goes to and fro."""
 
 Run = tuple[int, int]
 """First and last position of checkpoints in a row that hold the same."""
 
 
-def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int]) -> bool:
+def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int], together: bool) -> bool:
     """Whether layers equal in two checkpoints may be so because all layers lie near each other there.
 
     The layers that differ tell how far their entries have moved, in spacings of the stored type. At its own pace a
@@ -45,6 +45,7 @@ def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int]) -> boo
         one: A position.
         other: Another, at which ``rows`` are the same.
         rows: The layers in question.
+        together: Whether all layers move together, so that entries are no chances of their own: one layer must do.
     """
     differ = (run.rows[one] != run.rows[other]) & ~run.constant[other]
     differ[list(rows)] = False
@@ -54,7 +55,20 @@ def by_chance(run: Trajectory, one: int, other: int, rows: Sequence[int]) -> boo
     moved, pace = _spacings(away, run.grain[other]), _paces(run)
     usual = (moved / pace)[differ].median()
     expected = run.hidden * (usual * pace[list(rows)]).clamp(max=1)
+    if together:
+        return bool(expected.max() < min(RETURNED, run.hidden))
     return bool(expected.sum() < min(RETURNED, run.hidden * len(rows)))
+
+
+def goes_to_and_fro(run: Trajectory) -> bool:
+    """Whether steps go against each other, as they do in few directions, in which all layers move together."""
+    path = run.points[:: -(-len(run) // _THINNED)].to(torch.float64)
+    return to_and_fro(_in_spacings(run, path)) >= _TO_AND_FRO
+
+
+def _in_spacings(run: Trajectory, path: Tensor) -> Tensor:
+    grain = run.grain.median(dim=0).values
+    return path / torch.where(grain > 0, grain, torch.inf)[:, None]
 
 
 def comes_near(run: Trajectory, known: Collection[int]) -> bool:
@@ -67,8 +81,7 @@ def comes_near(run: Trajectory, known: Collection[int]) -> bool:
         known: Positions that are the same as others.
     """
     compared = sorted(sorted(range(len(run)), key=lambda at: abs(at - min(known)))[:_COMPARED])
-    grain = run.grain.median(dim=0).values
-    path = run.points[compared].to(torch.float64) / torch.where(grain > 0, grain, torch.inf)[:, None]
+    path = _in_spacings(run, run.points[compared].to(torch.float64))
     away = torch.cdist(path.flatten(1), path.flatten(1)) / len(run.layers) ** 0.5
     passed = away.clone()
     groups: dict[str, list[int]] = defaultdict(list)

@@ -56,6 +56,10 @@ def test_short_runs_of_few_layers_are_not_accused(name, seed):
     assert not anomalies(*draw(HONEST[name], seed, count=14, layers=3, hidden=64))
 
 
+def test_layers_that_come_back_together_where_all_go_to_and_fro_are_not_accused():
+    assert not anomalies(*draw(NASTY["wandering in two directions, bf16"], 10013, 100, layers=12, hidden=768))
+
+
 def test_gains_that_are_rounded_back_to_those_they_began_with_are_not_accused():
     assert not anomalies(*draw(NASTY["wandering little, in two directions, bf16"], 10014, 100, layers=12, hidden=768))
 
