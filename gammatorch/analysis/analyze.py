@@ -147,6 +147,8 @@ def analyze_together(
 def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings: Settings) -> list[Analysis]:
     """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
     started = time.perf_counter()
+    if stack.dtype in STORED_DTYPES.values() and stack.dtype.itemsize == 1:
+        stack = stack.to(torch.bfloat16)  # exact, and torch sums no eight-bit floats
     _check(stack)
     layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
     stack = stack.detach().to(settings.dtype)

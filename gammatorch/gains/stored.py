@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -14,12 +16,43 @@ from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.pytorch.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
-STORED_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FLOAT8 = {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E4M3FNUZ": torch.float8_e4m3fnuz,
+    "F8_E5M2FNUZ": torch.float8_e5m2fnuz,
+}
+"""Types that a whole model may be cast to, and that quantised weights are stored in beside a scale."""
+
+STORED_DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **_FLOAT8,
+}
 """Stored types that are read as gains, by safetensors' spelling."""
+
+_SCALE = re.compile(r"scale|zero|amax|absmax|quant", re.IGNORECASE)
+"""What names of tensors hold that say how to turn a quantised tensor beside them into numbers."""
+
+
+def exact_dtype(stored: Iterable[str]) -> torch.dtype:
+    """The narrowest type to compute in that holds every value of the stored ones.
+
+    Args:
+        stored: Stored types by safetensors' spelling.
+
+    Example:
+        >>> exact_dtype(["F16", "BF16"]), exact_dtype(["F8_E4M3"])
+        (torch.float32, torch.bfloat16)
+    """
+    dtypes = (torch.bfloat16 if name in _FLOAT8 else STORED_DTYPES[name] for name in stored)
+    return reduce(torch.promote_types, dtypes)
 
 
 def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None:
     """Refuse types and forms that hold no gains, quantised ones among them.
+
+    Eight-bit floats are exact numbers where a whole model was cast to them, and quantised ones where a scale stands
+    beside.
 
     Raises:
         UnsupportedFormat: An entry is stored in such a type.
@@ -31,6 +64,25 @@ def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None
                 file=checkpoint.where(entry),
                 tensor=entry.key,
             )
+    for entry, scale in _scaled(checkpoint, [entry for entry in entries if entry.dtype in _FLOAT8]):
+        raise UnsupportedFormat(
+            f"is stored as {entry.dtype} with {scale} beside it, so it is quantised: {remedy(entry.dtype)}",
+            file=checkpoint.where(entry),
+            tensor=entry.key,
+        )
+
+
+def _scaled(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> Iterator[tuple[TensorEntry, str]]:
+    """Tensors beside which a scale stands, in the same module or under their own name and more."""
+    if not entries:
+        return
+    of_module = {entry.key.rpartition(".")[0]: entry for entry in entries}
+    own = {entry.key for entry in entries}
+    for key in checkpoint.entries:
+        module, _, name = key.rpartition(".")
+        entry = of_module.get(module) or next((of for of in entries if key.startswith(f"{of.key}.")), None)
+        if entry is not None and key not in own and _SCALE.search(name):
+            yield entry, key
 
 
 def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from gammatorch.gains.device import choose_device, choose_dtype
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.staging import unpack
-from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, offset_note
+from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, offset_note
 from gammatorch.gains.stream import describe
 
 BUFFER_BYTES = 64_000_000
@@ -76,7 +75,8 @@ class WideGains:
         self.offset = 0.0 if raw else selection.offset
         check_dtypes(checkpoint, selection.entries)
         stored = [STORED_DTYPES[entry.dtype] for entry in selection.entries]
-        self.dtype = choose_dtype(dtype, self.device) if self.offset else reduce(torch.promote_types, stored)
+        exact = exact_dtype(entry.dtype for entry in selection.entries)
+        self.dtype = choose_dtype(dtype, self.device) if self.offset else exact
         self.columns = self._columns(parse_bytes(memory), stored, among)
         self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
         self._weighed = not selection.offset_known and not raw
@@ -146,7 +146,7 @@ class WideGains:
     def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:
         """Columns of a block: two buffers on the host, two stored copies and a cast one on the device."""
         across = sum(dtype.itemsize for dtype in stored)
-        cast = len(stored) * self.dtype.itemsize if self.offset or len(set(stored)) > 1 else 0
+        cast = len(stored) * self.dtype.itemsize if self.offset or set(stored) != {self.dtype} else 0
         fixed = WORKING_BYTES + _BYTES_OF_PAIR * len(stored) ** 2
         least = fixed + min(self.hidden, _LEAST_COLUMNS) * (2 * across + 2 * cast)
         if memory < among * least:

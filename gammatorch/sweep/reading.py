@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
-
-import torch
 
 from gammatorch.analysis.pca import SVD_MAX_WIDTH
 from gammatorch.architectures.select import select
@@ -17,7 +14,7 @@ from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import UnreadableCheckpoint
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.stored import STORED_DTYPES, offset_notes
+from gammatorch.gains.stored import exact_dtype, offset_notes
 from gammatorch.gains.stream import stream_gains
 from gammatorch.gains.wide import WideGains
 from gammatorch.sweep.item import Item
@@ -67,10 +64,11 @@ def load(item: Item, task: Task) -> Loaded:
             return Loaded(item, wide, files)
         stored = stream_gains(checkpoint, selection, "cpu", raw=True)
         notes = offset_notes(checkpoint, selection, stored.gamma, settings.raw)
-    dtype = reduce(torch.promote_types, (STORED_DTYPES[name] for name in stored.stored_dtype.split("+")))
     gains = replace(
         stored,
-        gamma=stored.gamma.to(dtype),  # exact: every value came from this type, or from one that it holds
+        gamma=stored.gamma.to(
+            exact_dtype(stored.stored_dtype.split("+"))
+        ),  # exact: every value came from this type, or from one that it holds
         offset=0.0 if settings.raw else selection.offset,
         notes=(*location.notes, *stored.notes, *notes),
     )
