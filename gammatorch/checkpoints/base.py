@@ -132,6 +132,10 @@ class Checkpoint:
         seconds: Time spent on opening it.
         notes: What a reader of the results should know.
         target: The one file or index that was asked for, None for a whole folder or repository.
+        settings: What the trainer that wrote the files has kept of its settings in them, in its own words.
+        missing: What the files say of other parts of the model that are not among them, and what to do; None where they
+            are the whole. No site is read of a part.
+        absent: Keys that the index names and no shard holds.
     """
 
     model: str
@@ -142,6 +146,9 @@ class Checkpoint:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     target: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    missing: str | None = None
+    absent: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gammatorch.checkpoints.base import ByteSource, TensorEntry
@@ -18,9 +18,14 @@ class Contents:
         source: Where to read the tensors from.
         config: What the files themselves say of the model, in config.json's words; None where they do not.
         notes: What a reader of the results should know.
+        settings: What the trainer that wrote them has kept of its settings, in its own words.
+        missing: What the files say of other parts of the model that are not among them, and what to do; None where they
+            are the whole.
     """
 
     tables: list[dict[str, TensorEntry]]
     source: ByteSource
     config: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    missing: str | None = None

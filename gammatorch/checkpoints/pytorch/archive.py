@@ -22,6 +22,7 @@ from gammatorch.checkpoints.pytorch.forms import in_form
 from gammatorch.checkpoints.pytorch.legacy import LEGACY_MAGIC, read_legacy
 from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP
 from gammatorch.checkpoints.pytorch.pickled import read_pickle
+from gammatorch.checkpoints.pytorch.settings import find_settings
 from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
 from gammatorch.checkpoints.pytorch.tensors import Storage, StoredTensor
 from gammatorch.checkpoints.pytorch.zip_directory import (
@@ -47,7 +48,8 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
         extra: Other reads to make in the first round, so that they cost no round of their own.
 
     Returns:
-        For each file its entries by key, and a source that holds each tensor's place against the archive.
+        For each file its entries by key, the settings that a trainer has kept in the first one that has any, and a
+        source that holds each tensor's place against the archive.
 
     Raises:
         MalformedCheckpoint: A file is cut short, or contradicts itself.
@@ -63,16 +65,20 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
     archives = [file for file in files if file not in old]
     opened = dict(zip(archives, read_archives(pieces, archives), strict=True))
     tables, notes = [], []
+    settings: dict[str, Any] = {}
+    place: Callable[[Storage], int]
     for file in files:
         if file in old:
             described, starts = old[file]
-            table, found = _table(described, partial(_place_of_old, starts), file, _where(source, file))
+            place = partial(_place_of_old, starts)
         else:
-            table, found = _table(opened[file].described, opened[file].place, file, _where(source, file))
+            described, place = opened[file].described, opened[file].place
+        table, found = _table(described, place, file, _where(source, file))
         tables.append(table)
         notes += found
+        settings = settings or find_settings(described)
     checked = CheckedSource(source, {file: archive.members for file, archive in opened.items()})
-    return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)))
+    return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)), settings=settings)
 
 
 class Archive(NamedTuple):
@@ -264,17 +270,13 @@ def _table(
         file: Its name.
         where: Its name, for messages.
     """
-    tensors, path = find_state_dict(described, StoredTensor, where)
-    table = {
-        key: _entry(key, tensor, place, file, where)
-        for key, tensor in tensors.items()
-        if isinstance(key, str) and isinstance(tensor, StoredTensor)
-    }
-    formed = [key for key in table if tensors[key].form]
-    notes = [f"tensors were read from {'.'.join(path)!r} in {file}"] if path else []
+    found = find_state_dict(described, StoredTensor, where)
+    table = {key: _entry(key, tensor, place, file, where) for key, tensor in found.tensors.items()}
+    formed = [key for key in table if found.tensors[key].form]
+    notes = list(found.notes(file))
     if formed:
         more = f" and {len(formed) - 1} more" if len(formed) > 1 else ""
-        notes.append(f"{formed[0]} ({tensors[formed[0]].form}){more} cannot be read in place")
+        notes.append(f"{formed[0]} ({found.tensors[formed[0]].form}){more} cannot be read in place")
     return table, notes
 
 

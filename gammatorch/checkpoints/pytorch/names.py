@@ -66,7 +66,10 @@ _STORAGES = {
     "QInt32Storage": "QI32",
 }
 
-_BUILTINS = "bool bytearray complex dict float frozenset int list object set slice str tuple Ellipsis NotImplemented"
+_BUILTINS = (
+    "bool bytearray complex dict float frozenset int list object set slice str tuple Ellipsis NotImplemented "
+    "getattr type"  # how members of an Enum and types such as that of None are written; never called
+)
 _RANDOM = {
     "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
     "numpy.random._mt19937": "MT19937",
@@ -78,7 +81,7 @@ _RANDOM = {
 
 _DATA: Mapping[str, str] = {
     "argparse": "Namespace",
-    "types": "SimpleNamespace",
+    "types": "MappingProxyType SimpleNamespace",
     "collections": "Counter deque",
     "datetime": "date datetime time timedelta timezone",
     "decimal": "Decimal",
@@ -100,16 +103,23 @@ _DATA: Mapping[str, str] = {
     "per_channel_affine_float_qparams",
     "torch.serialization": "_get_layout",
     "torch.torch_version": "TorchVersion",
+    **dict.fromkeys(("io", "_io"), "BytesIO StringIO"),
+    **dict.fromkeys(("operator", "_operator"), "getitem or_"),
+    "functools": "partial reduce",
+    "re": "_compile",
+    "logging": "getLogger",
 }
 """Types of plain data, by module, that trainers keep beside the weights: settings, dates, counters."""
 
-PASSED_OVER = (
-    "torch.distributed.tensor",
-    "torch.distributed._tensor",
-    "torch.distributed.device_mesh",
-    "torch.distributed._mesh_layout",
+_CLASSES_OF_DATA = ("typing", "enum", "collections", "dataclasses", "abc", "numbers")
+"""Modules of Python whose classes hold data or say what kind of data there is, and do nothing when they are called."""
+
+_CLASSES_OF_TORCH = (
+    *("torch.nn", "torch.optim", "torch.utils.data", "torch.amp", "torch.cuda.amp", "torch.ao", "torch.quantization"),
+    *("torch.distributed.tensor", "torch.distributed._tensor", "torch.distributed.device_mesh"),
+    *("torch.distributed._mesh_layout", "torch.distributed.fsdp", "torch.distributed._shard", "numpy"),
 )
-"""Packages of PyTorch's whose objects say how a tensor is spread over processes: data as well, and never called."""
+"""Packages of PyTorch whose classes trainers keep beside the weights, or as the model itself."""
 
 NAMES: Mapping[tuple[str, str], Name] = {
     **{(module, name): Name("opaque") for module, names in _DATA.items() for name in names.split()},
@@ -139,7 +149,26 @@ NAMES: Mapping[tuple[str, str], Name] = {
 }
 """All that a pickle may name of Python's, NumPy's and PyTorch's modules."""
 
-GUARDED = sys.stdlib_module_names | frozenset(
+_GUARDED = sys.stdlib_module_names | frozenset(
     ("torch", "numpy", "__builtin__", "copy_reg", "commands", "cPickle", "distutils", "exceptions", "imp", "popen2")
 )
-"""Modules, of any Python, of which a state dict needs no other names: whoever names them means to have them called."""
+"""Modules, of any Python, of which a file of tensors needs few names: whoever names others means them to be called."""
+
+
+def may_be_passed_over(module: str, name: str) -> bool:
+    """Whether a name that is not listed stands for data all the same: nothing is imported or called for it either way.
+
+    Args:
+        module: Its module.
+        name: Its name there.
+
+    Example:
+        >>> may_be_passed_over("typing", "Any"), may_be_passed_over("trainer.settings", "Config")
+        (True, True)
+        >>> may_be_passed_over("os", "system"), may_be_passed_over("torch", "load")
+        (False, False)
+    """
+    if module.partition(".")[0] not in _GUARDED:
+        return True
+    within = any(f"{module}.".startswith(f"{known}.") for known in (*_CLASSES_OF_DATA, *_CLASSES_OF_TORCH))
+    return within and name.rpartition(".")[2].lstrip("_")[:1].isupper()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from gammatorch.checkpoints.collector import collector_resting
@@ -24,6 +24,17 @@ _FRAME_BYTES = 8
 
 OPAQUE = object()
 """Stands for a value that says nothing about tensors."""
+
+
+@dataclass(eq=False)
+class Held:
+    """An object of a class that is not looked into: settings of a trainer, a whole module.
+
+    Attributes:
+        values: Its attributes and items by name, as far as the pickle sets them.
+    """
+
+    values: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -246,29 +257,34 @@ class Machine:
 
     def _append(self) -> None:
         item = self._stack.pop()
-        if self._stack[-1] is not OPAQUE:
+        if not is_opaque(self._stack[-1]):
             as_type(list, self._stack[-1]).append(item)
 
     def _appends(self) -> None:
         items = self._marked()
-        if self._stack[-1] is not OPAQUE:
+        if not is_opaque(self._stack[-1]):
             as_type(list, self._stack[-1]).extend(items)
 
     def _add_items(self) -> None:
         self._marked()
-        if self._stack[-1] is not OPAQUE:
+        if not is_opaque(self._stack[-1]):
             raise Broken("items of a set where none is")
 
     def _set_item(self) -> None:
         value, key = self._stack.pop(), self._stack.pop()
         if self._stack[-1] is not OPAQUE:
-            put(as_type(dict, self._stack[-1]), key, value)
+            put(self._dict_on_top(), key, value)
+
+    def _dict_on_top(self) -> dict[Any, Any]:
+        """The dict that items are set in; an object's own where its class may be derived from dict."""
+        target = self._stack[-1]
+        return target.values if type(target) is Held else as_type(dict, target)
 
     def _set_items(self) -> None:
         items = self._marked()
         if self._stack[-1] is OPAQUE:
             return
-        target, keys, values = as_type(dict, self._stack[-1]), items[::2], items[1::2]
+        target, keys, values = self._dict_on_top(), items[::2], items[1::2]
         if len(keys) != len(values):
             raise IndexError
         if set(map(type, keys)) == {str}:
@@ -302,8 +318,11 @@ class Machine:
         One that goes through an argument of any length has just that one; as it may be the same in every call, that
         counts as operations.
         """
-        arguments = as_type(tuple, self._stack.pop())
-        function = as_type(Name, self._stack.pop())
+        arguments, function = as_type(tuple, self._stack.pop()), self._stack.pop()
+        if is_opaque(function):  # what a call gave that was not made is called in turn
+            self._push(OPAQUE)
+            return
+        function = as_type(Name, function)
         if len(arguments) == 1 and type(arguments[0]) in (list, tuple):
             self._gone_through += len(arguments[0])
             if self._gone_through > self.most_operations:
@@ -313,24 +332,34 @@ class Machine:
     def _new_object(self, named_arguments: bool = False) -> None:
         if named_arguments:
             self._stack.pop()
-        arguments, made = self._stack.pop(), as_type(Name, self._stack.pop())
-        if made.kind == "opaque":
-            self._push(OPAQUE)
+        arguments, made = self._stack.pop(), self._stack.pop()
+        if is_opaque(made) or as_type(Name, made).kind == "opaque":
+            self._push(Held())
             return
         if made.kind != "record" or arguments != ():
             raise Broken("an object of another type")
         self._push(Record(made.value))
 
     def _build(self) -> None:
-        """The state of a record; the attributes of an OrderedDict (``_metadata``) say nothing about tensors."""
+        """The state of a record or an object; the attributes of an OrderedDict (``_metadata``) say nothing about
+        tensors."""
         state, target = self._stack.pop(), self._stack[-1]
         if type(target) is Record:
             if target.state is not None or type(state) not in (dict, tuple):
                 raise Broken("a state that is none")
             target.state = state
+        elif type(target) is Held:
+            for attributes in state if type(state) is tuple else (state,):  # of a class with slots there are two
+                if type(attributes) is dict:
+                    target.values.update(attributes)
         elif target is not OPAQUE:
             as_type(dict, state)
             as_type(dict, target)
+
+
+def is_opaque(value: Any) -> bool:
+    """Whether a value stands for something that is not looked into."""
+    return value is OPAQUE or type(value) is Held
 
 
 def as_type(kind: type, value: Any) -> Any:

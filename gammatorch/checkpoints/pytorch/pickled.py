@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gammatorch.checkpoints.pytorch.names import GUARDED, ITEM_BYTES, NAMES, PASSED_OVER
-from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, PICKLE_CAP, Broken, Machine, Name, as_type, put
+from gammatorch.checkpoints.pytorch.names import ITEM_BYTES, NAMES, may_be_passed_over
+from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP, Broken, Held, Machine, Name, as_type, put
 from gammatorch.checkpoints.pytorch.tensors import TENSOR_FUNCTIONS, Storage, as_size
 from gammatorch.errors import MalformedCheckpoint
 
@@ -29,7 +29,7 @@ _RETURNS: Mapping[str, Callable[..., Any]] = {
     "dict": _dict,
     "empty dict": lambda *arguments: {},
     "size": lambda extents: tuple(as_type(tuple, extents)),
-    "opaque": lambda *arguments: OPAQUE,
+    "opaque": lambda *arguments: Held(),
 }
 
 
@@ -46,9 +46,8 @@ class _TorchMachine(Machine):
         self.storages: dict[str, Storage] = {}
 
     def unlisted(self, module: str, name: str) -> Name | None:
-        """A class of the trainer's own, whose objects are passed over: settings mostly."""
-        passed_over = any(f"{module}.".startswith(f"{package}.") for package in PASSED_OVER)
-        return Name("opaque") if passed_over or module.partition(".")[0] not in GUARDED else None
+        """A class whose objects are passed over: a trainer's own, for settings mostly, or plain data."""
+        return Name("opaque") if may_be_passed_over(module, name) else None
 
     def persistent(self, identity: Any) -> Storage:
         """A storage, as torch.save writes it: a tag, a type, a name, a device, a length; of old, None for no view."""
