@@ -84,6 +84,7 @@ _LONGEST_VALUE = 1_048_576
 _MOST_ITEMS = 10_000_000
 _DEEPEST_ARRAY = 4
 _ALIGNMENT = "general.alignment"
+_SPLIT_NUMBER, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
 def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
@@ -101,7 +102,32 @@ def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = 
     """
     headers = [_Header(source, file, extra if position == 0 else ()) for position, file in enumerate(files)]
     read = [_read_file(header) for header in headers]
-    return Contents([table for table, _ in read], source, config=_config(read[0][1]))
+    tables, told = [table for table, _ in read], [metadata for _, metadata in read]
+    missing = _missing(files, told, sum(map(len, tables)), source.name)
+    return Contents(tables, source, config=_config(told[0]), missing=missing)
+
+
+def _missing(files: Sequence[str], told: Sequence[Mapping[str, Any]], tensors: int, where: str) -> str | None:
+    """What the files say of other parts of the model; None where they are the whole.
+
+    Raises:
+        MalformedCheckpoint: They are not the parts of one model.
+    """
+    count = told[0].get(_SPLIT_COUNT, 0)
+    numbers = [metadata.get(_SPLIT_NUMBER) for metadata in told]
+    if type(count) is not int or count < 2:
+        return None
+    if len(files) < count:
+        first = f"{files[0]} is part {numbers[0] + 1}" if type(numbers[0]) is int else f"{files[0]} is one"
+        return f"{first} of {count} (split.count in it): pass the folder that holds all parts under their own names"
+    expected = told[0].get(_SPLIT_TENSORS)
+    if numbers != list(range(count)) or expected not in (None, tensors):
+        raise MalformedCheckpoint(
+            f"its files are not the {count} parts of one model, by split.no and split.tensors.count in them "
+            f"({tensors} tensors, {expected} expected): download them again",
+            file=where,
+        )
+    return None
 
 
 class _Header:
@@ -306,10 +332,19 @@ def _check_layout(entries: Mapping[str, TensorEntry], header: _Header) -> None:
 
 
 def _config(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The metadata in config.json's words; every architecture is also of the type ``gguf``."""
+    """The metadata in config.json's words; every architecture is also of the type ``gguf``.
+
+    ``block_count`` counts the blocks that predict further tokens, config.json's number of layers does not.
+    """
     architecture = metadata.get("general.architecture")
+    blocks, heads = (metadata.get(f"{architecture}.{name}") for name in ("block_count", "nextn_predict_layers"))
+    if type(blocks) is int and type(heads) is int and 0 < heads < blocks:
+        blocks -= heads
     facts = {
-        "num_hidden_layers": metadata.get(f"{architecture}.block_count"),
+        "num_hidden_layers": blocks,
         "hidden_size": metadata.get(f"{architecture}.embedding_length"),
+        "num_nextn_predict_layers": heads,
+        "swin_norm": metadata.get(f"{architecture}.swin_norm"),
+        "use_parallel_residual": metadata.get(f"{architecture}.use_parallel_residual"),
     }
     return {"model_type": f"gguf:{architecture}", "text_config": {"model_type": "gguf", **facts}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ class LocalSource:
         names: Plain names of the files to see; None for all regular files in it.
         name: How messages call it; None for the folder itself.
         revision: The commit, if the folder is a snapshot of one.
+        within: Names of folders whose files are seen as well, as ``folder/file``; None for no folder.
 
     Attributes:
         is_remote: Whether each read waits for a server.
@@ -46,6 +48,7 @@ class LocalSource:
         *,
         name: str | None = None,
         revision: str | None = None,
+        within: re.Pattern[str] | None = None,
     ) -> None:
         path = os.fspath(folder)
         prefix = os.path.join(path, "")
@@ -54,7 +57,7 @@ class LocalSource:
         self.traffic = Traffic()
         self._files = OpenFiles(prefix, self.name)
         self.is_remote = is_remote(prefix)
-        held = self._list() if names is None else self._check(names)
+        held = self._list(within) if names is None else self._check(names)
         if self.is_remote and len(held) > 1:
             with _pool() as pool:
                 self._files.look_at(held, pool)
@@ -143,11 +146,18 @@ class LocalSource:
             raise self._files.unreadable(error, file) from error
         return requests
 
-    def _list(self) -> list[str]:
+    def _list(self, within: re.Pattern[str] | None) -> list[str]:
         """Names of the regular files; a dangling link, say, is of no concern unless it is asked for."""
+        names = []
         try:
             with os.scandir(self._files.prefix) as found:
-                return sorted(entry.name for entry in found if _is_file(entry))
+                for entry in found:
+                    if _is_file(entry):
+                        names.append(entry.name)
+                    elif within is not None and within.fullmatch(entry.name) and entry.is_dir():
+                        with os.scandir(entry.path) as inner:
+                            names += [f"{entry.name}/{file.name}" for file in inner if _is_file(file)]
+            return sorted(names)
         except OSError as error:
             raise UnreadableCheckpoint(f"cannot be listed ({error.strerror})", file=self.name) from error
 

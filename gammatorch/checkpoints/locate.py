@@ -11,7 +11,8 @@ from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.hub.patience import Patience
 from gammatorch.checkpoints.hub.settings import importing_hub
 from gammatorch.checkpoints.local import LocalSource
-from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, SUFFIXES
+from gammatorch.checkpoints.shards import siblings
+from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, RANK_FOLDER, SUFFIXES
 from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnsupportedFormat
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
@@ -114,7 +115,7 @@ def _local(path: Path, name: str) -> Location:
     if os.path.isdir(path):
         snapshot = _SNAPSHOT.search(os.path.realpath(path)) if _may_be_commit(path) else None
         if snapshot is None:
-            return Location(name, LocalSource(path))
+            return Location(name, LocalSource(path, within=RANK_FOLDER))
         repo = f"{snapshot['org']}/{snapshot['name']}"
         source = LocalSource(path, name=f"{repo}@{snapshot['commit'][:7]}", revision=snapshot["commit"])
         return Location(repo, source)
@@ -129,7 +130,7 @@ def _local(path: Path, name: str) -> Location:
         raise UnsupportedFormat("is one file of a torch.distributed checkpoint: pass its folder", file=name)
     if path.suffix not in SUFFIXES:
         raise UnsupportedFormat(f"is none of the files that are read ({', '.join(SUFFIXES)})", file=name)
-    beside = [CONFIG] if (folder / CONFIG).is_file() else []
+    beside = [other for other in (CONFIG, *siblings(path.name)) if other != path.name and (folder / other).is_file()]
     return Location(name, LocalSource(folder, [path.name, *beside]), target=path.name)
 
 

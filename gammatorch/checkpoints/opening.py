@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -16,15 +16,8 @@ from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.safetensors.headers import read_headers
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
-from gammatorch.checkpoints.weights import (
-    CONFIG,
-    FOLDER_SUFFIXES,
-    Weights,
-    find_weights,
-    index_suffix,
-    parse_index,
-    some,
-)
+from gammatorch.checkpoints.shards import index_suffix, parse_index, some
+from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, as_weights, find_weights
 from gammatorch.errors import CheckpointNotFound, MalformedCheckpoint
 
 JSON_CAP = 256_000_000
@@ -84,7 +77,9 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
     Raises:
         CheckpointError: As :func:`open_checkpoint`.
     """
-    weights = find_weights(source.files, source.name) if target is None else _as_weights(target)
+    weights, missing = (
+        (find_weights(source.files, source.name), None) if target is None else as_weights(target, source.files)
+    )
     config = _json_read(source, CONFIG) if CONFIG in source.files else None
     first = [config] if config is not None else []
     shard_of: Mapping[str, str] = {}
@@ -96,7 +91,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         files, shard_of = parse_index(
             bytes(index.into), source.files, f"{source.name}/{weights.index}", index_suffix(weights.index)
         )
-    reader = READERS.get(PurePath(files[0]).suffix)
+    reader = READERS.get(weights.layout or PurePath(files[0]).suffix)
     entries: Mapping[str, TensorEntry]
     if reader is None:
         contents = Contents([], source)
@@ -104,13 +99,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
     else:
         contents = reader(source, files, first)
         entries = merge_entries(contents.tables, source.name)
-    for key, shard in shard_of.items():
-        if key not in entries or entries[key].file != shard:
-            raise MalformedCheckpoint(
-                f"the index puts it in {shard}, whose header does not have it: download both again",
-                file=f"{source.name}/{weights.index}",
-                tensor=key,
-            )
+    absent = frozenset(shard_of.keys() - entries.keys()) if shard_of else frozenset()
     stored_config = _parse_config(bytes(config.into), f"{source.name}/{CONFIG}") if config is not None else None
     return Checkpoint(
         model=model if model is not None else source.name,
@@ -118,9 +107,23 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         files=files,
         entries=entries,
         config=contents.config if contents.config is not None else stored_config,
-        notes=(*((weights.note,) if weights.note is not None else ()), *contents.notes),
+        notes=(*weights.notes, *_index_notes(weights.index, shard_of, entries, absent), *contents.notes),
         target=target,
+        settings=contents.settings,
+        missing=missing or contents.missing,
+        absent=absent,
     )
+
+
+def _index_notes(
+    index: str | None, shard_of: Mapping[str, str], entries: Mapping[str, TensorEntry], absent: Collection[str]
+) -> Iterator[str]:
+    """What an index says otherwise than the headers, which are believed, as loaders do."""
+    if absent:
+        yield f"{index} names {some(sorted(absent))}, which no shard holds"
+    elsewhere = [key for key, shard in shard_of.items() if key not in absent and entries[key].file != shard]
+    if elsewhere:
+        yield f"{index} puts {some(elsewhere)} into other shards than those that hold them"
 
 
 def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
@@ -143,10 +146,6 @@ def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
 def _holds_weights(folder: str | os.PathLike[str]) -> bool:
     with os.scandir(folder) as held:
         return any(entry.name.endswith(FOLDER_SUFFIXES) for entry in held)
-
-
-def _as_weights(target: str) -> Weights:
-    return Weights((), index=target) if target.endswith(".index.json") else Weights((target,))
 
 
 def _json_read(source: ByteSource, file: str) -> Read:

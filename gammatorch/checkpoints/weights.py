@@ -1,26 +1,17 @@
-"""Which of a checkpoint's files hold its weights, by the names transformers gives them."""
+"""Which of a checkpoint's files hold its weights, by the names that libraries and trainers give them."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from gammatorch.errors import (
-    CheckpointError,
-    CheckpointNotFound,
-    IncompleteCheckpoint,
-    MalformedCheckpoint,
-    UnsupportedFormat,
-)
+from gammatorch.checkpoints.shards import ShardSet, shard_sets, siblings, some
+from gammatorch.errors import CheckpointError, CheckpointNotFound, IncompleteCheckpoint, UnsupportedFormat
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)\.safetensors", re.ASCII)
-"""``00001-of-00017`` by transformers, ``00001-of-000163`` in DeepSeek-V3, ``1-of-61`` in Kimi-K2."""
 
 TORCH_SINGLE = "pytorch_model.bin"
 TORCH_INDEX = "pytorch_model.bin.index.json"
@@ -34,12 +25,52 @@ DCP_METADATA, DCP_SUFFIX = ".metadata", ".distcp"
 FOLDER_SUFFIXES = (*SUFFIXES, DCP_SUFFIX, DCP_METADATA)
 """How the names of files end that hold a folder's weights."""
 
-_TORCH_SHARD = re.compile(r"(?P<stem>pytorch_model)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.bin", re.ASCII)
-_GGUF_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.ASCII)
-_BESIDE_WEIGHTS = re.compile(r"training_args|optim|scheduler|scaler|rng_state|random_state|rank")
-"""How the names of PyTorch files begin that trainers write beside the weights."""
+DCP_SHARDS, LAYER_FILES, RANK_FOLDERS = "torch.distributed shards", "a file per layer", "a folder per rank"
+"""Ways to cut one model into files that have a reader of their own, beside those that a suffix tells."""
+
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d+)-of-(?P<count>\d+)(?P<suffix>\.safetensors)", re.ASCII)
+_TORCH_SHARD = re.compile(r"(?P<stem>pytorch_model)-(?P<number>\d{5,})-of-(?P<count>\d{5,})(?P<suffix>\.bin)", re.ASCII)
+_GGUF_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})(?P<suffix>\.gguf)", re.ASCII)
+DCP_SHARD = re.compile(r"shard-(?P<number>\d+)-model-\d+-of-\d+\.safetensors", re.ASCII)
+"""What torch.distributed.checkpoint's HuggingFaceStorageWriter calls the file of one rank."""
+
+_LAYER_FILE = re.compile(r"layer_(?P<layer>\d+)(-model_(?P<rank>\d+))?-model_states\.pt", re.ASCII)
+"""One layer of a model that DeepSpeed's pipeline engine has saved (GPT-NeoX, Megatron-DeepSpeed)."""
+
+RANK_FOLDER = re.compile(r"(mp|tp)_rank_(?P<tensor>\d+)(_(?:pp_rank_)?(?P<stage>\d+))?(_(?P<expert>\d+))?", re.ASCII)
+_RANK_FILE = re.compile(rf"{RANK_FOLDER.pattern}/(?P<file>model_optim_rng\.pt|model_rng\.pt|model_weights\.ckpt)")
+"""The model of one rank as Megatron-LM and NeMo save it: ``mp_rank_00_001/model_optim_rng.pt``."""
+
+_TP_COMMON = re.compile(r".+-TP-common\.safetensors")
+"""What all tensor-parallel ranks of Grok-2 have in common, its norms among it."""
+
+_RANKS = (
+    ("Grok-2", re.compile(r".+-TP-(?P<rank>\d+)\.safetensors", re.ASCII)),
+    ("DeepSeek's own", re.compile(r"model(?P<rank>\d+)-mp\d+\.safetensors", re.ASCII)),
+    ("DeepSpeed", re.compile(r"mp_rank_(?P<rank>\d+)_model_states\.pt", re.ASCII)),
+    ("Llama's own", re.compile(r"consolidated\.(?P<rank>\d+)\.(pth|pt)", re.ASCII)),
+    ("vLLM", re.compile(r"model-rank-(?P<rank>\d+)-part-\d+\.safetensors", re.ASCII)),
+    ("TensorRT-LLM", re.compile(r"rank(?P<rank>\d+)\.safetensors", re.ASCII)),
+)
+"""Files of the ranks of a tensor-parallel model: each holds some rows or columns of every matrix, and all norms."""
+
+_ADAPTER = re.compile(r"(.*[_.-])?(adapters?|lora)([_.-].*)?\.(safetensors|bin|pt)|adapter_model\..*", re.IGNORECASE)
+"""What is trained beside a model and saved without it."""
+
+_BESIDE_WEIGHTS = re.compile(
+    r"training_args|(?!model_optim_rng)(.*[_.-])?optim|scheduler|scaler|rng_state|random_state|rank|distrib_optim|zero_pp_rank|common\.pt"
+)
+"""How the names of files begin that trainers write beside the weights."""
+
+_BESIDE_GGUF = re.compile(r"(.*[_.-])?(mmproj|imatrix|lora|mtp)[_.-]", re.IGNORECASE)
+"""Towers for images, statistics for quantisation, adapters and heads, in files of their own beside a GGUF model."""
 
 _OTHER_FORMATS = (
+    (
+        re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt"),
+        "a DeepSpeed ZeRO-3 checkpoint, whose tensors are cut over all processes",
+        "run the zero_to_fp32.py that DeepSpeed puts beside its folder, and pass what that writes",
+    ),
     (
         re.compile(r".*\.(bin|pt|pth|ckpt)"),
         "PyTorch files of other names",
@@ -53,10 +84,6 @@ _OTHER_FORMATS = (
 )
 
 
-_Sets = dict[tuple[str, str], list[tuple[int, str]]]
-"""Number and name of each shard, by the stem and the count of its set."""
-
-
 @dataclass(frozen=True)
 class Weights:
     """The weight files of a checkpoint.
@@ -64,26 +91,29 @@ class Weights:
     Attributes:
         files: Names of the shards in order; empty where only the index can tell.
         index: The index that has to be read to know them, if any.
-        note: Anything a reader of the results should know about the choice.
+        notes: What a reader of the results should know about the choice.
+        layout: How the files make one model, where that is not one table of tensors each: :data:`LAYER_FILES`, say.
     """
 
     files: tuple[str, ...]
     index: str | None = None
-    note: str | None = None
+    notes: tuple[str, ...] = ()
+    layout: str | None = None
 
 
 def find_weights(names: Iterable[str], where: str) -> Weights:
-    """Choose the weight files the way transformers does: safetensors before PyTorch's, one file before the shards.
+    """Choose the weight files the way the field's own loaders do.
 
-    GGUF comes after them, and only where there is one model of it: repositories hold many quantisations of the same.
-    A torch.distributed checkpoint comes next, and last a PyTorch file of any name, if it is the only one (nanoGPT's
-    ``ckpt.pt``).
+    First what transformers loads: safetensors before PyTorch's, one file before the shards. Then one safetensors file
+    of another name, one GGUF model (repositories hold many quantisations of the same), a torch.distributed checkpoint,
+    what the parallel trainers write, and last a PyTorch file of any name, if it is the only one (nanoGPT's
+    ``ckpt.pt``). Adapters, optimizers and random states are none of them.
 
     The index of a sharded set (12 MB for a large mixture of experts) repeats what the headers say, so it is
     left alone whenever the shards' own names (``model-00001-of-00017.safetensors``) tell the whole set.
 
     Args:
-        names: Plain names of the checkpoint's files.
+        names: Plain names of the checkpoint's files, with those in folders of ranks.
         where: Name of the checkpoint, for messages.
 
     Raises:
@@ -93,102 +123,106 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
 
     Example:
         >>> find_weights(["config.json", "model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"], "m")
-        Weights(files=('model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'), index=None, note=None)
+        Weights(files=('model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'), index=None, notes=(),
+            layout=None)
     """
-    present = set(names)
-    tensors = sorted(name for name in present if name.endswith(".safetensors"))
-    sets, others = _sets(tensors, _SHARD)
-    if SINGLE in present:
-        note = f"{SINGLE} was read, as transformers does; the shards beside it were not" if sets else None
-        return Weights((SINGLE,), note=note)
-    if len(sets) == 1 and not others:
-        return Weights(_whole_set(sets, where))
-    if INDEX in present:
-        return Weights((), index=INDEX)
-    if len(sets) == 1:
-        return Weights(_whole_set(sets, where), note=f"not read, because no index names them: {some(others)}")
-    if len(others) == 1 and not sets:
-        return _only(others[0])
-    if tensors:
-        raise CheckpointNotFound(
-            f"holds several safetensors files and no {INDEX} that says which belong together "
-            f"({some(tensors)}): pass one of them",
-            file=where,
-        )
-    for find in (_find_torch, _find_gguf, _find_dcp, _find_only_torch):
+    present = sorted(set(names))
+    for find in _FINDERS:
         if (found := find(present, where)) is not None:
             return found
     raise _no_weights(present, where)
 
 
-def parse_index(
-    raw: bytes, names: Iterable[str], where: str, suffix: str = ".safetensors"
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The shards that an index names, and the shard of each tensor.
-
-    Args:
-        raw: The index, as stored.
-        names: Plain names of the files that are there.
-        where: Name of the index, for messages.
-        suffix: How the names of its shards end.
-
-    Returns:
-        The shards in order, and shard by tensor key.
-
-    Raises:
-        MalformedCheckpoint: It is no such index, or it names something other than a plain file name.
-        IncompleteCheckpoint: A shard it names is not there.
-    """
-    try:
-        shard_of = json.loads(raw)["weight_map"]
-        files = sorted(set(shard_of.values()))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise MalformedCheckpoint("is not an index of shards (no weight_map in it)", file=where) from None
-    present = set(names)
-    for file in files:
-        # checked before any path or URL is built from it
-        if not isinstance(file, str) or not re.fullmatch(rf"[^/\\\0]+{re.escape(suffix)}", file):
-            raise MalformedCheckpoint(
-                f"names a shard {file!r}, which is not a plain {suffix[1:]} file name", file=where
-            )
-        if file not in present:
-            raise IncompleteCheckpoint(f"shard {file} is missing: download it again", file=where)
-    if not files:
-        raise MalformedCheckpoint("names no shard", file=where)
-    return tuple(files), shard_of
+def _find_usual(present: Sequence[str], where: str) -> Weights | None:
+    """What transformers loads from safetensors."""
+    tensors = [name for name in present if name.endswith(".safetensors") and not DCP_SHARD.fullmatch(name)]
+    sets, others = shard_sets(tensors, where, _SHARD)
+    if SINGLE in present:
+        beside = f"{SINGLE} was read, as transformers does; the shards beside it were not"
+        return Weights((SINGLE,), notes=(beside,) if sets else ())
+    whole = len(sets) == 1 and (not sets[0].missing or INDEX not in present)
+    if whole and not [name for name in others if not _ADAPTER.fullmatch(name)]:
+        return Weights(sets[0].whole(where), notes=_left(others))
+    if INDEX in present:
+        return Weights((), index=INDEX, notes=_lacks(sets))
+    if whole:
+        return Weights(sets[0].whole(where), notes=_left(others, "because no index names them"))
+    return None
 
 
-def index_suffix(index: str) -> str:
-    """How the names of the shards of an index end.
-
-    Example:
-        >>> index_suffix("pytorch_model.bin.index.json")
-        '.bin'
-    """
-    return ".bin" if index.endswith(".bin.index.json") else ".safetensors"
-
-
-def _find_torch(present: set[str], where: str) -> Weights | None:
+def _find_usual_torch(present: Sequence[str], where: str) -> Weights | None:
+    """What transformers loads from PyTorch's files."""
+    beside = _left([name for name in present if name.endswith(".safetensors")])
     if TORCH_SINGLE in present:
-        return Weights((TORCH_SINGLE,))
-    sets, _ = _sets(sorted(present), _TORCH_SHARD)
-    if len(sets) == 1:
-        return Weights(_whole_set(sets, where))
-    return Weights((), index=TORCH_INDEX) if TORCH_INDEX in present else None
+        return Weights((TORCH_SINGLE,), notes=beside)
+    sets, _ = shard_sets(present, where, _TORCH_SHARD)
+    if len(sets) == 1 and (not sets[0].missing or TORCH_INDEX not in present):
+        return Weights(sets[0].whole(where), notes=beside)
+    return Weights((), index=TORCH_INDEX, notes=(*_lacks(sets), *beside)) if TORCH_INDEX in present else None
 
 
-def _find_gguf(present: set[str], where: str) -> Weights | None:
-    names = sorted(name for name in present if name.endswith(".gguf"))
-    sets, others = _sets(names, _GGUF_SHARD)
+def _find_other_safetensors(present: Sequence[str], where: str) -> Weights | None:
+    tensors = [name for name in present if name.endswith(".safetensors")]
+    shards = tuple(sorted(filter(DCP_SHARD.fullmatch, tensors), key=_dcp_order))
+    if shards:
+        left = [name for name in tensors if name not in shards]
+        return Weights(shards, notes=_left(left), layout=DCP_SHARDS)
+    models = [name for name in tensors if not _ADAPTER.fullmatch(name) and not _BESIDE_WEIGHTS.match(name)]
+    if len(models) > 1:
+        raise CheckpointNotFound(
+            f"holds several safetensors files and no {INDEX} that says which belong together "
+            f"({some(models)}): pass one of them",
+            file=where,
+        )
+    return _only(models[0], tensors) if models else None
+
+
+def _find_ranks(present: Sequence[str], where: str) -> Weights | None:
+    """The first rank's files of a tensor-parallel model; norms are the same in all of them."""
+    for who, pattern in _RANKS:
+        ranks = {name: int(match["rank"]) for name in present if (match := pattern.fullmatch(name))}
+        if not ranks:
+            continue
+        missing = sorted(set(range(max(ranks.values()) + 1)) - set(ranks.values()))
+        if 0 in missing:
+            raise IncompleteCheckpoint(
+                f"holds the files of some ranks of a tensor-parallel model ({who} names: {some(list(ranks))}) and not "
+                "of rank 0: pass the folder that has them all",
+                file=where,
+            )
+        files = (*(name for name, rank in ranks.items() if rank == 0), *filter(_TP_COMMON.fullmatch, present))
+        return Weights(files, notes=_of_ranks(0, len(set(ranks.values()))))
+    return None
+
+
+def _of_ranks(first: int, count: int) -> tuple[str, ...]:
+    """A note on the tensor-parallel rank that norms were read from, where there are several."""
+    note = f"norms were read from the files of rank {first} alone, of {count} tensor-parallel ranks that each hold all"
+    return (note,) if count > 1 else ()
+
+
+def _find_tensor_parallel(present: Sequence[str], where: str) -> Weights | None:
+    """Grok-2's files, whose index, if any, names each tensor that is cut over ranks once."""
+    return _find_ranks(present, where) if any(map(_TP_COMMON.fullmatch, present)) else None
+
+
+def _find_gguf(present: Sequence[str], where: str) -> Weights | None:
+    names = [name for name in present if name.endswith(".gguf")]
+    beside = [name for name in names if _BESIDE_GGUF.match(name)]
+    models = [name for name in names if name not in beside] or names
+    sets, others = shard_sets(models, where, _GGUF_SHARD)
     if len(sets) + len(others) > 1:
-        raise CheckpointNotFound(f"holds several GGUF models ({some(names)}): pass the file of one of them", file=where)
+        raise CheckpointNotFound(
+            f"holds several GGUF models ({some(models)}): pass the file of one of them", file=where
+        )
+    left = _left([name for name in names if name not in models])
     if sets:
-        return Weights(_whole_set(sets, where))
-    return Weights((others[0],)) if others else None
+        return Weights(sets[0].whole(where), notes=left)
+    return Weights((others[0],), notes=left) if others else None
 
 
-def _find_dcp(present: set[str], where: str) -> Weights | None:
-    files = tuple(sorted(name for name in present if name.endswith(DCP_SUFFIX)))
+def _find_dcp(present: Sequence[str], where: str) -> Weights | None:
+    files = tuple(name for name in present if name.endswith(DCP_SUFFIX))
     if files and DCP_METADATA not in present:
         raise IncompleteCheckpoint(
             f"holds a torch.distributed checkpoint ({some(list(files))}) without its {DCP_METADATA}, which is "
@@ -198,63 +232,114 @@ def _find_dcp(present: set[str], where: str) -> Weights | None:
     return Weights(files) if files else None
 
 
-def _find_only_torch(present: set[str], where: str) -> Weights | None:
-    names = [name for name in present if name.endswith(TORCH_SUFFIXES) and not _BESIDE_WEIGHTS.match(name)]
-    return _only(names[0]) if len(names) == 1 else None
+def _find_layer_files(present: Sequence[str], where: str) -> Weights | None:
+    """One file for each layer and rank, of which the first rank's are read."""
+    files = {name: match for name in present if (match := _LAYER_FILE.fullmatch(name))}
+    if not files:
+        return None
+    ranks = {int(match["rank"] or 0) for match in files.values()}
+    own = {int(match["layer"]): name for name, match in files.items() if int(match["rank"] or 0) == min(ranks)}
+    notes = _of_ranks(min(ranks), len(ranks))
+    return Weights(tuple(own[layer] for layer in sorted(own)), notes=notes, layout=LAYER_FILES)
 
 
-def _only(name: str) -> Weights:
-    return Weights((name,), note=f"{name} was read, the only weights there")
+def _find_rank_folders(present: Sequence[str], where: str) -> Weights | None:
+    """The pipeline stages of the first tensor-parallel rank, each in a folder of its own."""
+    files = {name: match for name in present if (match := _RANK_FILE.fullmatch(name))}
+    if not files:
+        return None
+    first = min((int(match["tensor"]), int(match["expert"] or 0)) for match in files.values())
+    own = [name for name, match in files.items() if (int(match["tensor"]), int(match["expert"] or 0)) == first]
+    return Weights(tuple(own), layout=RANK_FOLDERS)
 
 
-def _sets(names: Sequence[str], pattern: re.Pattern[str]) -> tuple[_Sets, list[str]]:
-    """The sets of shards by stem and count, each shard's number and name, and the names that are of none."""
-    sets: _Sets = defaultdict(list)
-    others = []
-    for name in names:
-        match = pattern.fullmatch(name)
-        if match is None:
-            others.append(name)
-        else:
-            stem, number, count = match.groups()
-            sets[stem, count].append((int(number), name))
-    return sets, others
+def _find_only_torch(present: Sequence[str], where: str) -> Weights | None:
+    names = [
+        name
+        for name in present
+        if name.endswith(TORCH_SUFFIXES) and not _BESIDE_WEIGHTS.match(name) and not _ADAPTER.fullmatch(name)
+    ]
+    return _only(names[0], names) if len(names) == 1 else None
 
 
-def _whole_set(sets: _Sets, where: str) -> tuple[str, ...]:
-    """The shards of the one set, in order."""
-    (((stem, count), shards),) = sets.items()
-    held: dict[int, str] = {}
-    for number, name in shards:
-        twin = held.setdefault(number, name)
-        if twin != name:
-            raise CheckpointNotFound(
-                f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where
-            )
-    numbers = range(1, min(int(count), 100_000) + 1)
-    missing = [number for number in numbers if number not in held]
-    if missing:
-        suffix = name[name.rindex(".") :]
-        width = max(map(len, held.values())) - len(f"{stem}--of-{count}{suffix}")
-        names = [f"{stem}-{number:0{width}d}-of-{count}{suffix}" for number in missing]
-        raise IncompleteCheckpoint(
-            f"{len(names)} of {int(count)} shards missing ({some(names)}): download them again", file=where
+def _find_adapter(present: Sequence[str], where: str) -> Weights | None:
+    names = [name for name in present if _ADAPTER.fullmatch(name) and name.endswith(SUFFIXES)]
+    if len(names) != 1:
+        return None
+    note = f"{names[0]} is an adapter: it holds of its base model what was trained with it, and nothing else"
+    return Weights((names[0],), notes=(note,))
+
+
+_FINDERS: tuple[Callable[[Sequence[str], str], Weights | None], ...] = (
+    _find_tensor_parallel,
+    _find_usual,
+    _find_usual_torch,
+    _find_layer_files,
+    _find_ranks,
+    _find_other_safetensors,
+    _find_gguf,
+    _find_dcp,
+    _find_rank_folders,
+    _find_only_torch,
+    _find_adapter,
+)
+"""In order; the first that finds weights decides."""
+
+
+def as_weights(target: str, names: Collection[str]) -> tuple[Weights, str | None]:
+    """What one weight file or index stands for, and what is missing beside it.
+
+    A shard stands for all of its set where that is there.
+
+    Args:
+        target: The file.
+        names: Names of the files beside it, as far as they may belong to it.
+
+    Returns:
+        The weight files, and what makes them a part of the model and no more, None if nothing does.
+    """
+    if target.endswith(".index.json"):
+        return Weights((), index=target), None
+    for pattern, part in _PARTS:
+        if pattern.fullmatch(target):
+            return Weights((target,)), f"{target} holds {part}: pass its folder"
+    shards = siblings(target)
+    absent = [name for name in shards if name not in names]
+    if absent:
+        return Weights((target,)), (
+            f"{target} is one of {len(shards)} shards by its name, and {some(absent)} not beside it: pass the whole "
+            "model, not one shard"
         )
-    return tuple(held[number] for number in numbers)
+    note = (f"{target} is one of {len(shards)} shards: all of them were read",) if shards else ()
+    return Weights(shards or (target,), notes=note), None
 
 
-def _no_weights(present: set[str], where: str) -> CheckpointError:
+_PARTS = ((DCP_SHARD, "a part of every tensor, and no more"), (_LAYER_FILE, "one layer of the model"))
+
+
+def _only(name: str, names: Sequence[str]) -> Weights:
+    left = [other for other in names if other != name]
+    return Weights((name,), notes=(f"{name} was read, the only weights there", *_left(left)))
+
+
+def _left(names: Sequence[str], why: str = "") -> tuple[str, ...]:
+    """A note on weight files that were not read."""
+    return (f"not read{', ' + why if why else ''}: {some(names)}",) if names else ()
+
+
+def _lacks(sets: Sequence[ShardSet]) -> tuple[str, ...]:
+    """A note on shards that are not there though the names of the others count them; the index names what there is."""
+    missing = [name for shards in sets for name in shards.missing]
+    return (f"{some(missing)} not there, and the index names no such file",) if missing else ()
+
+
+def _dcp_order(name: str) -> tuple[int, str]:
+    match = DCP_SHARD.fullmatch(name)
+    return (int(match["number"]) if match else 0), name
+
+
+def _no_weights(present: Sequence[str], where: str) -> CheckpointError:
     for pattern, what, remedy in _OTHER_FORMATS:
-        if held := sorted(name for name in present if pattern.fullmatch(name)):
+        if held := [name for name in present if pattern.fullmatch(name)]:
             return UnsupportedFormat(f"holds {what} ({some(held)}): {remedy}", file=where)
     return CheckpointNotFound("holds no weights: pass the folder of a model", file=where)
-
-
-def some(names: list[str]) -> str:
-    """Names in a sentence; the first few of many.
-
-    Example:
-        >>> some(["a", "b", "c", "d", "e"])
-        'a, b, c and 2 more'
-    """
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.checkpoints.weights import find_weights, parse_index
+from gammatorch.checkpoints.shards import parse_index
+from gammatorch.checkpoints.weights import find_weights
 
 
 @pytest.fixture
@@ -47,8 +48,16 @@ def test_layers_come_in_numeric_order(folder):
 
 def test_one_shard_of_several_says_that_it_is_not_the_whole(tmp_path):
     write_checkpoint(tmp_path, layers=12, hidden=2048, shards=3)
-    with pytest.raises(errors.IncompleteCheckpoint, match="pass the whole model, not one shard"):
-        gammatorch.read_gains(tmp_path / "model-00002-of-00003.safetensors", device="cpu")
+    shard = tmp_path / "model-00002-of-00003.safetensors"
+    gains = gammatorch.read_gains(shard, device="cpu")
+    assert gains.layers == tuple(range(12))
+    assert gains.notes[0] == f"{shard.name} is one of 3 shards: all of them were read"
+    (tmp_path / "model-00001-of-00003.safetensors").unlink()
+    with pytest.raises(errors.IncompleteCheckpoint, match="-00001-of-00003.* not beside it: pass the whole model"):
+        gammatorch.read_gains(shard, device="cpu")
+    pattern = "model.layers.{layer}.input_layernorm.weight"
+    part = gammatorch.read_gains(shard, pattern=pattern, device="cpu")
+    assert 0 < len(part.layers) < 12 and any("is one of 3 shards by its name" in note for note in part.notes)
 
 
 def test_without_config_the_count_is_not_checked_and_the_reader_is_told(folder):
@@ -88,23 +97,48 @@ def test_a_broken_config_is_named(folder, content):
 
 def test_a_missing_shard_is_named(folder):
     (folder / "model-00002-of-00003.safetensors").unlink()
+    for model in (folder, folder / "model.safetensors.index.json"):
+        with pytest.raises(
+            errors.IncompleteCheckpoint, match=r"index.json: shard model-00002-of-00003.safetensors is missing"
+        ):
+            gammatorch.open_checkpoint(model)
+    (folder / "model.safetensors.index.json").unlink()
     with pytest.raises(
         errors.IncompleteCheckpoint, match=r"1 of 3 shards missing \(model-00002-of-00003.safetensors\)"
     ):
         gammatorch.open_checkpoint(folder)
-    with pytest.raises(
-        errors.IncompleteCheckpoint, match=r"index.json: shard model-00002-of-00003.safetensors is missing"
-    ):
-        gammatorch.open_checkpoint(folder / "model.safetensors.index.json")
 
 
-def test_an_index_that_contradicts_its_shards_is_refused(folder):
+def rewrite_index(folder, **shards):
     path = folder / "model.safetensors.index.json"
     index = json.loads(path.read_text())
-    index["weight_map"]["model.norm.weight"] = "model-00001-of-00003.safetensors"
+    index["weight_map"] |= shards
     path.write_text(json.dumps(index))
-    with pytest.raises(errors.MalformedCheckpoint, match=r"model.norm.weight: the index puts it in model-00001-of"):
-        gammatorch.open_checkpoint(path)
+    return path
+
+
+def test_shards_are_believed_where_an_index_says_otherwise(folder):
+    first, gain = "model-00001-of-00003.safetensors", "model.layers.12.input_layernorm.weight"
+    checkpoint = gammatorch.open_checkpoint(rewrite_index(folder, **{"model.norm.weight": first, "tied": first}))
+    assert checkpoint.notes == (
+        "model.safetensors.index.json names tied, which no shard holds",
+        "model.safetensors.index.json puts model.norm.weight into other shards than those that hold them",
+    )
+    assert gammatorch.read_gains(checkpoint, device="cpu").layers == tuple(range(12))
+    (folder / "config.json").unlink()
+    with pytest.raises(errors.IncompleteCheckpoint, match=rf"{gain}: the index names it, and no shard holds it"):
+        gammatorch.read_gains(rewrite_index(folder, **{gain: first}), device="cpu")
+
+
+def test_an_index_decides_where_shards_are_fewer_than_their_names_count(folder):
+    for number in (1, 2, 3):
+        (folder / f"model-0000{number}-of-00003.safetensors").rename(
+            folder / f"model-0000{number}-of-00030.safetensors"
+        )
+    path = folder / "model.safetensors.index.json"
+    path.write_text(path.read_text().replace("-of-00003", "-of-00030"))
+    gains = gammatorch.read_gains(folder, device="cpu")
+    assert gains.layers == tuple(range(12)) and "and 24 more not there, and the index names" in gains.notes[0]
 
 
 @pytest.mark.parametrize(

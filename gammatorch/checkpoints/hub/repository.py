@@ -16,6 +16,7 @@ from gammatorch.checkpoints.hub.patience import Patience
 from gammatorch.checkpoints.hub.refusals import NOT_KEPT
 from gammatorch.checkpoints.hub.source import HubSource, fetch_listing
 from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.shards import index_suffix, some
 from gammatorch.checkpoints.weights import (
     CONFIG,
     DCP_METADATA,
@@ -25,8 +26,6 @@ from gammatorch.checkpoints.weights import (
     TORCH_INDEX,
     TORCH_SINGLE,
     find_weights,
-    index_suffix,
-    some,
 )
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 

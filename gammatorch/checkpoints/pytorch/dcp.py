@@ -7,9 +7,8 @@ looked into when its tensor is first read, and held against the table: only the 
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from math import prod
 from operator import itemgetter
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.joined import SEVERAL, cut
 from gammatorch.checkpoints.pieces import Pieces
 from gammatorch.checkpoints.pytorch.archive import read_archives
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP, Chunk, DistributedTensor, read_metadata
@@ -29,9 +29,6 @@ from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_loca
 from gammatorch.checkpoints.weights import DCP_METADATA
 from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
-
-SEVERAL = "*.distcp"
-"""Stands for the files of a tensor whose rows are in more than one place."""
 
 _AT_ONCE = 256
 """Archives that are looked into at a time: their ends are held in memory meanwhile."""
@@ -83,14 +80,13 @@ def read_dcp(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = (
     raw = bytearray(size)
     source.read([*extra, Read(DCP_METADATA, 0, memoryview(raw))])
     nested = _nest(read_metadata(bytes(raw), where), where)
-    tensors, path = find_state_dict(nested, DistributedTensor, where)
-    found = {key: tensor for key, tensor in tensors.items() if isinstance(tensor, DistributedTensor)}
-    kept = {key: tensor for key, tensor in found.items() if _OPTIMIZERS.search(key) is None}
+    found = find_state_dict(nested, DistributedTensor, where)
+    kept = {key: tensor for key, tensor in found.tensors.items() if _OPTIMIZERS.search(key) is None}
     if not kept:
         raise UnsupportedFormat("holds the state of an optimizer, and no model", file=where)
-    notes = [f"tensors were read from {'.'.join(path)!r} in {DCP_METADATA}"] if path else []
-    if len(kept) < len(found):
-        notes.append(f"{len(found) - len(kept)} tensors of an optimizer left out")
+    notes = list(found.notes(DCP_METADATA))
+    if len(kept) < len(found.tensors):
+        notes.append(f"{len(found.tensors) - len(kept)} tensors of an optimizer left out")
     layout = _Layout(source, files)
     table, stacked = take_apart({key: layout.place(key, tensor) for key, tensor in kept.items()})
     notes += [
@@ -209,7 +205,7 @@ class AssembledSource(WrappedSource):
             MalformedCheckpoint: An archive is not what the table says.
             UnreadableCheckpoint: The underlying source failed.
         """
-        wanted = [piece for read in reads for piece in self._take_apart(read)]
+        wanted = [piece for read in reads for piece in cut(read, self._parts.get(read.file, ()))]
         new = list({part.chunk: part for part, _, _ in wanted if part.chunk not in self._starts}.values())
         held: dict[Chunk, bytes] = {}
         for first in range(0, len(new), _AT_ONCE):
@@ -225,20 +221,6 @@ class AssembledSource(WrappedSource):
                 rest.append(Read(chunk.file, chunk.start + self._starts[chunk] + within, into))
         if rest:
             self._source.read(sorted(rest, key=itemgetter(0, 1)), advance)  # file, start
-
-    def _take_apart(self, read: Read) -> Iterator[tuple[_Part, int, memoryview]]:
-        """The parts that a read goes over, where in each it begins, and the buffer for it."""
-        file, start, into = read
-        parts = self._parts.get(file, ())
-        number, filled = bisect_right(parts, start, key=lambda part: part.start) - 1, 0
-        while filled < len(into):
-            part = parts[number]
-            within = start + filled - part.start
-            count = min(len(into) - filled, part.stop - part.start - within)
-            if count <= 0:
-                raise AssertionError(f"{file}: no tensor stands at byte {start + filled}")
-            yield part, within, into[filled : filled + count]
-            filled, number = filled + count, number + 1
 
     def _look_into(self, parts: Sequence[_Part]) -> dict[Chunk, bytes]:
         """Find where in their archives the values begin; the values themselves, where they came along."""

@@ -19,9 +19,9 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
+from gammatorch.checkpoints.joined import SEVERAL
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
-from gammatorch.checkpoints.pytorch import dcp as ours
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP
 from gammatorch.checkpoints.pytorch.pickle_machine import Machine
 from gammatorch.sweep.plan import local_identity
@@ -110,7 +110,7 @@ def test_rows_of_matrices_are_put_together_and_columns_refused(sharded):
 def test_every_range_of_an_assembled_tensor_is_that_range(sharded):
     with gammatorch.open_checkpoint(sharded) as checkpoint:
         entry = checkpoint.entries["model.layers.1.self_attn.k_proj.weight"]
-        assert entry.file == ours.SEVERAL
+        assert entry.file == SEVERAL
         whole = bytearray(entry.nbytes)
         checkpoint.source.read([Read(entry.file, entry.start, memoryview(whole))])
         for first in range(0, entry.nbytes, 7):

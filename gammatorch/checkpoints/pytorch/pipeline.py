@@ -1,0 +1,220 @@
+"""Models that parallel trainers have cut by layers: a file for each layer, or a folder for each pipeline stage.
+
+The names within such files count from nought again in each stage, or do not say the layer at all; here they get the
+layer's index in the whole model. Formats: ``deepspeed/runtime/pipe/module.py`` for a file per layer, and
+``megatron/training/checkpointing.py`` for a folder per rank.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
+from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.pytorch.archive import read_torch
+from gammatorch.checkpoints.pytorch.settings import setting
+from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint
+
+Table = dict[str, TensorEntry]
+
+_LAYER_FILE = re.compile(r"layer_(\d+)-")
+_SEQUENTIAL = re.compile(r"sequential\.(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL | re.ASCII)
+_CHUNK = re.compile(r"model(?P<chunk>\d+)\.(?P<key>.+)", re.DOTALL)
+"""A key within one of the chunks of layers that a rank holds of an interleaved pipeline."""
+
+_LAYER = re.compile(r"(?P<stack>(?:.*\.)?layers)\.(?P<layer>\d+)\.(?P<name>.+)", re.DOTALL | re.ASCII)
+
+STAGES, STAGE_LAYERS = "pipeline_model_parallel_size", "num_layers"
+"""Megatron-LM's settings: how many stages the model is cut into, and how many layers all of them have together."""
+
+
+def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
+    """The tensors of PyTorch's files, and whether a trainer's settings in them say that they are a part of the model.
+
+    A list of layers that begins with the embedding, as DeepSpeed's pipeline engine makes it, is numbered from its first
+    block on (GPT-NeoX without a pipeline).
+
+    Args:
+        source: Where the files are.
+        files: Names of files that :func:`torch.save` has written.
+        extra: Other reads to make in the first round.
+
+    Raises:
+        CheckpointError: As :func:`~gammatorch.checkpoints.pytorch.archive.read_torch`.
+    """
+    contents = read_torch(source, files, extra)
+    contents = replace(contents, missing=missing_stages(contents.settings, files[0]))
+    by_layer = _by_layer(contents.tables[0]) if len(files) == 1 else {}
+    return _from_first_block(contents, by_layer, "sequential.{}") if by_layer else contents
+
+
+def read_layer_files(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
+    """The tensors of a model whose layers stand in a file each.
+
+    Args:
+        source: Where the files are.
+        files: The files of one rank, in the order of their layers.
+        extra: Other reads to make in the first round.
+
+    Raises:
+        IncompleteCheckpoint: The file of a layer is missing.
+        CheckpointError: As :func:`~gammatorch.checkpoints.pytorch.archive.read_torch`.
+    """
+    contents = read_torch(source, files, extra)
+    numbers = (int(match[1]) for file in files if (match := _LAYER_FILE.match(file)))
+    return _from_first_block(contents, dict(zip(numbers, contents.tables, strict=True)), "layer_{:02d}")
+
+
+def _by_layer(table: Table) -> dict[int, Table]:
+    """The tensors of each member of a list of layers; none where a table is more than such a list."""
+    found: dict[int, Table] = {}
+    for key, entry in table.items():
+        match = _SEQUENTIAL.fullmatch(key)
+        if match is None:
+            return {}
+        found.setdefault(int(match["layer"]), {})[match["name"]] = entry
+    return dict(sorted(found.items()))
+
+
+def _from_first_block(contents: Contents, by_layer: Mapping[int, Table], called: str) -> Contents:
+    """The tensors of a list of layers, with the layer's index in the names of those of blocks.
+
+    Blocks are the layers with the same names as most others; the first of them is layer 0. What stands before and after
+    them keeps its own names, and a lone ``weight`` after the last block is the final norm's.
+
+    Args:
+        contents: What was read.
+        by_layer: The tables of the layers by their numbers, in order.
+        called: What a layer is called, by its number, for messages.
+    """
+    common, _ = Counter(frozenset(table) for table in by_layer.values()).most_common(1)[0]
+    blocks = [number for number, table in by_layer.items() if 2 * len(common & table.keys()) > len(common)]
+    first, last = blocks[0], blocks[-1]
+    if missing := sorted(set(range(first, last + 1)) - set(blocks)):
+        raise IncompleteCheckpoint(
+            f"has no {called.format(missing[0])} between its first block and its last one: copy it again",
+            file=contents.source.name,
+        )
+    tables = []
+    for number, table in by_layer.items():
+        if first <= number <= last:
+            tables.append(_renamed(table, f"layers.{number - first}."))
+        elif number > last and "weight" in table and len(table["weight"].shape) == 1:
+            tables.append(_renamed(table, "final_layernorm."))
+        else:
+            tables.append(table)
+    note = f"layers.0 stands for {called.format(first)}, layers.{last - first} for {called.format(last)}"
+    return replace(contents, tables=_first_of_each(tables), notes=(*contents.notes, note))
+
+
+def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
+    """The tensors of a model whose pipeline stages stand in a folder each.
+
+    Args:
+        source: Where the files are.
+        files: The model's file in the folder of each stage, of one tensor-parallel rank.
+        extra: Other reads to make in the first round.
+
+    Raises:
+        IncompleteCheckpoint: A stage is missing, by what the settings in the files say.
+        CheckpointError: As :func:`~gammatorch.checkpoints.pytorch.archive.read_torch`.
+    """
+    contents = read_torch(source, files, extra)
+    stages = setting(contents.settings, STAGES)
+    if stages == 1 or len(files) == 1:  # the second number in a folder's name is then that of an expert
+        return replace(contents, tables=contents.tables[:1], missing=missing_stages(contents.settings, files[0]))
+    if isinstance(stages, int) and stages != len(files):
+        raise IncompleteCheckpoint(
+            f"holds {len(files)} of {stages} pipeline stages ({STAGES} in its settings): copy the checkpoint again",
+            file=source.name,
+        )
+    tables = _numbered_through(contents.tables, source.name)
+    held = max(
+        (int(match["layer"]) for table in tables for key in table if (match := _LAYER.fullmatch(key))), default=-1
+    )
+    layers = setting(contents.settings, STAGE_LAYERS)
+    if isinstance(layers, int) and layers != held + 1:
+        raise IncompleteCheckpoint(
+            f"its {len(files)} pipeline stages hold {held + 1} layers, and their settings say {layers} "
+            f"({STAGE_LAYERS}): copy the checkpoint again",
+            file=source.name,
+        )
+    note = f"{len(files)} pipeline stages were read, and their layers numbered through"
+    return replace(contents, tables=tables, notes=(*contents.notes, note))
+
+
+def missing_stages(settings: Mapping[str, Any], file: str) -> str | None:
+    """What the settings in a stage's file say of other stages; None if it is the whole model.
+
+    Args:
+        settings: What its trainer has written of its settings.
+        file: Name of the file.
+
+    Example:
+        >>> missing_stages({"args": {"pipeline_model_parallel_size": 2, "num_layers": 12}}, "model_optim_rng.pt")
+        'model_optim_rng.pt holds one of 2 pipeline stages of a model of 12 layers (pipeline_model_parallel_size in its
+            settings): pass the folder that has the folders of all ranks'
+    """
+    stages, layers = (setting(settings, name) for name in (STAGES, STAGE_LAYERS))
+    if not isinstance(stages, int) or stages < 2:
+        return None
+    return (
+        f"{file} holds one of {stages} pipeline stages of a model of {layers} layers ({STAGES} in its settings): "
+        "pass the folder that has the folders of all ranks"
+    )
+
+
+def _renamed(table: Table, prefix: str) -> Table:
+    return {prefix + key: entry._replace(key=prefix + key) for key, entry in table.items()}
+
+
+def _first_of_each(tables: Sequence[Table]) -> list[Table]:
+    """Tables without the keys that an earlier one has: tied embeddings stand in the first file and the last."""
+    seen: set[str] = set()
+    kept = []
+    for table in tables:
+        kept.append({key: entry for key, entry in table.items() if key not in seen})
+        seen |= table.keys()
+    return kept
+
+
+def _numbered_through(tables: Sequence[Table], where: str) -> list[Table]:
+    """Tables of stages whose layers count from nought in each, with the layers' numbers in the whole model.
+
+    In an interleaved pipeline each rank holds several chunks of layers: first come the first chunks of all ranks, then
+    their second ones.
+    """
+    chunks: dict[int, list[Table]] = {}
+    for table in tables:
+        for chunk, of_chunk in _by_chunk(table):
+            chunks.setdefault(chunk, []).append(of_chunk)
+    first: Counter[str] = Counter()
+    numbered = []
+    for chunk in sorted(chunks):
+        for of_chunk in chunks[chunk]:
+            counts: Counter[str] = Counter()
+            renamed: Table = {}
+            for key, entry in of_chunk.items():
+                if match := _LAYER.fullmatch(key):
+                    layer = int(match["layer"])
+                    counts[match["stack"]] = max(counts[match["stack"]], layer + 1)
+                    key = f"{match['stack']}.{first[match['stack']] + layer}.{match['name']}"
+                if key in renamed:
+                    raise MalformedCheckpoint("stands for two tensors of one stage", file=where, tensor=key)
+                renamed[key] = entry._replace(key=key)
+            first.update(counts)
+            numbered.append(renamed)
+    return _first_of_each(numbered)
+
+
+def _by_chunk(table: Table) -> Iterator[tuple[int, Table]]:
+    found: dict[int, Table] = {}
+    for key, entry in table.items():
+        match = _CHUNK.fullmatch(key)
+        chunk, own_key = (int(match["chunk"]), match["key"]) if match else (0, key)
+        found.setdefault(chunk, {})[own_key] = entry
+    yield from sorted(found.items())
