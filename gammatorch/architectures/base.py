@@ -21,6 +21,9 @@ PLACES: Mapping[str, str] = {
 LAYER = "{layer}"
 """Stands for the layer's index in a pattern of keys."""
 
+ANY = "*"
+"""Stands for any one part of a key in a pattern, where blocks are chunked: ``blocks.*.{layer}.norm1.weight``."""
+
 
 @dataclass(frozen=True)
 class NormSite:

@@ -261,10 +261,18 @@ ODD_PLACES: Mapping[str, Mapping[str, str]] = {
 }
 """Places of norms whose name tells none, or another one in other types, by type and name within the block."""
 
+GGUF_PLACES: Mapping[str, Mapping[str, str]] = {
+    "gguf:falcon": {"attn_norm_2": "input", "attn_norm": "pre_mlp"},
+    "gguf:rwkv6": {"attn_norm_2": "pre_mlp"},
+    "gguf:rwkv7": {"attn_norm_2": "pre_mlp"},
+}
+"""Places of GGUF's names that mean something else in one of llama.cpp's architectures than in the others, where a
+block has all of them."""
+
 BETWEEN = re.compile(r"cross|enc(oder)?_?(dec|att)")
 """Names of norms that stand at cross-attention, which is no place of its own."""
 
-HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.")
+HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.", "nextn.")
 """Names that only the block of a multi-token-prediction head has."""
 
 
@@ -324,7 +332,7 @@ OFFSETS: Mapping[str, Offsets] = {
 EMBEDDING_NORMS = frozenset({"pre_ln", "ln0", "pre_norm"})
 """Norms that the first block alone has, on the embeddings, before its input norm (RWKV)."""
 
-GAPS = frozenset({"modernbert", "modernbert-decoder"})
+GAPS = frozenset({"modernbert", "modernbert-decoder", "gguf:modern-bert"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
 
 PRE_NORM: Mapping[str, str] = {

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from gammatorch.checkpoints.base import TensorEntry
+from gammatorch.errors import MalformedCheckpoint
 
-LEAVES = (".weight", ".gamma", ".scale", ".w")
+LEAVES = (".weight", ".gamma", ".scale", ".w", ".g")
 """Last names of gains."""
 
 _FUSED = ".layer_norm_weight"
@@ -19,10 +20,18 @@ Rows = dict[int, TensorEntry]
 """Tensors by layer."""
 
 _BARE_LEAVES = frozenset(leaf[1:] for leaf in LEAVES)
-_INDEX = re.compile(r"(?:^|(?<=\.))\d{1,9}(?=\.)")
+_INDEX = re.compile(r"(?:^|(?<=\.))[0-9]{1,9}(?=\.)")
 _NORM = re.compile(r"norm|(?:^|[._])ln(?:[._]|\d|$)|^hc_", re.IGNORECASE)
-_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-"""What torch.compile, FSDP and activation checkpointing put into names."""
+SLOTS = ("pre_branch_norm", "post_branch_norm", "post_main_norm")
+"""What x-transformers calls the norms of a sub-layer, of which its files have the number alone."""
+
+_WRAPPERS = re.compile(
+    r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+    r"|(?P<joined>(?:^|(?<=\.))(?:encoder_layer|encoderblock|layers?|blocks?|h))_(?=(?:[0-9]{1,9}|\{layer\})\.)"
+    r"|(?<=attn_layers\.layers\.)(?P<sub_layer>[0-9]{1,9}|\{layer\})\.0\.(?P<slot>[012])\.(?=[a-z]+$)"
+)
+"""What torch.compile, FSDP and activation checkpointing put into names; what joins the name of a block to its index, as
+torchvision and Flax have it (``encoder_layer_0``); and x-transformers' numbers of a sub-layer's norms."""
 
 _TIME_STEP = re.compile(
     r"(^|\.)(adaln\w*|scale_shift_table|modulation|t_embedder|time_?(step_)?embed\w*|time_in)(\.|$)", re.IGNORECASE
@@ -32,6 +41,7 @@ _TIME_STEP = re.compile(
 _BEFORE_BLOCKS = re.compile(r"emb|patch|stem|token|pre_?(norm|ln|layer)|(norm|ln)_?pre", re.IGNORECASE)
 """Norms outside of blocks that stand before the first one."""
 
+_ON_EMBEDDINGS = re.compile(r"emb|token|^input_(layer)?norm", re.IGNORECASE)
 _DIGITS = bytes.maketrans(b"123456789", b"000000000")
 
 
@@ -47,6 +57,9 @@ def group_keys(
 
     Returns:
         Names by stack and layer; norms by stack, name and layer.
+
+    Raises:
+        MalformedCheckpoint: Two tensors stand for one norm of one layer (``layers.1`` and ``layers.01``).
     """
     blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     norms: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
@@ -60,7 +73,9 @@ def group_keys(
         may_be_norms = rest in _BARE_LEAVES or any(is_norm(rest, dimensions) for dimensions in (1, 2))
         by_block: dict[str, dict[str, str]] = defaultdict(dict)
         for key, name in zip(keys, plain, strict=True):
-            by_block[name[:stop]][name[stop + 1 :]] = key
+            before = by_block[name[:stop]].setdefault(name[stop + 1 :], key)
+            if before != key and may_be_norms:  # with and without what a wrapper adds
+                raise two_for_one(int(name[start:stop]), entries[before], entries[key])
         for block, names in by_block.items():
             stack, layer = block[:start].rstrip("."), int(block[start:])
             if rest in _BARE_LEAVES:  # XLM: a list of norms beside the list of attentions
@@ -69,8 +84,18 @@ def group_keys(
             blocks[stack][layer].update(names)
             for name, key in names.items() if may_be_norms else ():
                 if is_norm(name, len(entries[key].shape)):
-                    norms[stack][name][layer] = entries[key]
+                    twin = norms[stack][name].setdefault(layer, entries[key])
+                    if twin.key != entries[key].key:
+                        raise two_for_one(layer, twin, entries[key])
     return blocks, norms
+
+
+def two_for_one(layer: int, one: TensorEntry, other: TensorEntry) -> MalformedCheckpoint:
+    """The error for two tensors that stand for the same norm of a layer."""
+    return MalformedCheckpoint(
+        f"stands for layer {layer} as {other.key} does, and only one of them can be its norm: remove the other",
+        tensor=one.key,
+    )
 
 
 def is_wrapped(key: str) -> bool:
@@ -79,19 +104,38 @@ def is_wrapped(key: str) -> bool:
 
 
 def unwrapped(key: str) -> str:
-    """A key without what wrappers put into it.
+    """A key without what wrappers put into it, with its layer's index as a part of its own, and names for numbers.
 
     Example:
-        >>> unwrapped("_orig_mod.transformer.h.0.ln_1.weight")
-        'transformer.h.0.ln_1.weight'
+        >>> unwrapped("_orig_mod.transformer.h.0.ln_1.weight"), unwrapped("encoder.layers.encoder_layer_0.ln_1.weight")
+        ('transformer.h.0.ln_1.weight', 'encoder.layers.encoder_layer.0.ln_1.weight')
+        >>> unwrapped("attn_layers.layers.3.0.0.g")
+        'attn_layers.layers.3.pre_branch_norm.g'
     """
-    return _WRAPPERS.sub("", key)
+    return _WRAPPERS.sub(_plainly, key)
+
+
+def _plainly(found: re.Match[str]) -> str:
+    if found["slot"]:
+        return f"{found['sub_layer']}.{SLOTS[int(found['slot'])]}."
+    return f"{found['joined']}." if found["joined"] else ""
 
 
 def may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
     """Whether a norm in no block, which does not stand before the first one, may be the final one of another name."""
     outside = (key for key, entry in entries.items() if not _INDEX.search(key) and is_norm(key, len(entry.shape)))
     return not all(map(_BEFORE_BLOCKS.search, outside))
+
+
+def norms_embeddings(keys: Iterable[str]) -> bool:
+    """Whether a norm in no block stands on the embeddings, or on what comes in before the first block.
+
+    Example:
+        >>> norms_embeddings(["token_embd_norm.weight", "output_norm.weight"]), norms_embeddings(["norm.weight"])
+        (True, False)
+    """
+    outside = (key for key in keys if _INDEX.search(key) is None and is_norm(key, 1))
+    return any(_ON_EMBEDDINGS.search(key) for key in outside)
 
 
 def embeds_patches(stack: str, keys: Iterable[str]) -> bool:

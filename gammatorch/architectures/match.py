@@ -7,55 +7,35 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
+from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
+from gammatorch.architectures.evidence import TOWER, Evidence
 from gammatorch.architectures.families import (
     FINALS,
     HEAD_ONLY,
-    MOVABLE,
-    NUMBERED,
     ODD_FINALS,
     OFFSETS,
     POST_NORM,
-    PRE_NORM,
     VOCABULARY,
-    is_known,
 )
 from gammatorch.architectures.keys import (
     LEAVES,
+    SLOTS,
     Rows,
-    embeds_patches,
     group_keys,
     is_conditioned,
     is_list_of_norms,
     is_wrapped,
-    may_end_elsewhere,
     own_name,
+    two_for_one,
     unwrapped,
 )
 from gammatorch.architectures.notes import fed_with_what, notes_on
-from gammatorch.architectures.places import (
-    AFTER,
-    is_diffusers,
-    is_swin_v2,
-    is_torch,
-    may_be_on_output,
-    may_be_pre_norm,
-    norm_after_convolution,
-    norms_stand_on_output,
-    read_places,
-    residual_is_normed,
-    says_pre_norm,
-)
-from gammatorch.architectures.stages import Stage, choice_note, main_stage, split_stages, stages_of
+from gammatorch.architectures.places import norm_after_convolution, read_places, residual_is_normed
+from gammatorch.architectures.sides import choose_side
+from gammatorch.architectures.stages import Stage, choice_note, join_chunks, main_stage, split_stages, stages_of
+from gammatorch.architectures.sublayers import places_of_slots
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-
-_TOWER = re.compile(
-    r"vision|visual|video|image|pixel|audio|sound|(^|\.)(speech|codec)[_.]|(^|\.)(vit|vpm|apm|tts|mit|patch_.*|vq\w*)(\.|$)",
-    re.IGNORECASE,
-)
-_TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
-"""Types of towers that were saved on their own, so that their keys do not say it."""
 
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
 _ONLY_PREPARES = re.compile(r"feature_extractor|\.conv_layers$|patch_embed")
@@ -75,15 +55,10 @@ _SIDE = re.compile(
 )
 """Stacks beside the model's own: heads, speech generators, action experts, what only prepares the input."""
 
+_STUDENT = re.compile(r"(?<![a-z])student(?![a-z])")
 _USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 """Settings of config.json by which models say that attention and MLP stand side by side."""
-
-_WAV2VEC2 = {"layer_norm", "final_layer_norm"}
-"""Names within the blocks of wav2vec2 and its kin."""
-
-_QUERY_FORMER = "output_query.LayerNorm"
-"""A name that only the blocks of BLIP-2's query formers have, which are post-LN."""
 
 
 def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
@@ -110,7 +85,13 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     entries = checkpoint.entries
     if any(is_wrapped(entry.key) for norm in norms.values() for rows in norm.values() for entry in rows.values()):
         entries = {unwrapped(key): entry for key, entry in entries.items()}
-    names = sorted(norms, key=lambda name: _main_order(name, blocks[name], norms[name], config))
+    for name in list(norms):
+        if (whole := join_chunks(name, blocks[name], norms[name])) is not None:
+            del blocks[name], norms[name]
+            blocks[whole[0]], norms[whole[0]] = whole[1], whole[2]
+    names = sorted(
+        norms, key=lambda name: (_is_student(name, blocks), *_main_order(name, blocks[name], norms[name], config))
+    )
     stacks: list[Stack] = []
     taken: set[str] = set()
     for name in names:
@@ -192,7 +173,13 @@ def is_encoder(stack: Stack) -> bool:
 
 def _rank(name: str) -> tuple[bool, bool, bool]:
     """Whether a stack is something beside the model, a tower, an encoder: the least is the main one."""
-    return _SIDE.search(name) is not None, _TOWER.search(name) is not None, _ENCODER.search(name) is not None
+    return _SIDE.search(name) is not None, TOWER.search(name) is not None, _ENCODER.search(name) is not None
+
+
+def _is_student(name: str, blocks: Mapping[str, Mapping[int, set[str]]]) -> bool:
+    """Whether a stack is trained beside a teacher of the same blocks, its average over time, which loaders take (DINO)."""
+    teacher = _STUDENT.sub("teacher", name)
+    return teacher != name and teacher in blocks and blocks[teacher] == blocks[name]
 
 
 def _main_order(
@@ -232,45 +219,23 @@ def _describe(
 ) -> Stack:
     """A stack of blocks from its names and norms, the norms that may be its final one, and whether there are any."""
     heads = _prediction_heads(blocks, config)
-    is_tower = _TOWER.search(name) is not None or any(map(_TOWER_TYPE.search, config.types))
-    # towers hand on what their last block gives, so a missing final norm says nothing of them
-    pre_norm = (
-        ends
-        or is_tower
-        or (not config.types and embeds_patches(name, entries))
-        or any(re.search(PRE_NORM[model_type], name) for model_type in config.types if model_type in PRE_NORM)
-    )
-    said = says_pre_norm(config, name)
-    if said is not None:
-        pre_norm = said
     kinds = frozenset().union(*blocks.values())
-    own_names = {own_name(rest) for rest in norms}
-    if own_names >= _WAV2VEC2:  # its norm beside the stack may stand before the first block
-        said = config.says("do_stable_layer_norm")
-        pre_norm = said is True
-        finals = finals if pre_norm else ()
-    if _QUERY_FORMER in own_names:  # the norm beside its stack stands on the queries, before the first block
-        pre_norm, finals = False, ()
+    names = set() if _ONLY_PREPARES.search(name) else {own_name(rest) for rest in norms}
+    evidence = Evidence(name.removesuffix(f".{ANY}"), frozenset(names), kinds, config, entries, ends)
+    side = choose_side(evidence)
+    places = read_places(evidence, side)
+    finals = finals if side.ends else ()
     fed_with = fed_with_what(norms, kinds, config)
-    offset_known = bool(config.types) and all(map(is_known, config.types))
-    known_names = set() if _ONLY_PREPARES.search(name) else own_names
-    untold = said is None and not offset_known and not is_diffusers(kinds)
-    ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
-    if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
-        known_names = known_names - MOVABLE
     notes = tuple(notes_on(name, heads, fed_with, kinds, config))
-    if untold and (not pre_norm or is_torch(kinds) or may_be_on_output(kinds, config)) and not is_swin_v2(kinds):
-        # that no norm stands after the last block says little: most vision models are pre-norm all the same
-        known_names = known_names - NUMBERED
-    if untold and is_torch(kinds):
+    if evidence.is_torch and not evidence.is_known:
         notes += (f"{name} is PyTorch's nn.Transformer: norm1 stands on the block's input if norm_first was set",)
-    places = read_places(known_names, kinds, config, has_final=pre_norm, said=said)
-    if norms_stand_on_output(config) and not is_tower:
-        places = {own: AFTER.get(place, place) for own, place in places.items()}
     found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
-        if kept:
+        if kept and own_name(rest) in SLOTS:
+            for place, of_place in places_of_slots(own_name(rest), kept, blocks).items():
+                found[place].append((rest, of_place))
+        elif kept:
             found[places.get(own_name(rest), own_name(rest))].append((rest, kept))
     _fill_hybrid_layers(found)
     sites = [NormSite(place, *_merge(name, rests), offset_of(config, place, name)) for place, rests in found.items()]
@@ -283,11 +248,11 @@ def _describe(
         name=name,
         main=False,
         layout=_layout(sites, blocks.keys() - heads, config)
-        if norm_after_convolution(known_names, kinds) is None
+        if norm_after_convolution(names, kinds) is None
         else "one norm per block, between a convolution and the MLP",
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=offset_known,
+        offset_known=evidence.is_known,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         fed_with=fed_with,
         notes=notes,
@@ -308,7 +273,11 @@ def _fill_hybrid_layers(found: dict[str, list[tuple[str, Rows]]]) -> None:
 def _merge(stack: str, rests: Iterable[tuple[str, Rows]]) -> tuple[str, tuple[tuple[int | None, TensorEntry], ...]]:
     """Pattern and rows of a site whose tensors may be written with different leaves."""
     ordered = list(rests)
-    rows = {layer: entry for _, of_rest in ordered for layer, entry in of_rest.items()}
+    rows: Rows = {}
+    for _, of_rest in ordered:
+        for layer, entry in of_rest.items():
+            if rows.setdefault(layer, entry) is not entry:
+                raise two_for_one(layer, rows[layer], entry)
     pattern = ".".join(part for part in (stack, LAYER, ordered[0][0]) if part)
     return pattern, tuple((layer, rows[layer]) for layer in sorted(rows))
 
@@ -325,7 +294,7 @@ def offset_of(config: ModelConfig, place: str, stack: str = "") -> float:
     for model_type in reversed(config.types):  # the text model's own type says more than its wrapper's
         if model_type in OFFSETS:
             offsets = OFFSETS[model_type]
-            if _TOWER.search(stack):
+            if TOWER.search(stack):
                 return offsets.towers
             return offsets.places.get(place, offsets.default if place in PLACES else 0.0)
     return 0.0
@@ -356,7 +325,7 @@ def _finals_beside(stack: str, entries: Mapping[str, TensorEntry], config: Model
     parent = stack.rpartition(".")[0]
     last = stack.rpartition(".")[2]
     odd = (name for model_type in config.types if (name := ODD_FINALS.get(model_type, {}).get(last)) is not None)
-    names = [name for name in (*odd, *FINALS) if name != "embedding_norm" or not _TOWER.search(stack)]
+    names = [name for name in (*odd, *FINALS) if name != "embedding_norm" or not TOWER.search(stack)]
     for beside in dict.fromkeys((parent, parent.rpartition(".")[0])):
         for name in names:
             for leaf in LEAVES:

@@ -1,138 +1,108 @@
-"""From the names of a block's norms to the places where they stand."""
+"""From the names of a block's norms to the places where they stand.
+
+First the vocabulary says what names make plain (:func:`read_names`), but for those that a rule takes out
+(:data:`LEFT_OUT`); then rules for some architectures change that (:data:`MOVED`). Each rule says what it was verified
+on, and fires nowhere else.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from gammatorch.architectures.config import ModelConfig
+from gammatorch.architectures.evidence import Evidence
 from gammatorch.architectures.families import (
     AMBIGUOUS,
     BARE,
     BETWEEN,
     CROSS_FIRST,
+    GGUF_PLACES,
     MACARON,
     MOVABLE,
     ODD_PLACES,
     PLAIN,
-    POST_NORM,
     VOCABULARY,
 )
 from gammatorch.architectures.keys import is_batch_norm
-
-_QUERY_LATENT = {"attn.q_norm": "attn.wq_a."}
-"""DeepSeek's own names: beside this projection the norm stands on the latent that the queries are made from."""
-
-_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
-"""Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
-
-_TORCH = frozenset({"self_attn.in_proj_weight", "linear1.weight", "linear2.weight"})
-"""What the blocks of PyTorch's ``nn.Transformer`` hold."""
-
-_NORMS_OF_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
-"""Where norms that are each within their sub-layer stand in pre-norm blocks. Their names alone do not tell:
-``self_attn.norm`` is on what attention gives, before its projection, in other models."""
-
-_BEFORE_MLP_OR_LAST = "final_layernorm"
-_BESIDE_LAST = {_BEFORE_MLP_OR_LAST, "input_layernorm", "post_attention_layernorm"}
-"""A name that stands before the MLP of blocks with cross-attention, which the norm after attention feeds there, and at
-the end of blocks without, beside these (FunASR)."""
-
-_QUERIES = "transformer_module."
-"""What holds the decoder of queries in Mask2Former and its kin, of which alone ``pre_norm`` is said."""
-
-_DIFFUSERS_SELF, _DIFFUSERS_CROSS = "attn1.", "attn2."
-"""What diffusers calls self- and cross-attention. Its blocks go norm1, attn1, norm2, attn2, norm3, MLP
-(``BasicTransformerBlock`` in diffusers/models/attention.py, and what was made after it)."""
-
-_DEPTHWISE = ("depthwise_conv.", "dwconv.", "conv_dw.")
-_MLP_AFTER_CONVOLUTION = ("pointwise_conv1.", "pwconv1.", "mlp.fc1.")
-"""The convolution that ConvNeXt's blocks begin with, before their norm, and the MLP that comes after it."""
-
-_CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
-"""What the blocks of ResNets and U-Nets hold: their norms are over groups of channels, and stand before the
-convolutions in some and after them in others, under the same names."""
-
-_SWIN_V2 = frozenset({"attention.self.logit_scale", "attn.logit_scale"})
-"""The scale of Swin v2's cosine attention, in transformers and in timm, whose blocks norm what their sub-layers give,
-under the names of v1."""
-
-_RELATIVE, _NORMS_RESIDUALS = "attn.rel_pos.", "_rpn_"
-"""What the blocks of timm's ViT with relative positions hold; and what its architecture's name does where they norm
-what their sub-layers give (residual post-norm), under the same names."""
-
-_STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
-"""A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""
-
-_SAYS_PRE_NORM = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm", "patchtst": "pre_norm"}
-_SAYS_POST_NORM = {"focalnet": "use_post_layernorm"}
-"""The settings of config.json that decide it, by type."""
-
-_SAID_OF_EACH = frozenset({"fastspeech2_conformer", "fastspeech2_conformer_with_hifigan"})
-"""Types where ``encoder_normalize_before`` and ``decoder_normalize_before`` decide it, for these two stacks."""
-
-_SAY_BEFORE = ("normalize_before", "encoder_normalize_before", "decoder_normalize_before", "pre_norm")
-"""Settings by which other types say that norms stand before sub-layers, some of them in the encoder alone."""
-
-_SAY_ON_OUTPUT = ("norm_after", "swin_norm")
-"""Settings of Molmo 2 and Chameleon by which the norms of a pre-norm block stand on what the sub-layers give."""
+from gammatorch.architectures.sides import Side
 
 AFTER: Mapping[str, str] = {"input": "post_attention", "pre_mlp": "post_mlp"}
 """The place after a sub-layer by that before it."""
 
-_BERT_PRE_NORM = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
-"""Where BERT's norms stand in blocks that config.json says are pre-norm (X-MOD): under the names of post-LN."""
+_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
+"""Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
 
+_STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
+"""A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""
+
+_DEPTHWISE = ("depthwise_conv.", "dwconv.", "conv_dw.")
+_MLP_AFTER_CONVOLUTION = ("pointwise_conv1.", "pwconv1.", "mlp.fc1.")
+_CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
+_QUERY_LATENT, _ITS_PROJECTION = "attn.q_norm", "attn.wq_a."
+_AT_END = "final_layernorm"
+_BESIDE_LAST = frozenset({_AT_END, "input_layernorm", "post_attention_layernorm"})
+_IN_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
+_BERT_BEFORE = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
+_HYENA = frozenset({"pre_norm", "post_norm"})
+_GPT_OSS = frozenset({"attn.norm", "mlp.norm"})
+_GGUF_CONFORMER = frozenset({"ffn_norm", "ffn_norm_1", "ln1", "ln2"})
+_NORMS_RESIDUALS = "_rpn_"
+_SAY_ON_OUTPUT = ("norm_after", "swin_norm")
 _NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
 _NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
-"""Settings and types whose residual is what the norm before a sub-layer gives, not what it is fed with."""
 
 
-def read_places(
-    names: Collection[str], kinds: Collection[str], config: ModelConfig, *, has_final: bool, said: bool | None
-) -> dict[str, str]:
+@dataclass(frozen=True)
+class NameRule:
+    """Names that tell no place in some architecture, whatever the vocabulary says of them.
+
+    Attributes:
+        name: What the rule goes by.
+        verified: On which models, or in whose code.
+        names: The names that it takes out; none where it does not apply.
+    """
+
+    name: str
+    verified: str
+    names: Callable[[Evidence], Collection[str]]
+
+
+@dataclass(frozen=True)
+class PlaceRule:
+    """Places that differ in some architecture from what the names make plain.
+
+    Attributes:
+        name: What the rule goes by.
+        verified: On which models, or in whose code.
+        applies: Whether it speaks for a stack.
+        change: The places, from those before it.
+    """
+
+    name: str
+    verified: str
+    applies: Callable[[Evidence, Side], bool]
+    change: Callable[[Mapping[str, str], Evidence, Side], dict[str, str]]
+
+
+def read_places(evidence: Evidence, side: Side) -> dict[str, str]:
     """What the norms of a block are called → where they stand, by their names and by what stands beside them.
 
     Args:
-        names: Names within the block, without layer index and ``.weight``.
-        kinds: Names of all tensors in the stack's blocks.
-        config: What config.json says.
-        has_final: Whether a norm stands after the last block.
-        said: What :func:`says_pre_norm` gives for the stack.
+        evidence: What is known of the blocks.
+        side: On which side of the sub-layers norms stand whose names leave it open.
 
     Returns:
         Place by name; names that tell no place are left out.
     """
-    on_latent = {norm for norm, beside in _QUERY_LATENT.items() if any(kind.startswith(beside) for kind in kinds)}
-    after_convolution = PLAIN if any(kind.startswith(_DEPTHWISE) for kind in kinds) else frozenset()
-    if _CONVOLUTIONS.issubset(kinds):
-        return {}
-    if (only := norm_after_convolution(names, kinds)) is not None:
-        return {only: "post_attention"}
-    over_batch = {name for name in names if is_batch_norm(name, kinds)}
-    told = set(names) - on_latent - over_batch - after_convolution
-    at_end = {_BEFORE_MLP_OR_LAST} if told >= _BESIDE_LAST and not any(map(BETWEEN.search, kinds)) else set()
-    told -= at_end
-    if is_diffusers(kinds):
-        places = read_names(told - _NORMS_OF_DECODERS, has_final=True) | _read_diffusers(told, kinds)
-    else:
-        places = read_names(told, has_final=has_final)
-    places |= dict.fromkeys(at_end, "post_mlp")
-    if is_swin_v2(kinds):
-        places = {name: AFTER.get(place, place) for name, place in places.items()}
-    if said is not None and _NORMS_OF_SUB_LAYERS.keys() <= set(names):
-        places |= {name: place if said else AFTER[place] for name, place in _NORMS_OF_SUB_LAYERS.items() if place}
-    if said:
-        places |= {name: place for name, place in _BERT_PRE_NORM.items() if name in places}
-        for first in {CROSS_FIRST.get(model_type, "") for model_type in config.types} & set(names):
-            places = {name: place for name, place in places.items() if place != "input"} | {first: "input"}
-    if residual_is_normed(config):
-        places = {
-            name: "post_attention" if place == "pre_mlp" and name in AMBIGUOUS else place
-            for name, place in places.items()
-        }
-    for model_type in config.types:
-        places |= {name: place for name, place in ODD_PLACES.get(model_type, {}).items() if name in names}
+    told = set(evidence.names - side.untold)
+    for rule in LEFT_OUT:
+        told.difference_update(rule.names(evidence))
+    places = read_names(told, has_final=side.before)
+    for moved in MOVED:
+        if moved.applies(evidence, side):
+            places = moved.change(places, evidence, side)
     return places
 
 
@@ -173,8 +143,6 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
     if places.keys() <= BARE:
         places = {}
-    if {"attn_norm", "attn_norm_2"} <= present:  # GGUF's Falcon: the second feeds attention, the first the MLP
-        places |= {"attn_norm_2": "input", "attn_norm": "pre_mlp"}
     places |= dict.fromkeys(ends, "post_mlp")
     between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
     strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
@@ -204,39 +172,6 @@ def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> st
     return first if not others and first in PLAIN | BARE and has_both and not is_batch_norm(first, kinds) else None
 
 
-def is_diffusers(kinds: Collection[str]) -> bool:
-    """Whether the blocks are those of diffusers, pre-norm all of them."""
-    return any(kind.startswith(_DIFFUSERS_SELF) for kind in kinds)
-
-
-def is_swin_v2(kinds: Collection[str]) -> bool:
-    """Whether the blocks are those of Swin v2, which norm what their sub-layers give."""
-    return not _SWIN_V2.isdisjoint(kinds)
-
-
-def is_torch(kinds: Collection[str]) -> bool:
-    """Whether the blocks are PyTorch's own ``nn.TransformerEncoderLayer`` or ``nn.TransformerDecoderLayer``.
-
-    Their norms stand after the residual, and before the sub-layers with ``norm_first=True``, under the same names; and
-    ``nn.Transformer`` has a norm after the last block in either case.
-    """
-    return set(kinds) >= _TORCH
-
-
-def may_be_on_output(kinds: Collection[str], config: ModelConfig) -> bool:
-    """Whether such blocks exist with norms on either side of their sub-layers, and no architecture's name tells."""
-    return any(kind.startswith(_RELATIVE) for kind in kinds) and "architecture" not in config.whole
-
-
-def _read_diffusers(names: Collection[str], kinds: Collection[str]) -> dict[str, str]:
-    """Places in diffusers' blocks; the norm after their last one has no weights, so that it is missing says nothing."""
-    crosses = any(kind.startswith(_DIFFUSERS_CROSS) for kind in kinds)
-    places = {"norm1": "input", "norm3": "pre_mlp"}
-    if not crosses and "norm3" not in names:
-        places["norm2"] = "pre_mlp"
-    return {name: place for name, place in places.items() if name in names}
-
-
 def is_strange(name: str) -> bool:
     """Whether a norm that tells no place may stand at any: it is the block's own, and not cross-attention's.
 
@@ -245,28 +180,6 @@ def is_strange(name: str) -> bool:
         (True, False, False)
     """
     return "." not in name and BETWEEN.search(name) is None
-
-
-def says_pre_norm(config: ModelConfig, stack: str) -> bool | None:
-    """What a setting of config.json says on whether a stack is pre-norm; None if there is no such setting."""
-    if "decoder" in stack and not POST_NORM.isdisjoint(config.types):
-        return _QUERIES in stack and config.raw.get("pre_norm") is True
-    part, types = config.part_of(stack)
-    if not _SAID_OF_EACH.isdisjoint(config.types):
-        own = part.get("normalize_before")  # decoder_config's, which goes before what stands beside it
-        side = "decoder" if "decoder" in stack else "encoder"
-        return own if isinstance(own, bool) else config.says(f"{side}_normalize_before")
-    for table, meaning in ((_SAYS_PRE_NORM, True), (_SAYS_POST_NORM, False)):
-        for model_type in types:
-            said = part.get(table.get(model_type, ""))
-            if isinstance(said, bool):
-                return said is meaning
-    return None
-
-
-def may_be_pre_norm(config: ModelConfig) -> bool:
-    """Whether a setting of config.json says that norms stand before sub-layers, not necessarily in every stack."""
-    return any(config.raw.get(name) is True for name in _SAY_BEFORE)
 
 
 def norms_stand_on_output(config: ModelConfig) -> bool:
@@ -279,6 +192,192 @@ def residual_is_normed(config: ModelConfig) -> bool:
     """Whether the residual passes through the norms: what they give goes on, not what they are fed with."""
     set_so = any(config.raw.get(name) is True for name in _NORMED_RESIDUAL)
     return set_so or not _NORMED_RESIDUAL_TYPES.isdisjoint(config.types)
+
+
+def _latent(evidence: Evidence) -> Collection[str]:
+    return {_QUERY_LATENT} if evidence.holds(_ITS_PROJECTION) else ()
+
+
+def _over_batch(evidence: Evidence) -> Collection[str]:
+    return [name for name in evidence.names if is_batch_norm(name, evidence.kinds)]
+
+
+def _beside_convolutions(evidence: Evidence) -> Collection[str]:
+    return evidence.names if evidence.kinds >= _CONVOLUTIONS else ()
+
+
+def _after_depthwise(evidence: Evidence) -> Collection[str]:
+    return PLAIN if evidence.holds(*_DEPTHWISE) else ()
+
+
+def _of_diffusers(evidence: Evidence) -> Collection[str]:
+    return _NORMS_OF_DECODERS if evidence.is_diffusers else ()
+
+
+def _at_end(evidence: Evidence) -> Collection[str]:
+    crosses = any(map(BETWEEN.search, evidence.kinds))
+    return {_AT_END} if evidence.names >= _BESIDE_LAST and not crosses else ()
+
+
+def _of_gguf_towers(evidence: Evidence) -> Collection[str]:
+    is_clip = evidence.is_of(("gguf:clip",))
+    conformer = evidence.names >= _GGUF_CONFORMER
+    return evidence.names if is_clip and (conformer or evidence.config.raw.get("projector_type") == "cogvlm") else ()
+
+
+def _of_eagle(evidence: Evidence) -> Collection[str]:
+    return {"attn_norm"} if evidence.is_of(("gguf:eagle3",)) else ()
+
+
+LEFT_OUT = (
+    NameRule("norms beside two convolutions", "ResNets and U-Nets in transformers and diffusers", _beside_convolutions),
+    NameRule("batch norms", "by the running mean beside them: they stand on channels of a convolution", _over_batch),
+    NameRule("norm of the queries' latent", "DeepSeek's own inference/model.py, beside attn.wq_a", _latent),
+    NameRule("norm after a depthwise convolution", "ConvNeXt, conformers' convolution modules", _after_depthwise),
+    NameRule(
+        "diffusers' numbers", "BasicTransformerBlock: norm2 is cross-attention's where there is any", _of_diffusers
+    ),
+    NameRule(
+        "norm at a block's end", "FunASR: its blocks have no cross-attention that would be fed before it", _at_end
+    ),
+    NameRule(
+        "towers in GGUF",
+        "llama.cpp clip.cpp: conformers number MLPs before attention, CogVLM is post-norm",
+        _of_gguf_towers,
+    ),
+    NameRule("EAGLE-3 in GGUF", "llama.cpp eagle3.cpp: attn_norm is on the embedding of the token", _of_eagle),
+)
+"""In order of the text above: what is taken out of the vocabulary's reach."""
+
+
+def _to_convolution(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    only = norm_after_convolution(evidence.names, evidence.kinds)
+    return {only: "post_attention"} if only is not None else dict(places)
+
+
+def _to_diffusers(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    crosses = evidence.holds("attn2.")
+    of_numbers = {"norm1": "input", "norm3": "pre_mlp"}
+    if not crosses and "norm3" not in evidence.names:
+        of_numbers["norm2"] = "pre_mlp"
+    return {**places, **_there(of_numbers, evidence)}
+
+
+def _to_end(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    return {**places, _AT_END: "post_mlp"}
+
+
+def _to_output(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    return {name: AFTER.get(place, place) for name, place in places.items()}
+
+
+def _to_sub_layers(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    return {**places, **{name: place if side.said else AFTER[place] for name, place in _IN_SUB_LAYERS.items() if place}}
+
+
+def _to_bert_before(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    return {**places, **{name: place for name, place in _BERT_BEFORE.items() if name in places}}
+
+
+def _to_cross_first(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    first = {CROSS_FIRST[name] for name in evidence.types if name in CROSS_FIRST} & evidence.names
+    others = {name: place for name, place in places.items() if place != "input"} if first else dict(places)
+    return others | dict.fromkeys(first, "input")
+
+
+def _to_normed_residual(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    return {
+        name: "post_attention" if place == "pre_mlp" and name in AMBIGUOUS else place for name, place in places.items()
+    }
+
+
+def _to_table(table: Mapping[str, Mapping[str, str]]) -> Callable[[Mapping[str, str], Evidence, Side], dict[str, str]]:
+    def change(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+        of_types = [table[of] for of in evidence.types if of in table and table[of].keys() <= evidence.names]
+        return dict(places) | {name: place for of in of_types for name, place in of.items()}
+
+    return change
+
+
+def _to_first_and_second(first: str, second: str) -> Callable[[Mapping[str, str], Evidence, Side], dict[str, str]]:
+    return lambda places, evidence, side: {**places, first: "input", second: "pre_mlp"}
+
+
+def _there(places: Mapping[str, str], evidence: Evidence) -> dict[str, str]:
+    return {name: place for name, place in places.items() if name in evidence.names}
+
+
+MOVED = (
+    PlaceRule(
+        "norm between a convolution and the MLP",
+        "ConvNeXt, ConvNeXt v2 and DINOv3's in transformers and timm",
+        lambda evidence, side: norm_after_convolution(evidence.names, evidence.kinds) is not None,
+        _to_convolution,
+    ),
+    PlaceRule(
+        "diffusers' blocks",
+        "diffusers BasicTransformerBlock: norm1, attn1, norm2, attn2, norm3, MLP; 57 of its classes by their keys",
+        lambda evidence, side: evidence.is_diffusers,
+        _to_diffusers,
+    ),
+    PlaceRule("norm at a block's end", "FunASR SANM encoder", lambda evidence, side: bool(_at_end(evidence)), _to_end),
+    PlaceRule(
+        "Swin v2",
+        "transformers and timm Swin v2: the names of v1, on what the sub-layers give",
+        lambda evidence, side: evidence.is_swin_v2,
+        _to_output,
+    ),
+    PlaceRule(
+        "norms within their sub-layers, by a setting",
+        "OneFormer's decoder of queries",
+        lambda evidence, side: side.said is not None and evidence.names >= _IN_SUB_LAYERS.keys(),
+        _to_sub_layers,
+    ),
+    PlaceRule("X-MOD", "transformers X-MOD with pre_norm", lambda evidence, side: side.said is True, _to_bert_before),
+    PlaceRule(
+        "cross-attention first",
+        "Mask2Former and OneFormer with pre_norm",
+        lambda evidence, side: side.said is True and evidence.is_of(CROSS_FIRST),
+        _to_cross_first,
+    ),
+    PlaceRule(
+        "residual through the norms",
+        "MiniMax; BLOOM with apply_residual_connection_post_layernorm; postnorm",
+        lambda evidence, side: residual_is_normed(evidence.config),
+        _to_normed_residual,
+    ),
+    PlaceRule(
+        "gpt-oss's own names",
+        "openai/gpt-oss torch/model.py: each sub-layer begins with its norm",
+        lambda evidence, side: evidence.names >= _GPT_OSS and evidence.holds("attn.sinks"),
+        _to_first_and_second("attn.norm", "mlp.norm"),
+    ),
+    PlaceRule(
+        "StripedHyena",
+        "togethercomputer/stripedhyena model.py, Evo: u = mlp(post_norm(u)) + u",
+        lambda evidence, side: evidence.names >= _HYENA and evidence.holds("projections."),
+        _to_first_and_second("pre_norm", "post_norm"),
+    ),
+    PlaceRule(
+        "architectures in GGUF",
+        "llama.cpp's graphs: falcon.cpp, rwkv6-base.cpp, rwkv7-base.cpp",
+        lambda evidence, side: evidence.is_of(GGUF_PLACES),
+        _to_table(GGUF_PLACES),
+    ),
+    PlaceRule(
+        "types with names of their own",
+        "the types of ODD_PLACES, built with transformers and run",
+        lambda evidence, side: evidence.is_of(ODD_PLACES),
+        _to_table(ODD_PLACES),
+    ),
+    PlaceRule(
+        "settings that put norms on outputs",
+        "Molmo 2 and OLMo by norm_after, Chameleon by swin_norm, timm's residual post-norm by the architecture's name",
+        lambda evidence, side: norms_stand_on_output(evidence.config) and not evidence.is_tower,
+        _to_output,
+    ),
+)
+"""In order; each changes what those before it have told."""
 
 
 def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
-from gammatorch.architectures.base import LAYER, PLACES, NormSite, Selection, Stack
-from gammatorch.architectures.config import read_config
-from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
-from gammatorch.architectures.keys import is_batch_norm, own_name, unwrapped
+from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Selection, Stack
+from gammatorch.architectures.config import ModelConfig, read_config
+from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, is_known
+from gammatorch.architectures.keys import is_batch_norm, norms_embeddings, own_name, two_for_one, unwrapped
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.places import is_strange
 from gammatorch.architectures.promises import promised_layers, promised_widths
 from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.architectures.stages import main_stage, outer_of, patterns_by_stage, stages_of
+from gammatorch.architectures.sublayers import BELONGS_TO, has_part, removed_parts
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import (
     IncompleteCheckpoint,
@@ -62,6 +64,10 @@ def select(
         WidthMismatch: The rows differ in width, or are not as wide as config.json says.
         InvalidArgument: The arguments contradict each other.
     """
+    if checkpoint.missing is not None and pattern is None:
+        raise IncompleteCheckpoint(
+            f"{checkpoint.missing}; --pattern reads the norms that are there", file=checkpoint.source.name
+        )
     if pattern is not None:
         if stack is not None or site != "auto":
             raise InvalidArgument("pass a pattern, or a site and a stack, not both")
@@ -86,8 +92,7 @@ def select(
     found, entrance = _without_entrance(chosen, found, stacks, checkpoint)
     _check_widths(chosen, found, stacks, checkpoint)
     layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
-    without = sorted({*chosen.layers} - {*layers, *entrance}) if found.place != "final" else []
-    gaps = [f"layer {_numbers(without)} has no norm at this site"] if without else []
+    gaps = _gap_notes(chosen, found, {*layers, *entrance}) if found.place != "final" else []
     return Selection(
         site=found.place,
         reason=reason,
@@ -213,7 +218,9 @@ def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
             "config and weights are of different models",
             file=checkpoint.name,
         )
-    if missing := sorted(set(expected) - set(stack.layers)):
+    removed = removed_parts(config)
+    gone = removed["mixer"] & removed["MLP"] if removed is not None else frozenset()
+    if missing := sorted(set(expected) - set(stack.layers) - gone):
         whole = "pass the whole model, not one shard" if len(checkpoint.files) == 1 else "download the model again"
         or_else = f", or --pattern {site.pattern!r} to read the norms that are there" if promised is None else ""
         raise IncompleteCheckpoint(
@@ -224,7 +231,17 @@ def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
 
 def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
     config = read_config(checkpoint.config)
-    if (lost := lost_layers(stack, site)) and not GAPS.intersection(config.types):
+    of_site = re.compile(re.escape(site.pattern).replace(re.escape(LAYER), "[0-9]{1,9}"))
+    if absent := sorted(key for key in checkpoint.absent if of_site.fullmatch(unwrapped(key))):
+        raise IncompleteCheckpoint(
+            "the index names it, and no shard holds it: download the model again",
+            file=checkpoint.name,
+            tensor=absent[0],
+        )
+    lost = lost_layers(stack, site, removed_parts(config))
+    if lost == [stack.layers[0]] and _begins_normed(config, checkpoint):
+        return
+    if lost:
         raise IncompleteCheckpoint(
             f"layer {_numbers(lost)} has no tensor for site {site.place!r}, the other layers have: "
             f"download the model again, or pass --pattern {site.pattern!r} to read those that are there",
@@ -233,12 +250,38 @@ def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
         )
 
 
-def lost_layers(stack: Stack, site: NormSite) -> list[int]:
+def _begins_normed(config: ModelConfig, checkpoint: Checkpoint) -> bool:
+    """Whether the first block has no norm on its input since the embeddings are normalised already: as of the types
+    that are built so, and of unknown ones that have such a norm (YaLM)."""
+    if config.types and all(map(is_known, config.types)):
+        return not GAPS.isdisjoint(config.types)
+    return norms_embeddings(checkpoint.entries)
+
+
+def _gap_notes(stack: Stack, site: NormSite, layers: Collection[int]) -> list[str]:
+    """Notes on the layers that have no norm at a site, and why."""
+    without = sorted(set(range(stack.layers[-1] + 1)) & set(stack.layers) - set(layers))
+    part = BELONGS_TO.get(site.place, "mixer")
+    pruned = [layer for layer in without if not has_part(stack.kinds[layer], part)]
+    others = [layer for layer in without if layer not in pruned]
+    notes = (
+        [f"layer {_numbers(pruned)} has no norm at this site, and no {part} that it would belong to"] if pruned else []
+    )
+    return notes + ([f"layer {_numbers(others)} has no norm at this site"] if others else [])
+
+
+def lost_layers(stack: Stack, site: NormSite, removed: Mapping[str, Collection[int]] | None = None) -> list[int]:
     """Layers that should have the norm and do not: blocks of the kind that have it.
 
     A block is of that kind if it has no tensor that those do not have, or all that those have in common but the norm:
     then the norm is there under another name. A block of another kind (attention among Mamba blocks) lacks some of
-    these, has tensors of its own, and may lack the norm rightly.
+    these, has tensors of its own, and may lack the norm rightly; and so may one that lacks what the norm belongs to,
+    but where config.json lists the blocks that do and this is none of them.
+
+    Args:
+        stack: The stack.
+        site: The norm.
+        removed: What :func:`~gammatorch.architectures.sublayers.removed_parts` gives.
     """
     if site.place == "final":
         return []
@@ -246,10 +289,14 @@ def lost_layers(stack: Stack, site: NormSite) -> list[int]:
     usual, common = frozenset().union(*with_norm), frozenset.intersection(*with_norm)
     norm = site.pattern.partition(f"{LAYER}.")[2]
     shared = {name for name in common if not name.startswith(norm.rpartition(".")[0])}
+    part = BELONGS_TO.get(site.place, "mixer")
+    is_told = any(has_part(kinds, part) for kinds in with_norm)
+    gone = removed.get(part) if removed is not None else None
     return [
         layer
         for layer in sorted(set(stack.layers) - {layer for layer, _ in site.rows})
-        if stack.kinds[layer] <= usual or (shared and shared <= stack.kinds[layer])
+        if (stack.kinds[layer] <= usual or (shared and shared <= stack.kinds[layer]))
+        and (not is_told or has_part(stack.kinds[layer], part) or (gone is not None and layer not in gone))
     ]
 
 
@@ -326,17 +373,19 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
 def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | None) -> Selection:
     if pattern.count(LAYER) != 1:
         raise InvalidArgument(f"a pattern holds {LAYER} once, for the layer's index: {pattern!r}")
-    matcher = re.compile(re.escape(unwrapped(pattern)).replace(re.escape(LAYER), r"(\d{1,9})"))
+    plain = re.escape(unwrapped(pattern)).replace(re.escape(ANY), r"[^.]+")
+    matcher = re.compile(plain.replace(re.escape(LAYER), r"([0-9]{1,9})"))
     matches = ((matcher.fullmatch(unwrapped(key)), key) for key in checkpoint.entries)
     rows = sorted((int(match[1]), checkpoint.entries[key]) for match, key in matches if match)
     if not rows:
-        skeletons = {re.sub(r"(^|(?<=\.))\d+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
+        skeletons = {re.sub(r"(^|(?<=\.))[0-9]+(?=\.)", LAYER, key, count=1) for key in checkpoint.entries}
         close = difflib.get_close_matches(pattern, sorted(skeletons), n=3, cutoff=0.5)
         hint = f"closest: {', '.join(close)}" if close else "`gammatorch inspect` lists what there is"
         raise SiteNotFound(f"no tensor matches the pattern {pattern!r} ({hint})", file=checkpoint.name)
     layers, entries = tuple(layer for layer, _ in rows), tuple(entry for _, entry in rows)
-    if len(set(layers)) < len(layers):
-        raise MalformedCheckpoint("writes the index of one layer in two ways", file=checkpoint.name)
+    for (layer, entry), (twin, other) in pairwise(rows):
+        if layer == twin:
+            raise two_for_one(layer, entry, other)
     _check_same_width(entries, checkpoint)
     known = next(
         (
@@ -358,7 +407,10 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | 
         offset_known=known[0].offset_known if known else True,  # a tensor that is no norm has no offset
         layers=layers,
         entries=entries,
-        notes=(f"no tensor for layer {_numbers(gaps)}",) if gaps else (),
+        notes=(
+            *((checkpoint.missing,) if checkpoint.missing is not None else ()),
+            *((f"no tensor for layer {_numbers(gaps)}",) if gaps else ()),
+        ),
     )
 
 

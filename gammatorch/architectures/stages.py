@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from gammatorch.architectures.base import LAYER, NormSite, Stack
+from gammatorch.architectures.base import ANY, LAYER, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.families import AMBIGUOUS, BARE, MOVABLE, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
 from gammatorch.architectures.places import norm_after_convolution
 
 _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL)
+_IN_CHUNK = re.compile(r"(?P<layer>[0-9]{1,9})\.(?P<name>.+)", re.DOTALL)
 _RUN = re.compile(r"(^|\.)\d+-\d+$")
 _FIRST_PLACES = frozenset({*VOCABULARY["input"], *VOCABULARY["post_attention"], *AMBIGUOUS}) - PLAIN
 """Names of norms that stand first in a block; not those that a stage may give the norm after it."""
@@ -81,6 +82,45 @@ def split_stages(
             if (inside := _stage(stack, stage, match["inside"])) in found:
                 stages[inside][int(match["layer"])].add(match["name"])
     return [Stage(name, numbers[name], name, stages[name], found[name]) for name in found]
+
+
+def join_chunks(
+    stack: str, blocks: Mapping[int, set[str]], norms: Mapping[str, Rows]
+) -> tuple[str, dict[int, set[str]], dict[str, Rows]] | None:
+    """One stack of blocks that stand in chunks under their numbers in the whole stack (DINOv2's ``block_chunks``).
+
+    Each chunk goes on counting where the one before it has ended; stages begin anew.
+
+    Args:
+        stack: Name of the list of chunks.
+        blocks: Names within the chunks, by their number.
+        norms: Norms by name and chunk.
+
+    Returns:
+        The name, blocks and norms of the whole stack; None if these are no chunks.
+
+    Example:
+        >>> join_chunks("blocks", {0: {"0.norm1.bias", "1.norm1.bias"}, 1: {"2.norm1.bias", "3.norm1.bias"}}, {})[0]
+        'blocks.*'
+    """
+    numbers: list[int] = []
+    whole: dict[int, set[str]] = {}
+    for chunk in sorted(blocks):
+        inner = [_IN_CHUNK.fullmatch(name) for name in blocks[chunk]]
+        if None in inner:
+            return None
+        within: dict[int, set[str]] = defaultdict(set)
+        for match in filter(None, inner):
+            within[int(match["layer"])].add(match["name"])
+        numbers += sorted(within)
+        whole |= within
+    if len(blocks) < 2 or numbers != list(range(len(numbers))):
+        return None
+    joined: dict[str, Rows] = defaultdict(dict)
+    for name, rows in norms.items():
+        if (numbered := _IN_CHUNK.fullmatch(name)) is not None:
+            joined[numbered["name"]] |= {int(numbered["layer"]): entry for entry in rows.values()}
+    return f"{stack}.{ANY}".lstrip("."), whole, joined
 
 
 def _lists_of_blocks(norms: Iterable[str], kinds: Collection[str]) -> set[str | None]:
