@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from gammatorch.analysis.pca import choose_method
 from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
 from gammatorch.errors import InvalidArgument, NonFiniteGain
+from gammatorch.gains.accept import as_gains
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES
@@ -40,7 +41,7 @@ def analyze(
 ) -> Analysis: ...
 @overload
 def analyze(
-    gains: Tensor,
+    gains: Any,
     *,
     phases: str = ...,
     method: str = ...,
@@ -51,7 +52,7 @@ def analyze(
 ) -> Analysis | list[Analysis]: ...
 @undisturbed()
 def analyze(
-    gains: Gains | WideGains | Tensor,
+    gains: Any,
     *,
     phases: str = "auto",
     method: str = "auto",
@@ -63,8 +64,9 @@ def analyze(
     """Analyse the directions of the gains across layers, on the device they are on.
 
     Args:
-        gains: What :func:`~gammatorch.read_gains` or :func:`~gammatorch.scan_gains` returned, or a tensor of shape
-            (layer, hidden), or a batch of shape (checkpoint, layer, hidden).
+        gains: What :func:`~gammatorch.read_gains` or :func:`~gammatorch.scan_gains` returned; or a tensor or NumPy
+            array of shape (layer, hidden), or a batch of shape (checkpoint, layer, hidden); or a name or path, an open
+            checkpoint, a module or a state dict, of which the site ``auto`` is read.
         phases: Runs of layers to compare: ``"auto"``, ``"qwen3-32b"``, or ``"early=0-9,late=10-"``.
         method: ``"svd"``, ``"gram"``, or ``"auto"`` (svd up to a width of 65,536, gram beyond and for batches);
             ``"project"``: from a seeded random projection, inexact, for very wide gains of many layers (``auto``
@@ -80,6 +82,8 @@ def analyze(
     Raises:
         NonFiniteGain: A gain holds NaN or infinity.
         InvalidArgument: The shape, the phases, the method or the precision make no sense.
+        CheckpointError: A checkpoint cannot be opened or read.
+        SelectionError: Its rows do not fit together.
 
     Example:
         >>> analysis = analyze(torch.tensor([[3.0, 4.0], [4.0, 3.0]]))
@@ -90,8 +94,7 @@ def analyze(
     """
     if not isinstance(phases, str):
         raise InvalidArgument(f"phases are a text like 'early=0-9,late=10-', not {type(phases).__name__}")
-    if not isinstance(gains, Gains | WideGains | Tensor):
-        raise InvalidArgument(f"gains are a tensor, or what read_gains returned, not {type(gains).__name__}")
+    gains = as_gains(gains)
     settings = Settings(method, choose_dtype(dtype, gains_device(gains)), dims, seed, fingerprint)
     if isinstance(gains, WideGains):
         return _analyze_wide(gains, phases, settings)

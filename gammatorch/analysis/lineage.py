@@ -6,12 +6,14 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.across import Across, PairSums
 from gammatorch.errors import InvalidArgument, NotComparable
+from gammatorch.gains.accept import ARRAY, as_rows
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.undisturbed import undisturbed
@@ -75,22 +77,25 @@ class Comparison:
 
 
 @undisturbed()
-def compare(gains: Sequence[Gains | WideGains]) -> Comparison:
+def compare(*gains: Any) -> Comparison:
     """Compare the same site of two or more checkpoints: drift of each layer, and lineage.
 
     Args:
-        gains: What :func:`~gammatorch.read_gains` or :func:`~gammatorch.scan_gains` returned for each checkpoint; the
-            latter are read in column blocks of all checkpoints in step.
+        gains: Two or more, or one list of them, each of what :func:`~gammatorch.analyze` takes but batches. What
+            :func:`~gammatorch.scan_gains` returned is read in column blocks of all checkpoints in step.
 
     Raises:
         NotComparable: Site, layers or width differ, so that no row has its counterpart.
         InvalidArgument: There are fewer than two checkpoints.
+        CheckpointError: A checkpoint cannot be opened or read.
     """
-    if len(gains) < 2:
-        raise InvalidArgument(f"a comparison takes two checkpoints or more, not {len(gains)}")
-    for one in gains:
-        if not isinstance(one, Gains | WideGains):
-            raise InvalidArgument(f"compare takes what read_gains or scan_gains returned, not {type(one).__name__}")
+    given = gains[0] if len(gains) == 1 and isinstance(gains[0], list | tuple) else gains
+    if len(given) < 2:
+        raise InvalidArgument(f"a comparison takes two checkpoints or more, not {len(given)}")
+    return _compare([as_rows(one, number) for number, one in enumerate(given, 1)])
+
+
+def _compare(gains: Sequence[Gains | WideGains]) -> Comparison:
     for one in gains[1:]:
         _check(one, gains[0])
     device, (layers, hidden) = gains_device(gains[0]), _shape(gains[0])
@@ -183,7 +188,7 @@ def _check(one: Gains | WideGains, reference: Gains | WideGains) -> None:
         ("layers", _named(one.layers), _named(reference.layers)),
         ("width", _shape(one)[1], _shape(reference)[1]),
     ):
-        if ours != theirs:
+        if ours != theirs and not (what == "site" and ARRAY in (ours, theirs)):
             raise NotComparable(
                 f"cannot be compared with {reference.model}: {what} {ours} against {theirs}: compare checkpoints "
                 "of one architecture, or name a --site or --pattern that both have",

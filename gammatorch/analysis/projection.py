@@ -9,11 +9,13 @@ Chen and Farach-Colton 2002) whose buckets are runs, so that it needs no index, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gammatorch.errors import InvalidArgument
+from gammatorch.gains.accept import as_gains
 from gammatorch.gains.device import summing_device
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.undisturbed import undisturbed
@@ -258,12 +260,11 @@ class Sketcher:
 
 
 @undisturbed()
-def sketch(gains: Tensor | Gains | WideGains, dims: int = 4096, seed: int = 0) -> Sketch:
+def sketch(gains: Any, dims: int = 4096, seed: int = 0) -> Sketch:
     """Sketch of gains, whole or in column blocks.
 
     Args:
-        gains: Gain vectors γ, shape (layer, hidden), or what :func:`~gammatorch.read_gains` or
-            :func:`~gammatorch.scan_gains` returned.
+        gains: Gain vectors γ, shape (layer, hidden), or what else :func:`~gammatorch.analyze` takes but batches.
         dims: Buckets, a power of two from 32 to 65,536; the error of a cosine c is about (1 − c²)/√dims.
         seed: Seed of signs and shifts.
 
@@ -277,7 +278,8 @@ def sketch(gains: Tensor | Gains | WideGains, dims: int = 4096, seed: int = 0) -
         >>> sketch(torch.ones(2, 8), dims=64).drift(sketch(2 * torch.ones(2, 8), dims=64))
         (tensor([1., 1.], dtype=torch.float64), tensor([0.1250, 0.1250], dtype=torch.float64))
     """
-    values = gains.gamma if isinstance(gains, Gains) else gains
+    given = as_gains(gains)
+    values = given.gamma if isinstance(given, Gains) else given
     layers, hidden = values.shape
     sketcher = Sketcher(layers, hidden, dims, seed, values.device, values.dtype)
     for block in values.blocks() if isinstance(values, WideGains) else [values]:

@@ -35,7 +35,8 @@ from gammatorch.architectures.places import norm_after_convolution, read_places,
 from gammatorch.architectures.sides import choose_side
 from gammatorch.architectures.stages import Stage, choice_note, join_chunks, main_stage, split_stages, stages_of
 from gammatorch.architectures.sublayers import places_of_slots
-from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.checkpoints.base import TensorEntry
+from gammatorch.checkpoints.opening import Model, open_checkpoint
 
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
 _ONLY_PREPARES = re.compile(r"feature_extractor|\.conv_layers$|patch_embed")
@@ -61,7 +62,7 @@ _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 """Settings of config.json by which models say that attention and MLP stand side by side."""
 
 
-def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
+def find_stacks(checkpoint: Model) -> tuple[Stack, ...]:
     """Every stack of the checkpoint that has norms, with what is known of them; the main one first.
 
     Where the main one has stages, that is the longest of these (:func:`~gammatorch.architectures.stages.main_stage`),
@@ -72,7 +73,7 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     the offsets.
 
     Args:
-        checkpoint: An open checkpoint.
+        checkpoint: An open checkpoint, or what :func:`~gammatorch.open_checkpoint` takes.
 
     Returns:
         Its stacks; none if no key looks like a norm in a numbered block.
@@ -80,6 +81,7 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     Raises:
         MalformedCheckpoint: config.json contradicts itself.
     """
+    checkpoint = open_checkpoint(checkpoint)
     config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
     blocks, norms = group_keys(checkpoint.entries)
     entries = checkpoint.entries
@@ -177,7 +179,7 @@ def _rank(name: str) -> tuple[bool, bool, bool]:
 
 
 def _is_student(name: str, blocks: Mapping[str, Mapping[int, set[str]]]) -> bool:
-    """Whether a stack is trained beside a teacher of the same blocks, its average over time, which loaders take (DINO)."""
+    """Whether a stack is trained beside a teacher of the same blocks, its average, which loaders take (DINO)."""
     teacher = _STUDENT.sub("teacher", name)
     return teacher != name and teacher in blocks and blocks[teacher] == blocks[name]
 

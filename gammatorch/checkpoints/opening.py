@@ -13,12 +13,13 @@ from typing import Any
 from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.formats import READERS
+from gammatorch.checkpoints.held import hold, is_model
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.safetensors.headers import read_headers
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.shards import index_suffix, parse_index, some
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, as_weights, find_weights
-from gammatorch.errors import CheckpointNotFound, MalformedCheckpoint
+from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedCheckpoint
 
 JSON_CAP = 256_000_000
 """Longest config.json or index that is read, in bytes."""
@@ -26,8 +27,12 @@ JSON_CAP = 256_000_000
 DEFAULT_MODEL = "Qwen/Qwen3-32B"
 
 
+Model = str | os.PathLike[str] | Checkpoint | Mapping[str, Any] | Any
+"""What functions that take a checkpoint take: a name or path, an open one, a module or a state dict."""
+
+
 def open_checkpoint(
-    model: str | os.PathLike[str] = DEFAULT_MODEL,
+    model: Model = DEFAULT_MODEL,
     revision: str | None = None,
     *,
     token: str | None = None,
@@ -37,7 +42,8 @@ def open_checkpoint(
 
     Args:
         model: Folder, single weight file (``.safetensors``, ``.bin``, ``.pt``, ``.pth``, ``.ckpt``, ``.gguf``),
-            ``*.index.json``, ``org/name`` or ``org/name@revision`` on the Hub. A local path that exists wins.
+            ``*.index.json``, ``org/name`` or ``org/name@revision`` on the Hub; a local path that exists wins. Or a
+            module or state dict in memory, whose tensors stay where they are. An open checkpoint is given back.
         revision: Branch, tag or commit on the Hub; the default branch if None.
         token: Access token for the Hub; None for the one huggingface_hub knows.
         cache: Whether what comes from the Hub is kept on disk, and what is there already is used
@@ -48,8 +54,16 @@ def open_checkpoint(
 
     Raises:
         CheckpointError: It is not there, cannot be read, is broken, incomplete, or of another format.
-        InvalidArgument: A revision was asked of a local path.
+        InvalidArgument: A revision was asked of a local path, or the argument is nothing of these.
     """
+    if isinstance(model, Checkpoint):
+        return model
+    if is_model(model):
+        return hold(model)
+    if not isinstance(model, str | os.PathLike):
+        raise InvalidArgument(
+            f"a checkpoint is a name or path, an open checkpoint, a module or a state dict, not {type(model).__name__}"
+        )
     started = time.perf_counter()
     location = locate(model, revision, token, cache=cache)
     try:

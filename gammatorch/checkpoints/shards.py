@@ -144,8 +144,10 @@ def parse_index(
             raise MalformedCheckpoint(
                 f"names a shard {file!r}, which is not a plain {suffix[1:]} file name", file=where
             )
-        if file not in present:
-            raise IncompleteCheckpoint(f"shard {file} is missing: download it again", file=where)
+    if missing := [file for file in files if file not in present]:
+        raise IncompleteCheckpoint(
+            f"{len(missing)} of {len(files)} shards missing ({some(missing)}): download them again", file=where
+        )
     if not files:
         raise MalformedCheckpoint("names no shard", file=where)
     return tuple(files), shard_of

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,8 +27,6 @@ from gammatorch.cli.progress import Progress
 if TYPE_CHECKING:
     from gammatorch.architectures.base import Selection
     from gammatorch.checkpoints.base import Checkpoint
-    from gammatorch.gains.stack import Gains
-    from gammatorch.gains.wide import WideGains
 
 
 @click.command()
@@ -86,22 +83,13 @@ def compare(
             selected.append((checkpoint, select(checkpoint, site, stack=stack, pattern=pattern)))
         progress.stage("starting torch")
         from gammatorch.analysis.lineage import compare as compare_gains
+        from gammatorch.gains.accept import open_gains
 
         stored = sum(selection.nbytes for _, selection in selected)
         progress.stage("reading gains", total=stored)
-        found = compare_gains(_read(selected, memory, device, raw=raw, dtype=dtype, advance=progress.advance))
+        found = compare_gains(
+            *open_gains(selected, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
+        )
     from gammatorch.reports.comparison import comparison_document, print_comparison
 
     show(session, format, out, partial(comparison_document, found), partial(print_comparison, found))
-
-
-def _read(
-    selected: Sequence[tuple[Checkpoint, Selection]], memory: int, device: str, **reading: Any
-) -> Sequence[Gains | WideGains]:
-    """The gains of all checkpoints if they fit in the memory together; else what reads them in column blocks."""
-    from gammatorch.gains.stream import bytes_held, stream_gains
-    from gammatorch.gains.wide import WideGains
-
-    if sum(bytes_held(selection.entries, reading["dtype"]) for _, selection in selected) <= memory:
-        return [stream_gains(*one, device, **reading) for one in selected]
-    return [WideGains(*one, device, memory=memory, among=len(selected), **reading) for one in selected]

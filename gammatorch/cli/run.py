@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -86,20 +86,17 @@ def run(
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
             from gammatorch.analysis.reduce import passes
-            from gammatorch.gains.stream import bytes_held, stream_gains
-            from gammatorch.gains.wide import WideGains
+            from gammatorch.gains.accept import open_gains
+            from gammatorch.gains.stack import Gains
 
-            reading: dict[str, Any] = {"raw": raw, "dtype": dtype, "advance": progress.advance}
-            settings: dict[str, Any] = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
-            if bytes_held(selection.entries, dtype) > memory:
-                wide = WideGains(checkpoint, selection, device, memory=memory, **reading)
-                progress.stage("reading gains", total=selection.nbytes * passes(method, dtype, *wide.shape))
-                analysis = analyze(wide, **settings)
-            else:
-                progress.stage("reading gains", total=selection.nbytes)
-                gains = stream_gains(checkpoint, selection, device, **reading)
+            progress.stage("reading gains", total=selection.nbytes)
+            chosen = [(checkpoint, selection)]
+            (gains,) = open_gains(chosen, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
+            if isinstance(gains, Gains):
                 progress.stage("analysing")
-                analysis = analyze(gains, **settings)
+            else:
+                progress.stage("reading gains", total=selection.nbytes * passes(method, dtype, *gains.shape))
+            analysis = analyze(gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
     if device == "auto" and analysis.device == "cpu":
         session.notice("no CUDA device: ran on the CPU")
     from gammatorch.reports.analysis import print_analysis

@@ -80,6 +80,29 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
     return torch.cat(blocks)[restored.to(device)]
 
 
+def held_tensors(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> list[Tensor] | None:
+    """The tensors of a model in memory, where they are; None for a checkpoint whose bytes have to be read.
+
+    Args:
+        checkpoint: An open checkpoint.
+        entries: Tensors of it, in layer order.
+    """
+    if checkpoint.tensors is None:
+        return None
+    return [torch.as_tensor(checkpoint.tensors[entry.key]).detach() for entry in entries]
+
+
+def stack_held(rows: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Tensors of one width as rows, shape (layer, hidden), cast on the device: those that are there are not moved.
+
+    Args:
+        rows: The tensors, of any shape.
+        device: Where to.
+        dtype: To what.
+    """
+    return torch.stack([row.to(device).reshape(-1).to(dtype) for row in rows])
+
+
 def _order(entries: Sequence[TensorEntry]) -> list[int]:
     """Rows by stored type, widest first, so that each type's values are aligned."""
     if len({entry.dtype for entry in entries}) == 1:

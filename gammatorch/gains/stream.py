@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +12,11 @@ from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
-from gammatorch.checkpoints.opening import open_checkpoint
+from gammatorch.checkpoints.opening import Model, open_checkpoint
 from gammatorch.errors import DeviceError
 from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, free_bytes
 from gammatorch.gains.stack import Gains, StoredWeights
-from gammatorch.gains.staging import stage, unpack
+from gammatorch.gains.staging import held_tensors, stack_held, stage, unpack
 from gammatorch.gains.stored import check_dtypes, check_finite, offset_notes
 
 _WORKING_COPIES = 4
@@ -28,7 +27,7 @@ _SMALL = 100_000_000
 
 
 def read_gains(
-    checkpoint: Checkpoint | str | os.PathLike[str],
+    checkpoint: Model,
     site: str = "auto",
     device: str | torch.device = "auto",
     *,
@@ -47,7 +46,7 @@ def read_gains(
         checkpoint: An open checkpoint, or what :func:`~gammatorch.open_checkpoint` takes.
         site: ``"auto"``, ``"input"``, ``"post_attention"``, ``"pre_mlp"``, ``"post_mlp"``, ``"query"``, ``"key"``
             or ``"final"``.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``; auto leaves a model in memory where it is.
         stack: Name of the stack; the main one if None.
         pattern: Keys to read instead of a site, with ``{layer}`` for the index; tensors of any shape are flattened.
         raw: Give the stored weight, without offset.
@@ -90,12 +89,15 @@ def stream_gains(
         advance: As there.
     """
     started = time.perf_counter()
-    chosen = choose_device(device)
-    precision = choose_dtype(dtype, chosen)
     check_dtypes(checkpoint, selection.entries)
+    held = held_tensors(checkpoint, selection.entries)
+    chosen = choose_device(device) if device != "auto" or held is None else held[0].device
+    precision = choose_dtype(dtype, chosen)
     _check_memory(selection.entries, chosen, precision)
-    staging = stage(checkpoint, selection.entries, chosen, advance)
-    weights = unpack(staging, selection.entries, chosen, precision)
+    if held is None:
+        weights = unpack(stage(checkpoint, selection.entries, chosen, advance), selection.entries, chosen, precision)
+    else:
+        weights = stack_held(held, chosen, precision)
     check_finite(weights, checkpoint, selection.entries)
     notes = offset_notes(checkpoint, selection, weights, raw)
     offset = 0.0 if raw else selection.offset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint
-from gammatorch.checkpoints.opening import open_checkpoint
+from gammatorch.checkpoints.opening import Model, open_checkpoint
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.columns import ColumnReader, column_block
 from gammatorch.gains.device import choose_device, choose_dtype
@@ -167,7 +166,7 @@ def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
 
 
 def scan_gains(
-    checkpoint: Checkpoint | str | os.PathLike[str],
+    checkpoint: Model,
     site: str = "auto",
     device: str | torch.device = "auto",
     *,
@@ -197,6 +196,6 @@ def scan_gains(
         InvalidArgument: The memory is too small.
         DeviceError: The device is not there.
     """
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint)
+    opened = open_checkpoint(checkpoint)
     selection = select(opened, site, stack=stack, pattern=pattern)
     return WideGains(opened, selection, device, raw=raw, dtype=dtype, memory=memory, advance=advance)

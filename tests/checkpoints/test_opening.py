@@ -99,7 +99,7 @@ def test_a_missing_shard_is_named(folder):
     (folder / "model-00002-of-00003.safetensors").unlink()
     for model in (folder, folder / "model.safetensors.index.json"):
         with pytest.raises(
-            errors.IncompleteCheckpoint, match=r"index.json: shard model-00002-of-00003.safetensors is missing"
+            errors.IncompleteCheckpoint, match=r"index.json: 1 of 3 shards missing \(model-00002-of-00003.safetensors\)"
         ):
             gammatorch.open_checkpoint(model)
     (folder / "model.safetensors.index.json").unlink()
@@ -222,7 +222,7 @@ def test_the_weight_files_are_those_transformers_loads(names, files, index):
         (["a-00001-of-00002.gguf"], errors.IncompleteCheckpoint, "a-00002-of-00002.gguf"),
         (["pytorch_model-00001-of-00002.bin"], errors.IncompleteCheckpoint, "pytorch_model-00002-of-00002.bin"),
         (["a.safetensors", "b.safetensors"], errors.CheckpointNotFound, "pass one of them"),
-        (["model.safetensors.index.json"], errors.IncompleteCheckpoint, "shard a.safetensors is missing"),
+        (["model.safetensors.index.json"], errors.IncompleteCheckpoint, r"1 of 1 shards missing \(a.safetensors\)"),
         ([SHARDS[1]], errors.IncompleteCheckpoint, "model-00001-of-00002.safetensors"),
         (
             ["model-1-of-2.safetensors", "model-01-of-2.safetensors"],
