@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Selection, Stack
+from gammatorch.architectures.candidates import likely_first
 from gammatorch.architectures.config import ModelConfig, read_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, is_known
 from gammatorch.architectures.keys import is_batch_norm, norms_embeddings, own_name, two_for_one, unwrapped
@@ -173,7 +174,8 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         )
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     in_blocks = any(known.place in PLACES and known.place != "final" for known in stack.sites)
-    candidates = _patterns(strange or [known for known in stack.sites if known.place != "final"])
+    possible = strange or [known for known in stack.sites if known.place != "final"]
+    candidates = _patterns(likely_first(possible, wanted))
     if (in_blocks and not strange) or not candidates:
         raise SiteNotFound(
             f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}"

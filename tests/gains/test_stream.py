@@ -86,6 +86,21 @@ def test_types_that_hold_no_gains_are_refused(tmp_path, dtype):
         gammatorch.read_gains(tmp_path, pattern=PATTERN, device="cpu")
 
 
+@pytest.mark.parametrize(
+    "dtype", [torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz]
+)
+def test_norms_of_a_model_cast_to_eight_bits_are_the_numbers_that_they_are(tmp_path, dtype, device):
+    rows = torch.rand(3, 64).add(0.5).to(dtype)
+    save(tmp_path, {f"layers.{n}.norm.weight": rows[n].clone() for n in range(3)})
+    gains = gammatorch.read_gains(tmp_path, pattern=PATTERN, device=device)
+    assert gains.gamma.cpu().equal(rows.double()) and gains.stored_dtype.startswith("F8_")
+    with pytest.raises(errors.NonFiniteGain, match="layers.1.norm.weight: holds nan at channel 3"):
+        rows = rows.float()
+        rows[1, 3] = float("nan")
+        save(tmp_path, {f"layers.{n}.norm.weight": rows[n].clone().to(dtype) for n in range(3)})
+        gammatorch.read_gains(tmp_path, pattern=PATTERN, device=device)
+
+
 def test_what_memory_cannot_hold_is_refused_before_it_is_read(tmp_path, monkeypatch):
     from gammatorch.gains import stream
 

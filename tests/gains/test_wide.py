@@ -52,6 +52,8 @@ TYPES = {
     "float64": [torch.float64] * LAYERS,
     "several": [torch.bfloat16, torch.float32, torch.float16, torch.float64, torch.float32, torch.bfloat16],
     "two of 16 bits": [torch.bfloat16, torch.float16] * 3,
+    "eight bits": [torch.float8_e4m3fn] * LAYERS,
+    "eight and sixteen bits": [torch.float8_e5m2, torch.float16, torch.float8_e4m3fn] * 2,
 }
 
 
@@ -153,11 +155,16 @@ def test_a_bad_value_is_named_by_its_channel_in_the_whole(tmp_path, narrow, devi
         gammatorch.analyze(gammatorch.scan_gains(tmp_path, pattern=PATTERN, device=device))
 
 
-def test_quantised_tensors_are_refused(tmp_path):
-    save_file(
-        {PATTERN.replace("{layer}", "0"): torch.ones(8, 8).to(torch.float8_e4m3fn)}, tmp_path / "model.safetensors"
-    )
-    with pytest.raises(errors.UnsupportedFormat, match="is stored as F8_E4M3.*quantised"):
+@pytest.mark.parametrize("scale", ["weight_scale", "weight_scale_inv", "weight.scale", "scale_weight"])
+def test_quantised_tensors_are_refused(tmp_path, scale):
+    """As DeepSeek, compressed-tensors and ComfyUI write them; a whole model cast to eight bits has no scales."""
+    key = PATTERN.replace("{layer}", "0")
+    tensors = {key: torch.ones(8, 8).to(torch.float8_e4m3fn)}
+    save_file(tensors, tmp_path / "model.safetensors")
+    assert gammatorch.scan_gains(tmp_path, pattern=PATTERN, device="cpu").dtype is torch.bfloat16
+    beside = f"{key.removesuffix('weight')}{scale}"
+    save_file({**tensors, beside: torch.ones(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(errors.UnsupportedFormat, match=rf"is stored as F8_E4M3 with {beside} beside it.*quantised"):
         gammatorch.scan_gains(tmp_path, pattern=PATTERN, device="cpu")
 
 
