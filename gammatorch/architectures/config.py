@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from gammatorch.architectures.families import ONE_BLOCK_LESS, STEMMED
+from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.weights import CONFIG
 from gammatorch.errors import MalformedCheckpoint
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
@@ -17,6 +19,9 @@ _LAYERS_OF_PART = (*_LAYERS, "layers")
 _DEPTHS = ("depths", "depth", "blocks_per_stage")
 _STAGE_WIDTHS = ("hidden_sizes", "embed_dim", "embed_dims", "embed_dim_per_stage")
 _HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "model_dim")
+
+_ZERO_CENTRED = ("apply_layernorm_1p", "layernorm_zero_centered_gamma")
+"""Settings by which Megatron-LM and NeMo say that norms store w of 1 + w."""
 
 _MOST_LAYERS, _MOST_WIDTH, _MOST_STAGES = 1_000_000, 10**12, 32
 """Beyond these a number in config.json is no count of anything, and would take the memory of as many."""
@@ -34,6 +39,7 @@ class ModelConfig:
         hidden: Width of its residual stream.
         raw: The text model's own configuration.
         whole: All of config.json.
+        settings: What a trainer has kept of its settings in the weight files, in its own words.
     """
 
     model_type: str | None
@@ -43,9 +49,19 @@ class ModelConfig:
     raw: Mapping[str, Any]
     whole: Mapping[str, Any] = field(default_factory=dict)
     of_decoder: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def zero_centred(self) -> bool | None:
+        """Whether norms multiply by 1 + w, where a setting of Megatron-LM or NeMo says so; None where none does."""
+        said = [self.says(name) for name in _ZERO_CENTRED]
+        if any(level.get("normalization") == "layernorm1p" for level in self._levels()):
+            said.append(True)
+        return next((value for value in said if value is not None), None)
 
     def says(self, name: str) -> bool | None:
-        """A setting that is yes or no, wherever in config.json it stands; None if it is nowhere, or both are said."""
+        """A setting that is yes or no, wherever in config.json or a trainer's settings it stands; None if it is
+        nowhere, or both are said."""
         said = {level[name] for level in self._levels() if isinstance(level.get(name), bool)}
         return said.pop() if len(said) == 1 else None
 
@@ -105,7 +121,20 @@ class ModelConfig:
         ]
 
     def _levels(self) -> list[Mapping[str, Any]]:
-        return [self.whole, *(part for _, part in _parts(self.whole))]
+        return [of for told in (self.whole, self.settings) for of in (told, *(part for _, part in _parts(told)))]
+
+
+def model_config(checkpoint: Checkpoint) -> ModelConfig:
+    """What a checkpoint's config.json and the settings in its files say of the model.
+
+    Args:
+        checkpoint: An open checkpoint.
+
+    Raises:
+        MalformedCheckpoint: A fact is there, but is not what it must be.
+    """
+    told = read_config(checkpoint.config, f"{checkpoint.source.name}/{CONFIG}")
+    return replace(told, settings=checkpoint.settings) if checkpoint.settings else told
 
 
 def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Stack
-from gammatorch.architectures.config import ModelConfig, read_config
+from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.evidence import TOWER, Evidence
 from gammatorch.architectures.families import (
     FINALS,
@@ -17,6 +17,7 @@ from gammatorch.architectures.families import (
     OFFSETS,
     POST_NORM,
     VOCABULARY,
+    is_known,
 )
 from gammatorch.architectures.keys import (
     LEAVES,
@@ -82,7 +83,7 @@ def find_stacks(checkpoint: Model) -> tuple[Stack, ...]:
         MalformedCheckpoint: config.json contradicts itself.
     """
     checkpoint = open_checkpoint(checkpoint)
-    config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
+    config = model_config(checkpoint)
     blocks, norms = group_keys(checkpoint.entries)
     entries = checkpoint.entries
     if any(is_wrapped(entry.key) for norm in norms.values() for rows in norm.values() for entry in rows.values()):
@@ -254,7 +255,7 @@ def _describe(
         else "one norm per block, between a convolution and the MLP",
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=evidence.is_known,
+        offset_known=evidence.is_known or config.zero_centred is not None,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         fed_with=fed_with,
         notes=notes,
@@ -290,6 +291,7 @@ def offset_of(config: ModelConfig, place: str, stack: str = "") -> float:
     Norms that stand at no place (inside a mixer, say) are plain unless the table names them.
 
     Example:
+        >>> from gammatorch.architectures.config import read_config
         >>> offset_of(read_config({"model_type": "gemma2"}), "input")
         1.0
     """
@@ -299,7 +301,7 @@ def offset_of(config: ModelConfig, place: str, stack: str = "") -> float:
             if TOWER.search(stack):
                 return offsets.towers
             return offsets.places.get(place, offsets.default if place in PLACES else 0.0)
-    return 0.0
+    return 1.0 if config.zero_centred and not any(map(is_known, config.types)) else 0.0
 
 
 def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelConfig) -> str | None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.candidates import likely_first
-from gammatorch.architectures.config import ModelConfig, read_config
+from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, is_known
 from gammatorch.architectures.keys import is_batch_norm, norms_embeddings, own_name, two_for_one, unwrapped
 from gammatorch.architectures.match import find_stacks
@@ -210,7 +210,7 @@ def _patterns(sites: Sequence[NormSite]) -> list[str]:
 
 
 def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
-    config = read_config(checkpoint.config)
+    config = model_config(checkpoint)
     promised = promised_layers(stack, stacks, config) if SHARED_BLOCKS.isdisjoint(config.types) else None
     expected = promised if promised is not None else range(stack.layers[-1] + 1)
     said = f"config.json says {len(expected)}" if promised is not None else f"the last one is {stack.layers[-1]}"
@@ -232,7 +232,7 @@ def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
 
 
 def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
-    config = read_config(checkpoint.config)
+    config = model_config(checkpoint)
     of_site = re.compile(re.escape(site.pattern).replace(re.escape(LAYER), "[0-9]{1,9}"))
     if absent := sorted(key for key in checkpoint.absent if of_site.fullmatch(unwrapped(key))):
         raise IncompleteCheckpoint(
@@ -319,7 +319,7 @@ def _without_entrance(
     if outer is not None:
         fed = "what the stage before gives" if entry.width in _given_before(stack, outer, stacks) else None
     else:
-        said = {width for _, width in read_config(checkpoint.config).tells(stack.name)}
+        said = {width for _, width in model_config(checkpoint).tells(stack.name)}
         beside = [other for other in stack.sites if other is not site and other.place in _RESIDUAL]
         within = {row.width for other in beside for number, row in other.rows if number == layer}
         fed = "the stack's own input" if widths <= said and entry.width not in said and within == widths else None
@@ -344,7 +344,7 @@ def _check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
     _check_same_width(entries, checkpoint)
     if site.place not in _RESIDUAL or "hyper_connection" in site.pattern:
         return
-    promised = promised_widths(stack, stacks, read_config(checkpoint.config), rows=len(entries))
+    promised = promised_widths(stack, stacks, model_config(checkpoint), rows=len(entries))
     if promised and entries[0].width not in promised:
         raise WidthMismatch(
             f"holds {entries[0].width} values, but config.json says hidden size {' or '.join(map(str, promised))}: "

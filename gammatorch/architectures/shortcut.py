@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gammatorch.architectures.base import LAYER, PLACES, Selection
-from gammatorch.architectures.config import ModelConfig, read_config
+from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
 from gammatorch.architectures.match import is_beside, offset_of
 from gammatorch.architectures.places import norms_stand_on_output
@@ -38,7 +38,7 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
         MalformedCheckpoint: config.json contradicts itself.
     """
     entries = checkpoint.entries
-    config = read_config(checkpoint.config, f"{checkpoint.source.name}/config.json")
+    config = model_config(checkpoint)
     place = "input" if site == "auto" else site
     name = FIRST_WORDS.get(place)
     if name is None or not isinstance(entries, SearchedEntries) or not _has_one_stack(checkpoint.config or {}, config):

@@ -40,7 +40,7 @@ def inspect(
     gammatorch inspect EleutherAI/pythia-160m@step3000 --format json
     gammatorch inspect ./new-model --verify
     """
-    from gammatorch.architectures.config import read_config
+    from gammatorch.architectures.config import model_config
     from gammatorch.architectures.match import find_stacks
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports import inspection
@@ -52,7 +52,7 @@ def inspect(
         name = model if model is not None else DEFAULT_MODEL
         with open_checkpoint(name, revision, token=token, cache=not no_cache) as checkpoint:
             stacks = find_stacks(checkpoint)
-            config = read_config(checkpoint.config)
+            config = model_config(checkpoint)
         if verify:
             progress.stage("running the model tiny")
             findings, doubt = _verify(checkpoint.config, stacks)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.architectures.base import Selection
-from gammatorch.architectures.config import read_config
+from gammatorch.architectures.config import model_config
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.pytorch.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
@@ -127,7 +127,7 @@ def offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, 
 
 def offset_note(checkpoint: Checkpoint, mean: float, negative: float) -> str:
     """Evidence on an offset that is not known: mean of the stored weights, and the share of them below zero."""
-    model_type = read_config(checkpoint.config).model_type
+    model_type = model_config(checkpoint).model_type
     if model_type:
         who = f"model type {model_type!r} is not among the known ones"
     else:

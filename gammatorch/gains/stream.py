@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from gammatorch.architectures.base import Selection
-from gammatorch.architectures.config import read_config
+from gammatorch.architectures.config import model_config
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.checkpoints.opening import Model, open_checkpoint
@@ -155,7 +155,7 @@ def describe(
         "offset": offset,
         "stored_dtype": "+".join(sorted({entry.dtype for entry in selection.entries})),
         "model": checkpoint.model,
-        "model_type": read_config(checkpoint.config).model_type,
+        "model_type": model_config(checkpoint).model_type,
         "revision": checkpoint.revision,
         "bytes_read": traffic.bytes_read,
         "bytes_cached": traffic.bytes_cached,

@@ -33,7 +33,7 @@ from gammatorch.checkpoints.pytorch.zip_directory import (
     read_directories,
 )
 from gammatorch.checkpoints.wrapped import WrappedSource
-from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
+from gammatorch.errors import CheckpointError, MalformedCheckpoint, UnsupportedFormat
 
 _PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"
 _LATEST_VERSION = 10
@@ -79,6 +79,21 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
         settings = settings or find_settings(described)
     checked = CheckedSource(source, {file: archive.members for file, archive in opened.items()})
     return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)), settings=settings)
+
+
+def read_settings(source: ByteSource, file: str) -> dict[str, Any]:
+    """The settings that a trainer has kept in a file that holds no model; none where it cannot be read.
+
+    Args:
+        source: Where the file is.
+        file: Its name.
+    """
+    pieces = Pieces(source)
+    try:
+        fetch_ends(pieces, [file], ())
+        return find_settings(read_archives(pieces, [file])[0].described)
+    except CheckpointError:  # nothing of the model stands in it
+        return {}
 
 
 class Archive(NamedTuple):

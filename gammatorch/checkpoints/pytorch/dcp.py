@@ -18,7 +18,7 @@ from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.joined import SEVERAL, cut
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.pytorch.archive import read_archives
+from gammatorch.checkpoints.pytorch.archive import read_archives, read_settings
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP, Chunk, DistributedTensor, read_metadata
 from gammatorch.checkpoints.pytorch.forms import TILED, in_form
 from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
@@ -29,6 +29,9 @@ from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_loca
 from gammatorch.checkpoints.weights import DCP_METADATA
 from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
+
+MEGATRON_SETTINGS = "common.pt"
+"""What Megatron-core writes beside the tensors: the settings of the run."""
 
 _AT_ONCE = 256
 """Archives that are looked into at a time: their ends are held in memory meanwhile."""
@@ -92,7 +95,8 @@ def read_dcp(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = (
     notes += [
         f"{stack} holds the tensors of all layers in one: {stack}.0 stands for its first rows" for stack in stacked
     ]
-    return Contents([table], AssembledSource(source, layout.parts()), notes=tuple(notes))
+    settings = read_settings(source, MEGATRON_SETTINGS) if MEGATRON_SETTINGS in source.files else {}
+    return Contents([table], AssembledSource(source, layout.parts()), notes=tuple(notes), settings=settings)
 
 
 def _nest(tensors: Iterable[DistributedTensor], where: str) -> dict[str, Any]:

@@ -47,7 +47,8 @@ def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[R
         CheckpointError: As :func:`~gammatorch.checkpoints.pytorch.archive.read_torch`.
     """
     contents = read_torch(source, files, extra)
-    contents = replace(contents, missing=missing_stages(contents.settings, files[0]))
+    missing = missing_stages(contents.settings, files[0]) or _missing_layers(contents, files[0])
+    contents = replace(contents, missing=missing)
     by_layer = _by_layer(contents.tables[0]) if len(files) == 1 else {}
     return _from_first_block(contents, by_layer, "sequential.{}") if by_layer else contents
 
@@ -67,6 +68,21 @@ def read_layer_files(source: ByteSource, files: Sequence[str], extra: Sequence[R
     contents = read_torch(source, files, extra)
     numbers = (int(match[1]) for file in files if (match := _LAYER_FILE.match(file)))
     return _from_first_block(contents, dict(zip(numbers, contents.tables, strict=True)), "layer_{:02d}")
+
+
+def _missing_layers(contents: Contents, file: str) -> str | None:
+    """What Megatron-LM's settings say of more layers than are there; None if they do not."""
+    stages, layers = (setting(contents.settings, name) for name in (STAGES, STAGE_LAYERS))
+    held = _layers_held(contents.tables)
+    if stages is None or not isinstance(layers, int) or held in (0, layers) or held > layers:
+        return None
+    return f"{file} holds {held} of {layers} layers ({STAGE_LAYERS} in its settings): pass the whole model"
+
+
+def _layers_held(tables: Sequence[Table]) -> int:
+    """One more than the highest index of a layer."""
+    found = (int(match["layer"]) for table in tables for key in table if (match := _LAYER.fullmatch(key)))
+    return max(found, default=-1) + 1
 
 
 def _by_layer(table: Table) -> dict[int, Table]:
@@ -133,13 +149,10 @@ def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[
             file=source.name,
         )
     tables = _numbered_through(contents.tables, source.name)
-    held = max(
-        (int(match["layer"]) for table in tables for key in table if (match := _LAYER.fullmatch(key))), default=-1
-    )
-    layers = setting(contents.settings, STAGE_LAYERS)
-    if isinstance(layers, int) and layers != held + 1:
+    held, layers = _layers_held(tables), setting(contents.settings, STAGE_LAYERS)
+    if isinstance(layers, int) and layers != held:
         raise IncompleteCheckpoint(
-            f"its {len(files)} pipeline stages hold {held + 1} layers, and their settings say {layers} "
+            f"its {len(files)} pipeline stages hold {held} layers, and their settings say {layers} "
             f"({STAGE_LAYERS}): copy the checkpoint again",
             file=source.name,
         )
