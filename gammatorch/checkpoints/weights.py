@@ -121,6 +121,16 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     raise _no_weights(present, where)
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights by its name, and not what trainers write beside them.
+
+    Example:
+        >>> is_weights("ckpt.pt"), is_weights("optimizer.pt"), is_weights("config.json")
+        (True, False, False)
+    """
+    return name.endswith(FOLDER_SUFFIXES) and _BESIDE_WEIGHTS.match(name) is None
+
+
 def parse_index(
     raw: bytes, names: Iterable[str], where: str, suffix: str = ".safetensors"
 ) -> tuple[tuple[str, ...], dict[str, str]]:
