@@ -41,7 +41,7 @@ class Finding:
 def audit(stored: StoredWeights) -> list[Finding]:
     """Findings on the weights of one site as stored, of any kind: NaN and zeros are what is looked for.
 
-    * non-finite: NaN or infinity;
+    * non-finite: NaN or infinity, by tensor;
     * dead: a layer whose gain γ = offset + w is zero in all channels; channels that are zero in every layer;
     * convention: stored weights that are mostly about 0, a tenth of them below it, are those of a zero-centred norm
       (γ = 1 + w), and all weights equal to 1 those of a plain one before training. A trained zero-centred norm may have
@@ -54,16 +54,16 @@ def audit(stored: StoredWeights) -> list[Finding]:
     Example:
         >>> import torch
         >>> weights = torch.tensor([[1.0, float("nan")], [0.0, 0.0]])
-        >>> findings = audit(StoredWeights(site="input", layers=(0, 1), offset=0.0, weights=weights))
+        >>> stored = StoredWeights(site="input", layers=(0, 1), keys=("0.norm", "1.norm"), offset=0.0, weights=weights)
+        >>> findings = audit(stored)
         >>> [finding.what for finding in findings]
         ['non-finite', 'dead']
+        >>> findings[0].text
+        '0.norm (layer 0): 1 NaN among 2 values'
     """
     site, layers, weights, gamma = stored.site, stored.layers, stored.weights, stored.gamma
     finite = weights.isfinite()
-    found: list[Finding] = []
-    if not bool(finite.all()):
-        text = f"{int(finite.logical_not().sum())} values are NaN or infinite, in {_rows(~finite.all(-1), layers)}"
-        found.append(Finding("error", "non-finite", site, text))
+    found = non_finite(stored)
     alive = (gamma != 0).any(dim=-1)
     if not bool(alive.all()):
         found.append(Finding("error", "dead", site, f"the gain of {_rows(~alive, layers)} is zero in all channels"))
@@ -80,8 +80,35 @@ def audit(stored: StoredWeights) -> list[Finding]:
     return found
 
 
+def non_finite(stored: StoredWeights, whose: str = "") -> list[Finding]:
+    """Findings on NaN and infinity, one for each of the first tensors that hold any, and one for all others.
+
+    Args:
+        stored: The weights.
+        whose: What the texts begin with, where it is not the model's own weights that they are about.
+    """
+    bad = stored.weights.isfinite().logical_not()
+    rows = bad.any(dim=-1).nonzero()[:, 0].tolist()
+    texts = [
+        f"{whose}{stored.keys[row]} (layer {stored.layers[row]}): {_kinds(stored.weights[row])}"
+        for row in rows[:_NAMED]
+    ]
+    if rest := rows[_NAMED:]:
+        layers = ", ".join(str(stored.layers[row]) for row in rest)
+        texts.append(f"{whose}layers {layers}: {_kinds(stored.weights[rest])}")
+    return [Finding("error", "non-finite", stored.site, text) for text in texts]
+
+
+def _kinds(weights: Tensor) -> str:
+    """How many values are NaN, how many infinite, and among how many."""
+    counts = {"NaN": int(weights.isnan().sum()), "infinite": int(weights.isinf().sum())}
+    return f"{', '.join(f'{count} {kind}' for kind, count in counts.items() if count)} among {weights.numel()} values"
+
+
 def hold_against(ours: Mapping[str, StoredWeights], theirs: Mapping[str, StoredWeights]) -> list[Finding]:
     """What a reference has and the model has not, and gains that stand 1 beside the reference's.
+
+    A reference that holds NaN or infinity is an error too: nothing can be held against these values.
 
     Args:
         ours: The model's weights by site.
@@ -89,6 +116,7 @@ def hold_against(ours: Mapping[str, StoredWeights], theirs: Mapping[str, StoredW
     """
     found = []
     for site, reference in theirs.items():
+        found += non_finite(reference, "the reference's ")
         if site not in ours:
             found.append(Finding("error", "missing", site, "the reference has this site"))
             continue
@@ -110,14 +138,17 @@ def shifted(gamma: Tensor, reference: Tensor) -> int:
         reference: Those of the reference, same shape.
 
     Returns:
-        1, -1, or 0: the median difference is within 0.02 of it, and so is the median distance from it.
+        1, -1, or 0: the median difference is within 0.02 of it, and so is the median distance from it, over the values
+        that are finite on both sides.
 
     Example:
         >>> import torch
         >>> shifted(torch.ones(2, 8) * 2, torch.ones(2, 8))
         1
     """
-    change = (gamma - reference).flatten()
+    change = (gamma - reference)[gamma.isfinite() & reference.isfinite()]
+    if not len(change):
+        return 0
     median = float(change.median())
     sign = round(median)
     spread = float((change - median).abs().median())

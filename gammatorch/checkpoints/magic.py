@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 _BEGINNINGS = (
-    (b"version ", "a Git LFS pointer, not the weights: run `git lfs pull`"),
-    (b"<", "a web page or an error in XML, not the weights: download it again"),
-    (b'{"', "JSON, not the weights: download it again"),
-    (b"PK\3\4", "an archive as torch.save writes it: let its name end in .bin"),
-    (b"\x80\2\x8a\n", "a file as torch.save wrote it of old: let its name end in .bin"),
-    (b"\x80", "a pickle, which was not executed: load it yourself, and save its state dict with torch.save"),
-    (b"GGUF", "GGUF: let its name end in .gguf"),
-    (b"\x1f\x8b", "packed with gzip: unpack it first"),
-    (b"\x89HDF", "HDF5, as TensorFlow writes it: save it again with save_pretrained(..., safe_serialization=True)"),
+    (b"version ", "a Git LFS pointer, not the weights", "run `git lfs pull`"),
+    (b"<", "a web page or an error in XML, not the weights", "download it again"),
+    (b'{"', "JSON, not the weights", "download it again"),
+    (b"PK\3\4", "an archive as torch.save writes it", "let its name end in .bin"),
+    (b"\x80\2\x8a\n", "a file as torch.save wrote it of old", "let its name end in .bin"),
+    (b"\x80", "a pickle, which was not executed", "load it yourself, and save its state dict with torch.save"),
+    (b"GGUF", "GGUF", "let its name end in .gguf"),
+    (b"\x1f\x8b", "packed with gzip", "unpack it first"),
+    (b"\x89HDF", "HDF5, as TensorFlow writes it", "save it again with save_pretrained(..., safe_serialization=True)"),
 )
 _LENGTH_BYTES = 8
 
@@ -20,7 +20,7 @@ def what_else(head: bytes | bytearray) -> str | None:
     """What a file that is not of its name's format is, and what to do; None if its beginning does not tell.
 
     Args:
-        head: Its first bytes, eight at least where it has them.
+        head: Its first bytes, ten at least where it has them.
 
     Example:
         >>> what_else(b"GGUF\\3\\0\\0\\0")
@@ -28,6 +28,20 @@ def what_else(head: bytes | bytearray) -> str | None:
     """
     if not head:
         return "empty: download it again"
+    found = what_is(head)
+    return found and ": ".join(found)
+
+
+def what_is(head: bytes | bytearray) -> tuple[str, str] | None:
+    """What a file is, and what to do where weights of another format were expected; None if that cannot be told.
+
+    Args:
+        head: Its first bytes, ten at least where it has them.
+
+    Example:
+        >>> what_is(b"\\x59\\0\\0\\0\\0\\0\\0\\0" + b'{"__metadata__":')
+        ('safetensors', 'let its name end in .safetensors')
+    """
     if head[_LENGTH_BYTES : _LENGTH_BYTES + 2] == b'{"':
-        return "safetensors: let its name end in .safetensors"
-    return next((says for beginning, says in _BEGINNINGS if head.startswith(beginning)), None)
+        return "safetensors", "let its name end in .safetensors"
+    return next(((what, remedy) for beginning, what, remedy in _BEGINNINGS if head.startswith(beginning)), None)

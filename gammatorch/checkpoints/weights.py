@@ -133,6 +133,16 @@ def find_weights(names: Iterable[str], where: str) -> Weights:
     raise _no_weights(present, where)
 
 
+def is_weights(name: str) -> bool:
+    """Whether a file holds weights by its name, and not what trainers write beside them.
+
+    Example:
+        >>> is_weights("ckpt.pt"), is_weights("optimizer.pt"), is_weights("config.json")
+        (True, False, False)
+    """
+    return name.endswith(FOLDER_SUFFIXES) and _BESIDE_WEIGHTS.match(name) is None
+
+
 def _find_usual(present: Sequence[str], where: str) -> Weights | None:
     """What transformers loads from safetensors."""
     tensors = [name for name in present if name.endswith(".safetensors") and not DCP_SHARD.fullmatch(name)]

@@ -50,7 +50,7 @@ def bench(
     from gammatorch.reports.document import check_writable
 
     if out is not None:
-        check_writable(out)
+        check_writable(out, [model] if model is not None else [])
     from gammatorch.bench.demo import full_size_checkpoint
     from gammatorch.bench.layouts import FULL_SIZE
     from gammatorch.bench.throughput import measure

@@ -53,9 +53,9 @@ def check(
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports.document import check_writable
 
-    if out is not None:
-        check_writable(out)
     name = model if model is not None else DEFAULT_MODEL
+    if out is not None:
+        check_writable(out, [name, against] if against is not None else [name])
     with Progress(session) as progress, contextlib.ExitStack() as opened:
         progress.stage(f"opening {name}")
         checkpoint = opened.enter_context(open_checkpoint(name, revision, token=token, cache=not no_cache))

@@ -72,7 +72,7 @@ def compare(
     from gammatorch.reports.document import check_writable
 
     if out is not None:
-        check_writable(out)
+        check_writable(out, models)
     if any(map(is_hub_id, models)):  # the Hub's round trips are time in which torch can be imported
         threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
     with Progress(session) as progress, contextlib.ExitStack() as opened:

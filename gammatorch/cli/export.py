@@ -42,7 +42,7 @@ def export(session: Session, folder: Path, format: str, out: Path | None) -> Non
             sys.stdout.reconfigure(encoding="utf-8", newline="")  # the bytes that a file would get
         TEXT_FORMATS[format](long_table(folder), sys.stdout)
         return
-    check_writable(out)
+    check_writable(out, [folder])
     rows = long_table(folder)
     with replacing(out) as temporary:
         if format in FILE_FORMATS:

@@ -35,9 +35,7 @@ def report(session: Session, path: Path, out: Path | None) -> None:
     from gammatorch.reports.document import check_writable, write_atomically
 
     if out is not None:
-        check_writable(out)
-        if out.exists() and path.exists() and out.samefile(path):
-            raise click.UsageError("--out is the file that is read: pass another name")
+        check_writable(out, [path])
     with Progress(session) as progress:
         progress.stage("reading")
         page = _sweep_page(path, session) if path.is_dir() else _result_page(path, session)

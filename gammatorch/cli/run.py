@@ -77,11 +77,12 @@ def run(
     from gammatorch.architectures.select import select
     from gammatorch.reports.document import check_writable
 
+    name = model if model is not None else DEFAULT_MODEL
     if out is not None:
-        check_writable(out)
+        check_writable(out, () if demo else (name,))
     with Progress(session) as progress:
         progress.stage("opening")
-        with _open(model, revision, token, not no_cache, demo) as checkpoint:
+        with _open(name, revision, token, not no_cache, demo) as checkpoint:
             selection = select(checkpoint, site, stack=stack, pattern=pattern)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
@@ -105,7 +106,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _open(model: str | None, revision: str | None, token: str | None, cache: bool, demo: bool) -> Iterator[Checkpoint]:
+def _open(name: str, revision: str | None, token: str | None, cache: bool, demo: bool) -> Iterator[Checkpoint]:
     if demo:
         from gammatorch.bench.demo import demo_checkpoint
 
@@ -115,7 +116,6 @@ def _open(model: str | None, revision: str | None, token: str | None, cache: boo
     from gammatorch.checkpoints.locate import is_hub_id
     from gammatorch.checkpoints.opening import open_checkpoint
 
-    name = model if model is not None else DEFAULT_MODEL
     if is_hub_id(name):  # the Hub's round trips are time in which torch can be imported
         threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
     with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:

@@ -95,10 +95,12 @@ def sweep(
     gammatorch sweep ./runs/* models.txt --out zoo
     """
     from gammatorch.sweep.item import Settings
+    from gammatorch.sweep.place import check_place
 
     check_selection(settings["site"], settings["stack"], settings["pattern"])
     if engine != "ray" and (address is not None or gpus_per_task is not None):
         raise click.UsageError("--address and --gpus-per-task are for --engine ray")
+    check_place(out)
     chosen = Settings(**settings)
     shard = _shard(shard_text, session)
     if not dry_run:  # planning waits for disks and servers, which is time in which torch can be imported
@@ -114,7 +116,6 @@ def sweep(
         progress.stage("starting torch")
         from gammatorch.cli.sweep_progress import SweepProgress
         from gammatorch.sweep.run import run_sweep
-        from gammatorch.sweep.store import done_keys
         from gammatorch.sweep.task import Task
     if plan.aliases:
         session.notice(f"{len(plan.aliases)} names mean an item that is in the plan already")
@@ -130,6 +131,8 @@ def sweep(
                 watch=lambda outcome: bar.advance(outcome.status == "failed"),
             )
     except KeyboardInterrupt:
+        from gammatorch.sweep.store import done_keys
+
         kept = len({item.key for item in plan.items} & done_keys(out))
         session.notice(f"{kept} of {len(plan.items)} items are kept; the same command does the rest")
         raise

@@ -72,12 +72,14 @@ class StoredWeights:
     Attributes:
         site: The site's name.
         layers: Layer index of each row.
+        keys: Tensor each row came from.
         offset: What the model adds to them.
         weights: Stored weights w, shape (layer, hidden), on the CPU.
     """
 
     site: str
     layers: tuple[int, ...]
+    keys: tuple[str, ...] = field(repr=False)
     offset: float
     weights: Tensor = field(repr=False)
 

@@ -127,6 +127,7 @@ def stored_weights(
     return StoredWeights(
         site=site,
         layers=selection.layers,
+        keys=tuple(entry.key for entry in selection.entries),
         offset=selection.offset,
         weights=unpack(staging, selection.entries, device, torch.float64),
     )

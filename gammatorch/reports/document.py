@@ -7,11 +7,12 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gammatorch.errors import OutputError
+from gammatorch.reports.overwriting import refuse_overwriting
 
 
 def to_json(document: Mapping[str, Any]) -> str:
@@ -31,19 +32,25 @@ def to_json(document: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a place that cannot be written to before any work is done for it.
+def check_writable(path: Path, inputs: Sequence[str | os.PathLike[str]] = ()) -> None:
+    """Refuse a place that cannot or must not be written to, before any work is done for it.
+
+    Args:
+        path: Where the result is to go.
+        inputs: What is read for it: paths, or names on the Hub.
 
     Raises:
-        OutputError: The folder is not there, or the place is not a file's.
+        OutputError: The folder is not there, the place is not a file's, or something would be lost: see
+            :func:`~gammatorch.reports.overwriting.refuse_overwriting`.
     """
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     if not folder.is_dir():
         raise OutputError("cannot be written, its folder does not exist: create it first", file=str(path))
     if path.is_dir():
         raise OutputError("is a folder: pass the name of a file", file=str(path))
     if not os.access(path if _is_special(path) else folder, os.W_OK):
         raise OutputError("cannot be written: no permission", file=str(path))
+    refuse_overwriting(path, inputs)
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -67,10 +74,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """A temporary file in the same folder, which takes the path's place when the block ends well: flushed and renamed.
 
     Raises:
-        OutputError: It could not be written; an existing file is as it was.
+        OutputError: It could not be written, or something would be lost; an existing file is as it was.
     """
+    refuse_overwriting(path)  # again, since it may have come there meanwhile
     with telling(path):
-        target = path.resolve()
+        target = Path(os.path.realpath(path))
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
         os.close(descriptor)
         temporary = Path(name)

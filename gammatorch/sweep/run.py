@@ -12,6 +12,7 @@ from typing import Any
 from gammatorch.errors import InvalidArgument
 from gammatorch.sweep.engines import ENGINES
 from gammatorch.sweep.outcome import Failure, Outcome
+from gammatorch.sweep.place import check_place
 from gammatorch.sweep.plan import Plan
 from gammatorch.sweep.shard import Shard
 from gammatorch.sweep.store import Store
@@ -78,13 +79,14 @@ def run_sweep(
 
     Raises:
         InvalidArgument: There is no such engine.
-        OutputError: The store cannot be written to.
+        OutputError: The store cannot be written to, or would mix with a model's files.
         DeviceError: The device is not there.
     """
     if engine not in ENGINES:
         raise InvalidArgument(f"there is no engine {engine!r}: pass {', '.join(ENGINES)}")
     started = time.perf_counter()
     items = shard.of(plan.items) if shard else list(plan.items)
+    check_place(task.folder)
     store = Store(task.folder)
     store.sweep_up()
     store.forgive({item.name for item in items} | {failure.name for failure in plan.failures})

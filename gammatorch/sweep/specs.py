@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gammatorch.checkpoints.weights import FOLDER_SUFFIXES, SUFFIXES, find_weights
+from gammatorch.checkpoints.weights import SUFFIXES, find_weights, is_weights
 from gammatorch.errors import CheckpointError, CheckpointNotFound, InvalidArgument
 from gammatorch.sweep.item import natural, step_of
+from gammatorch.sweep.place import is_items_folder
 
 LIST_SUFFIXES = (".txt", ".list", ".jsonl")
 """How the names of list files end."""
@@ -164,14 +165,15 @@ def _is_one(names: Sequence[str]) -> bool:
 
 
 def looks_like_checkpoint(path: str) -> bool:
-    """Whether a path is a weight file, an index, or a folder with either.
+    """Whether a path is a weight file, an index, or a folder with either; a sweep's own items are none.
 
     Args:
         path: An existing path.
     """
     if not os.path.isdir(path):
-        return path.endswith((*SUFFIXES, ".index.json"))
+        return path.endswith(".index.json") or (path.endswith(SUFFIXES) and is_weights(os.path.basename(path)))
     try:
-        return any(name.endswith((*FOLDER_SUFFIXES, ".index.json")) for name in os.listdir(path))
+        held = any(is_weights(name) or name.endswith(".index.json") for name in os.listdir(path))
     except OSError:
         return False
+    return held and not is_items_folder(path)

@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 
 from gammatorch.errors import MalformedCheckpoint, OutputError
 from gammatorch.reports.document import telling
+from gammatorch.reports.overwriting import STORE_FOLDERS
 from gammatorch.reports.schema import Misfit
 from gammatorch.sweep.item import SCHEMA_VERSION, Item, Settings
 from gammatorch.sweep.item_schema import check_failure, check_header, check_tensors
 from gammatorch.sweep.outcome import Failure
+from gammatorch.sweep.place import is_temporary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +117,7 @@ class Store:
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder)
-        self._items, self._failures, self._claims = (self.folder / name for name in ("items", "failures", "claims"))
+        self._items, self._failures, self._claims = (self.folder / name for name in STORE_FOLDERS)
         with telling(self.folder):
             for place in (self._items, self._failures, self._claims):
                 place.mkdir(parents=True, exist_ok=True)
@@ -189,7 +191,8 @@ class Store:
             self.release(key)
         for path in (*self._items.glob(".*.tmp"), *self._failures.glob(".*.tmp")):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                abandoned = time.time() - path.stat().st_mtime > _ABANDONED_SECONDS
+                if abandoned and is_temporary(path.name):
                     path.unlink()
 
     def _write(self, path: Path, content: bytes) -> None:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gammatorch.analysis.audit import non_finite
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.gains.stack import StoredWeights
 
 KEY = "model.layers.{}.input_layernorm.weight"
 
@@ -91,3 +93,50 @@ def test_sites_that_the_reference_has_must_be_there(call, folder):
 
     done = call("check", folder("cut", change=drop), "--against", folder("reference"), "--format", "json")
     assert done.code == 3 and ("error", "missing", "pre_mlp") in findings(done)
+
+
+BAD = {"NaN": float("nan"), "inf": float("inf"), "-inf": float("-inf")}
+
+
+@pytest.mark.parametrize("layers", [(2,), tuple(range(6))], ids=["one layer", "all layers"])
+@pytest.mark.parametrize("count", [3, 64], ids=["some values", "all values"])
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("side", ["alone", "model", "reference", "both"])
+def test_nan_and_infinity_on_either_side_are_errors_by_tensor(call, folder, side, value, count, layers):
+    def change(weights):
+        for layer in layers:
+            weights[KEY.format(layer)][:count] = BAD[value]
+
+    bad = folder("bad", change=change)
+    whole = folder("whole")
+    model = whole if side == "reference" else bad
+    against = [] if side == "alone" else ["--against", whole if side == "model" else bad]
+    done = call("check", model, *against, "--format", "json")
+    texts = [one["text"] for one in json.loads(done.stdout)["findings"] if one["what"] == "non-finite"]
+    owners = {"alone": [""], "model": [""], "reference": ["the reference's "], "both": ["", "the reference's "]}[side]
+    what = f"{count} {'NaN' if value == 'NaN' else 'infinite'} among 64 values"
+    assert texts == [f"{owner}{KEY.format(layer)} (layer {layer}): {what}" for owner in owners for layer in layers]
+    assert done.code == 3 and done.stderr == ""
+    assert {one["level"] for one in json.loads(done.stdout)["findings"]} == {"error"}
+
+
+def test_layers_that_are_not_named_one_by_one_are_told_together():
+    weights = torch.ones(12, 4)
+    weights[1:, 0] = torch.nan
+    weights[11, 1] = torch.inf
+    keys = tuple(map(KEY.format, range(12)))
+    stored = StoredWeights(site="input", layers=tuple(range(12)), keys=keys, offset=0.0, weights=weights)
+    texts = [one.text for one in non_finite(stored)]
+    assert [text.partition(" (")[0] for text in texts[:8]] == list(keys[1:9])
+    assert texts[8:] == ["layers 9, 10, 11: 3 NaN, 1 infinite among 12 values"]
+
+
+def test_an_offset_is_seen_although_some_values_are_not_finite(call, folder):
+    def twice(weights):
+        for layer in range(6):
+            weights[KEY.format(layer)] += 1
+        weights[KEY.format(4)][:9] = torch.nan
+
+    done = call("check", folder("converted", change=twice), "--against", folder("reference"), "--format", "json")
+    assert done.code == 3
+    assert findings(done) == {("error", "non-finite", "input"), ("error", "convention", "input")}

@@ -121,6 +121,11 @@ class Cache:
                 excess -= size
 
 
+def is_entry(path: Path) -> bool:
+    """Whether a path is, by its name and its folder's, that of an entry of a cache."""
+    return path.parent.name == _VERSION and _ENTRY.fullmatch(path.name) is not None
+
+
 def find_cache() -> Cache | None:
     """The user's cache, one object for the whole process; None where there is to be none.
 

@@ -19,7 +19,11 @@ from gammatorch.errors import MalformedCheckpoint
 SMALL_HEADER = 65_536
 """Bytes up to which a header is kept."""
 
+LONG_HEADER = 1_000_000
+"""Bytes from which on a header is judged by how it begins before it is read: what is no header may claim 100 MB."""
+
 _NOT_KEPT = bytearray()
+_BRACE = ord("{")
 
 
 class RawHeader(NamedTuple):
@@ -68,7 +72,7 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
         The header of each file, not yet parsed. Large ones on a local disk are not kept: see :func:`look_through`.
 
     Raises:
-        MalformedCheckpoint: A file is not safetensors, or is cut short within its header.
+        MalformedCheckpoint: A file is not safetensors by how it begins, or is cut short within its header.
         UnreadableCheckpoint: The source failed.
     """
     sizes = [source.files[file] for file in files]
@@ -82,6 +86,8 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
     source.read([*extra, *(Read(file, 0, memoryview(head)) for file, head in zip(files, heads, strict=True))])
     wheres = [f"{source.name}/{file}" for file in files]
     lengths = [_length(head, size, where) for head, size, where in zip(heads, sizes, wheres, strict=True)]
+    if max(lengths, default=0) > LONG_HEADER:
+        _judge_long(source, files, heads, lengths)
     most = SMALL_HEADER if isinstance(source, LocalSource) and not source.is_remote else HEADER_CAP
     # one block for all, since the system hands out a large one faster, and again and again, than many small ones
     block = bytearray(sum(length for length in lengths if length <= most))
@@ -140,4 +146,27 @@ def _length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
             "download it again",
             file=where,
         )
+    if len(head) > LENGTH_BYTES:
+        _judge(head, where)
     return length
+
+
+def _judge_long(source: ByteSource, files: Sequence[str], heads: Sequence[bytearray], lengths: Sequence[int]) -> None:
+    """Judge the long headers of which nothing but the length is there yet."""
+    begun = {
+        file: bytearray(head + b"?")
+        for file, head, length in zip(files, heads, lengths, strict=True)
+        if length > LONG_HEADER and len(head) == LENGTH_BYTES
+    }
+    if begun:
+        source.read([Read(file, LENGTH_BYTES, memoryview(head)[LENGTH_BYTES:]) for file, head in begun.items()])
+    for file, head in begun.items():
+        _judge(head, f"{source.name}/{file}")
+
+
+def _judge(head: bytes | bytearray, where: str) -> None:
+    """Refuse a header that does not begin as JSON objects do."""
+    if head[LENGTH_BYTES] != _BRACE:
+        told = what_else(head)
+        problem = f"is {told}" if told else "header is not valid JSON (it does not start with {): download it again"
+        raise MalformedCheckpoint(problem, file=where)

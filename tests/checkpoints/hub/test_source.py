@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -140,3 +141,15 @@ def test_no_network_is_one_line_and_soon():
     assert done.returncode == 1
     assert done.stderr.startswith(f"gammatorch: error: {REPO}: the Hub cannot be read (connection refused")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_shard_that_claims_a_header_of_99_mb_and_has_none_is_not_read_for_it(hub):
+    shard = "model-00002-of-00017.safetensors"
+    path = hub.folder / shard
+    path.write_bytes((99_000_000).to_bytes(8, "little"))
+    os.truncate(path, 100_000_000)
+    with pytest.raises(
+        errors.MalformedCheckpoint, match=rf"{shard}: header is not valid JSON \(it does not start with"
+    ):
+        gammatorch.open_checkpoint(REPO)
+    assert hub.sent < 300_000
