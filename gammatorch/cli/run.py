@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
-@click.option("--demo", is_flag=True, help="Run on Qwen3-32B's layout with synthetic gains, made on the spot.")
+@click.option(
+    "--demo", is_flag=True, help="Run on SmolLM2-135M-Instruct's trained gains, which the package carries: no network."
+)
 @selection_options
 @device_options
 @analysis_options

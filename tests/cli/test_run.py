@@ -34,11 +34,17 @@ def test_the_demo_prints_the_four_tables_between_what_and_how_much(call):
     done = call("run", "--demo")
     lines = done.stdout.splitlines()
     assert done.code == 0
-    assert lines[0].startswith("demo (Qwen3-32B's layout, synthetic gains) · site input: on the block's input")
-    assert lines[-1].startswith("read 0.7 MB of 65.5 GB in 17 shards")
+    assert lines[0].startswith("SmolLM2-135M-Instruct (demo, real gains) · site input: on the block's input")
+    assert lines[-1].startswith("read 65.6 kB of 269.1 MB in 1 shard")
     for title in ("‖γ‖ per layer", "PCA of the unit γ", "Directions by phase", "Neighbouring layers"):
         assert sum(line.startswith(title) for line in lines) == 1
     assert done.stderr == ("" if torch.cuda.is_available() else "gammatorch: no CUDA device: ran on the CPU\n")
+
+
+def test_a_site_that_the_demo_has_not_is_one_line(call):
+    done = call("run", "--demo", "--site", "query")
+    assert (done.code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "no learned norm at site 'query'" in done.stderr and "pass --site with one of input" in done.stderr
 
 
 def test_the_tables_hold_the_references_numbers(call, folder):
