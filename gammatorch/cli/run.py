@@ -29,6 +29,10 @@ from gammatorch.cli.progress import Progress
 if TYPE_CHECKING:
     from gammatorch.checkpoints.base import Checkpoint
 
+SMALL_BYTES = 2_000_000
+"""Stored bytes up to which a run computes on one thread. Several wait for each other, and on a busy machine for a core:
+64 × 5120 was analysed in 29 ms by one thread and in 450 ms by two, on two cores that others used as well."""
+
 
 @click.command()
 @model_options
@@ -90,6 +94,7 @@ def run(
             from gammatorch.analysis.reduce import passes
             from gammatorch.gains.stream import bytes_held, stream_gains
             from gammatorch.gains.wide import WideGains
+            from gammatorch.sweep.threads import one_thread
 
             reading: dict[str, Any] = {"raw": raw, "dtype": dtype, "advance": progress.advance}
             settings: dict[str, Any] = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
@@ -99,9 +104,10 @@ def run(
                 analysis = analyze(wide, **settings)
             else:
                 progress.stage("reading gains", total=selection.nbytes)
-                gains = stream_gains(checkpoint, selection, device, **reading)
-                progress.stage("analysing")
-                analysis = analyze(gains, **settings)
+                with one_thread() if selection.nbytes <= SMALL_BYTES else contextlib.nullcontext():
+                    gains = stream_gains(checkpoint, selection, device, **reading)
+                    progress.stage("analysing")
+                    analysis = analyze(gains, **settings)
     if device == "auto" and analysis.device == "cpu":
         session.notice("no CUDA device: ran on the CPU")
     from gammatorch.reports.analysis import print_analysis
