@@ -58,6 +58,12 @@ def trained() -> Path:
     return Path(__file__).parent / "data" / "all-MiniLM-L6-v2"
 
 
+@pytest.fixture(scope="session")
+def smollm2_norms() -> Path:
+    """The norms of a trained Llama as its GGUF file has them; see ORIGIN.md there."""
+    return Path(__file__).parent / "data" / "SmolLM2-135M-Instruct" / "SmolLM2-135M-Instruct-norms.gguf"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Count the models of the matrix by group and outcome."""
     counts = matrix_counts(terminalreporter)

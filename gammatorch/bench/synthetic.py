@@ -1,6 +1,6 @@
 """Checkpoints of any size made on the spot: real names, real headers, sparse files in which only the norms are stored.
 
-They serve the demonstration, the tests and the benchmarks. A 65 GB layout takes 2 MB of disk.
+They serve the demo, the tests and the benchmarks. A 65 GB layout takes 2 MB of disk.
 """
 
 from __future__ import annotations
@@ -76,13 +76,44 @@ def write_checkpoint(
         raise InvalidArgument(f"families are {', '.join(LAYOUTS)}; types are {', '.join(GAIN_DTYPES)}")
     config, shapes = LAYOUTS[family](layers, hidden)
     tensors = dict(shapes)
-    if not 1 <= shards <= len(tensors):
-        raise InvalidArgument(f"{len(tensors)} tensors cannot be spread over {shards} shards")
-    rng = np.random.default_rng(seed)
     dtypes = _stored_types(tensors, dtype)
-    sizes = {key: math.prod(shape) * ITEM_BYTES[dtypes[key]] for key, shape in tensors.items()}
+    rng = np.random.default_rng(seed)
     drawn = {key: shape for key, shape in tensors.items() if len(shape) == 1 and dtypes[key] == dtype}
     encoded = {key: _encode(weight, dtype) for key, weight in _draw_norms(drawn, layers, rng).items()}
+    described = {key: (dtypes[key], shape) for key, shape in tensors.items()}
+    names, nbytes = write_sparse(folder, {**config, "torch_dtype": dtype.lower()}, described, encoded, shards=shards)
+    return SyntheticCheckpoint(Path(folder), names, nbytes, {key: _decode(encoded[key], dtype) for key in encoded})
+
+
+def write_sparse(
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]],
+    encoded: Mapping[str, bytes],
+    *,
+    shards: int = 1,
+) -> tuple[tuple[str, ...], int]:
+    """Write config.json and safetensors files whose headers list every tensor and that hold the bytes of a few.
+
+    All other tensors are holes in the file: they read as zeros and take no room on the disk.
+
+    Args:
+        folder: An existing folder.
+        config: What config.json says.
+        tensors: Stored type and shape of every tensor, by key.
+        encoded: The bytes of those that are stored, by key.
+        shards: Number of weight files.
+
+    Returns:
+        Names of the weight files, and their apparent size in bytes, all together.
+
+    Raises:
+        InvalidArgument: There are fewer tensors than shards.
+        OutputError: The folder cannot be written to.
+    """
+    if not 1 <= shards <= len(tensors):
+        raise InvalidArgument(f"{len(tensors)} tensors cannot be spread over {shards} shards")
+    sizes = {key: math.prod(shape) * ITEM_BYTES[dtype] for key, (dtype, shape) in tensors.items()}
     parts = _spread(sizes, shards)
     names = (
         ["model.safetensors"]
@@ -92,7 +123,7 @@ def write_checkpoint(
     path = Path(folder)
     try:
         written = [
-            _write_shard(path / name, [(key, dtypes[key], tensors[key], sizes[key]) for key in sorted(part)], encoded)
+            _write_shard(path / name, [(key, *tensors[key], sizes[key]) for key in sorted(part)], encoded)
             for name, part in zip(names, parts, strict=True)
         ]
         if shards > 1:
@@ -101,10 +132,10 @@ def write_checkpoint(
                 "weight_map": {key: name for name, part in zip(names, parts, strict=True) for key in part},
             }
             (path / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
-        (path / "config.json").write_text(json.dumps({**config, "torch_dtype": dtype.lower()}, indent=2))
+        (path / "config.json").write_text(json.dumps(dict(config), indent=2))
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror})", file=str(folder)) from error
-    return SyntheticCheckpoint(path, tuple(names), sum(written), {key: _decode(encoded[key], dtype) for key in encoded})
+    return tuple(names), sum(written)
 
 
 def _draw_norms(

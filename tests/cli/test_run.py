@@ -34,11 +34,17 @@ def test_the_demo_prints_the_four_tables_between_what_and_how_much(call):
     done = call("run", "--demo")
     lines = done.stdout.splitlines()
     assert done.code == 0
-    assert lines[0].startswith("demo (Qwen3-32B's layout, synthetic gains) · site input: on the block's input")
-    assert lines[-1].startswith("read 0.7 MB of 65.5 GB in 17 shards")
+    assert lines[0].startswith("SmolLM2-135M-Instruct (demo, real gains) · site input: on the block's input")
+    assert lines[-1].startswith("read 65.6 kB of 269.1 MB in 1 shard")
     for title in ("‖γ‖ per layer", "PCA of the unit γ", "Directions by phase", "Neighbouring layers"):
         assert sum(line.startswith(title) for line in lines) == 1
     assert done.stderr == ("" if torch.cuda.is_available() else "gammatorch: no CUDA device: ran on the CPU\n")
+
+
+def test_a_site_that_the_demo_has_not_is_one_line(call):
+    done = call("run", "--demo", "--site", "query")
+    assert (done.code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert "no learned norm at site 'query'" in done.stderr and "pass --site with one of input" in done.stderr
 
 
 def test_the_tables_hold_the_references_numbers(call, folder):
@@ -80,6 +86,24 @@ def test_json_is_one_document_and_nothing_else(call, folder, tmp_path):
     for document in (printed, ours):
         del document["provenance"]["seconds"]
     assert printed == ours
+
+
+@pytest.mark.parametrize(("small", "expected"), [(2_000_000, 1), (100, 2)])
+def test_small_gains_are_analysed_on_one_thread(call, folder, monkeypatch, small, expected):
+    threads, original, before = [], gammatorch.analyze, torch.get_num_threads()
+
+    def analyze(*arguments, **settings):
+        threads.append(torch.get_num_threads())
+        return original(*arguments, **settings)
+
+    monkeypatch.setattr("gammatorch.analysis.analyze.analyze", analyze)
+    monkeypatch.setattr(sys.modules["gammatorch.cli.run"], "SMALL_BYTES", small)
+    try:
+        torch.set_num_threads(2)
+        assert call("run", folder).code == 0
+        assert (threads, torch.get_num_threads()) == ([expected], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_every_setting_can_come_from_the_environment(call, folder, monkeypatch):

@@ -78,6 +78,11 @@ def test_a_local_run_imports_no_transformers_and_no_hub_client(tmp_path):
     assert imported_by(code) == {"torch", "numpy", "rich", "einops"}
 
 
+def test_the_demo_imports_no_more_than_a_local_run():
+    code = "from gammatorch.cli import main; main(['run', '--demo'])"
+    assert imported_by(code) == {"torch", "numpy", "rich", "einops"}
+
+
 def test_a_dry_run_of_local_items_needs_rich_alone(tmp_path):
     (tmp_path / "step1").mkdir()
     write_checkpoint(tmp_path / "step1", layers=2, hidden=8, shards=1)
