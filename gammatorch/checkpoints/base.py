@@ -136,6 +136,7 @@ class Checkpoint:
         missing: What the files say of other parts of the model that are not among them, and what to do; None where they
             are the whole. No site is read of a part.
         absent: Keys that the index names and no shard holds.
+        metadata: What the headers say of the files, as safetensors' ``__metadata__`` (``format``, say).
         tensors: The tensors themselves by key, of a model in memory; None for one whose bytes are read.
     """
 
@@ -150,6 +151,7 @@ class Checkpoint:
     settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     missing: str | None = None
     absent: frozenset[str] = field(default=frozenset(), repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     tensors: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property

@@ -21,6 +21,7 @@ class Contents:
         settings: What the trainer that wrote them has kept of its settings, in its own words.
         missing: What the files say of other parts of the model that are not among them, and what to do; None where they
             are the whole.
+        metadata: What the headers say of the files, as safetensors' ``__metadata__``.
     """
 
     tables: list[dict[str, TensorEntry]]
@@ -29,3 +30,4 @@ class Contents:
     notes: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     missing: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)

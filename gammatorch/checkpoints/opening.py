@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
@@ -16,6 +16,7 @@ from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.held import hold, is_model
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.safetensors.headers import read_headers
+from gammatorch.checkpoints.safetensors.metadata import SHARDING_INFO, add_aliases, is_part, read_metadata
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.shards import index_suffix, parse_index, some
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, as_weights, find_weights
@@ -108,8 +109,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
     reader = READERS.get(weights.layout or PurePath(files[0]).suffix)
     entries: Mapping[str, TensorEntry]
     if reader is None:
-        contents = Contents([], source)
-        entries = SearchedEntries(read_headers(source, files, first), source)
+        contents, entries = _read_safetensors(source, files, first)
     else:
         contents = reader(source, files, first)
         entries = merge_entries(contents.tables, source.name)
@@ -125,8 +125,20 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         target=target,
         settings=contents.settings,
         missing=missing or contents.missing,
+        metadata=contents.metadata,
         absent=absent,
     )
+
+
+def _read_safetensors(
+    source: ByteSource, files: Sequence[str], extra: Sequence[Read]
+) -> tuple[Contents, Mapping[str, TensorEntry]]:
+    """What the headers say of the files, and the tensors, whose entries are made when they are needed."""
+    headers = read_headers(source, files, extra)
+    metadata = read_metadata(source, headers)
+    missing = f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
+    contents = Contents([], source, metadata=metadata, missing=missing if is_part(metadata) else None)
+    return contents, add_aliases(SearchedEntries(headers, source), metadata)
 
 
 def _index_notes(

@@ -19,8 +19,9 @@ from gammatorch.errors import MalformedCheckpoint
 SMALL_HEADER = 65_536
 """Bytes up to which a header is kept."""
 
-LONG_HEADER = 1_000_000
-"""Bytes from which on a header is judged by how it begins before it is read: what is no header may claim 100 MB."""
+FIRST_BYTES = 256
+"""Bytes of a file that are read with its header's length, at no cost: they tell whether it is a header, which may claim
+100 MB, and hold what most writers say of the file."""
 
 _NOT_KEPT = bytearray()
 _BRACE = ord("{")
@@ -36,6 +37,7 @@ class RawHeader(NamedTuple):
         stop: One past its end.
         file_bytes: Size of the file.
         where: Name of the file, for messages.
+        head: The first bytes of the file.
     """
 
     file: str
@@ -44,6 +46,7 @@ class RawHeader(NamedTuple):
     stop: int
     file_bytes: int
     where: str
+    head: bytes | bytearray = b""
 
     @property
     def data_start(self) -> int:
@@ -82,12 +85,10 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
             raise MalformedCheckpoint(
                 f"is {size} bytes long, too short for safetensors: download it again", file=f"{source.name}/{file}"
             )
-        heads.append(bytearray(min(size, max(LENGTH_BYTES, source.speculate(file)))))
+        heads.append(bytearray(min(size, max(FIRST_BYTES, source.speculate(file)))))
     source.read([*extra, *(Read(file, 0, memoryview(head)) for file, head in zip(files, heads, strict=True))])
     wheres = [f"{source.name}/{file}" for file in files]
     lengths = [_length(head, size, where) for head, size, where in zip(heads, sizes, wheres, strict=True)]
-    if max(lengths, default=0) > LONG_HEADER:
-        _judge_long(source, files, heads, lengths)
     most = SMALL_HEADER if isinstance(source, LocalSource) and not source.is_remote else HEADER_CAP
     # one block for all, since the system hands out a large one faster, and again and again, than many small ones
     block = bytearray(sum(length for length in lengths if length <= most))
@@ -95,14 +96,14 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
     headers, rest, start = [], [], 0
     for file, head, size, length, where in zip(files, heads, sizes, lengths, wheres, strict=True):
         if length > most:
-            headers.append(RawHeader(file, _NOT_KEPT, 0, length, size, where))
+            headers.append(RawHeader(file, _NOT_KEPT, 0, length, size, where, head))
             continue
         known = min(len(head) - LENGTH_BYTES, length)
         if known:
             view[start : start + known] = head[LENGTH_BYTES : LENGTH_BYTES + known]
         if known < length:
             rest.append(Read(file, LENGTH_BYTES + known, view[start + known : start + length]))
-        headers.append(RawHeader(file, block, start, start + length, size, where))
+        headers.append(RawHeader(file, block, start, start + length, size, where, head))
         start += length
     if rest:
         source.read(rest)
@@ -149,19 +150,6 @@ def _length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
     if len(head) > LENGTH_BYTES:
         _judge(head, where)
     return length
-
-
-def _judge_long(source: ByteSource, files: Sequence[str], heads: Sequence[bytearray], lengths: Sequence[int]) -> None:
-    """Judge the long headers of which nothing but the length is there yet."""
-    begun = {
-        file: bytearray(head + b"?")
-        for file, head, length in zip(files, heads, lengths, strict=True)
-        if length > LONG_HEADER and len(head) == LENGTH_BYTES
-    }
-    if begun:
-        source.read([Read(file, LENGTH_BYTES, memoryview(head)[LENGTH_BYTES:]) for file, head in begun.items()])
-    for file, head in begun.items():
-        _judge(head, f"{source.name}/{file}")
 
 
 def _judge(head: bytes | bytearray, where: str) -> None:

@@ -16,10 +16,8 @@ from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.joined import SEVERAL, JoinedSource, Part
 from gammatorch.checkpoints.pytorch.forms import TILED, in_form
 from gammatorch.checkpoints.safetensors.headers import RawHeader, look_through, read_headers
+from gammatorch.checkpoints.safetensors.metadata import SHARDING_INFO
 from gammatorch.errors import MalformedCheckpoint
-
-SHARDING_INFO = "DCP_SHARDING_INFO"
-"""What tells in ``__metadata__`` where in their tensors the parts begin."""
 
 _Placed = tuple[tuple[int, ...], TensorEntry]
 """Where in its tensor a part begins, and the part."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gammatorch.checkpoints.safetensors.headers import read_headers
+from gammatorch.checkpoints.safetensors.headers import FIRST_BYTES, read_headers
 from gammatorch.checkpoints.safetensors.table import DTYPE_BITS, parse_header
 from gammatorch.errors import MalformedCheckpoint
 from tests.sources import MemorySource
@@ -166,7 +166,7 @@ def test_an_unknown_type_does_not_hide_the_other_tensors():
 
 
 def test_speculation_saves_a_round():
-    content = as_file(GOOD, b"ab")
+    content = as_file({"__metadata__": {"long": "x" * FIRST_BYTES}} | GOOD, b"ab")
     for speculation, rounds in ((0, 2), (9, 2), (len(content), 1), (10_000, 1)):
         source = MemorySource({"m": content}, speculation)
         calls = []
