@@ -90,10 +90,16 @@ def select(
         _check_layers(outer, found, stacks, checkpoint)
     _check_layers(chosen, found, stacks, checkpoint)
     _check_rows(chosen, found, checkpoint)
-    found, entrance = _without_entrance(chosen, found, stacks, checkpoint)
+    found, left = _without_entrance(chosen, found, stacks, checkpoint)
+    found, unused = _without_unused(found, model_config(checkpoint))
+    left |= dict.fromkeys(unused, "")
     _check_widths(chosen, found, stacks, checkpoint)
     layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
-    gaps = _gap_notes(chosen, found, {*layers, *entrance}) if found.place != "final" else []
+    gaps = _gap_notes(chosen, found, {*layers, *left}) if found.place != "final" else []
+    if unused:
+        gaps.append(
+            f"layer {_numbers(unused)} left out: it uses the keys of an earlier layer, so its norm does not act"
+        )
     return Selection(
         site=found.place,
         reason=reason,
@@ -103,7 +109,7 @@ def select(
         offset_known=chosen.offset_known,
         layers=layers,
         entries=tuple(entry for _, entry in found.rows),
-        notes=(*notes, *gaps, *entrance.values()),
+        notes=(*notes, *gaps, *filter(None, left.values())),
     )
 
 
@@ -292,11 +298,12 @@ def lost_layers(stack: Stack, site: NormSite, removed: Mapping[str, Collection[i
     norm = site.pattern.partition(f"{LAYER}.")[2]
     shared = {name for name in common if not name.startswith(norm.rpartition(".")[0])}
     part = BELONGS_TO.get(site.place, "mixer")
+    elsewhere = {layer for one in stack.sites if one.pattern == site.pattern for layer, _ in one.rows}
     is_told = any(has_part(kinds, part) for kinds in with_norm)
     gone = removed.get(part) if removed is not None else None
     return [
         layer
-        for layer in sorted(set(stack.layers) - {layer for layer, _ in site.rows})
+        for layer in sorted(set(stack.layers) - elsewhere)
         if (stack.kinds[layer] <= usual or (shared and shared <= stack.kinds[layer]))
         and (not is_told or has_part(stack.kinds[layer], part) or (gone is not None and layer not in gone))
     ]
@@ -328,6 +335,22 @@ def _without_entrance(
     return replace(site, rows=tuple(rest)), {
         layer: f"layer {layer} left out: the norm stands on {fed}, {entry.width} wide"
     }
+
+
+def _without_unused(site: NormSite, config: ModelConfig) -> tuple[NormSite, list[int]]:
+    """The norm on the keys without those of layers that share an earlier one's keys (Gemma 3n and 4), which files may
+    hold and no forward pass uses.
+
+    Returns:
+        The norm, and the layers that are left out.
+    """
+    shared = config.raw.get("num_kv_shared_layers")
+    if site.place != "key" or type(shared) is not int or config.num_layers is None:
+        return site, []
+    first = config.num_layers - shared
+    unused = [layer for layer, _ in site.rows if layer is not None and layer >= first]
+    kept = tuple(row for row in site.rows if row[0] not in unused)
+    return (replace(site, rows=kept), unused) if kept else (site, [])
 
 
 def _given_before(stage: Stack, outer: Stack, stacks: Sequence[Stack]) -> set[int]:

@@ -72,7 +72,7 @@ def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
     known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS
-    known = known and not norms_stand_on_output(config)
+    known = known and not norms_stand_on_output(config) and not raw.get("num_kv_shared_layers")
     several_streams = any(name.startswith(("hc_", "altup_")) or "attn_res" in name for name in raw)
     return plain and known and not several_streams and not raw.get("is_encoder_decoder", False)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from gammatorch.architectures.keys import group_keys
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
+from gammatorch.errors import MalformedCheckpoint
 from tests.architectures.headers import LLAMA, checkpoint_of, llama
 
 NAMES = [
@@ -118,3 +121,45 @@ def test_a_norm_with_a_gate_is_the_same_norm_as_one_without():
         ["post_attention_layernorm", "norm", "weight"],
         ["post_attention_layernorm", "weight"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("layers.1.norm.weight", "layers.01.norm.weight"),
+        ("_orig_mod.layers.1.norm.weight", "layers.1.norm.weight"),
+        ("h.layer_1.norm.weight", "h.layer.1.norm.weight"),
+    ],
+)
+def test_two_tensors_for_one_layer_are_an_error_that_names_both(one, other):
+    shapes = {f"layers.{n}.norm.weight": (4,) for n in (0, 2)} | {one: (4,), other: (4,)}
+    with pytest.raises(MalformedCheckpoint, match="stands for layer 1 as .* does") as caught:
+        select(checkpoint_of(shapes))
+    assert one in str(caught.value) and other in str(caught.value)
+    with pytest.raises(MalformedCheckpoint, match="stands for layer 1 as"):
+        select(checkpoint_of(shapes), pattern=one.replace("01", "{layer}").replace("1", "{layer}"))
+
+
+def test_a_norm_under_two_names_is_two_tensors_for_one_layer():
+    shapes = llama() | {"model.layers.1.input_layernorm.norm.weight": (4,)}
+    with pytest.raises(MalformedCheckpoint, match="stands for layer 1 as model.layers.1.input_layernorm"):
+        select(checkpoint_of(shapes, LLAMA))
+
+
+def test_digits_of_other_alphabets_count_no_layers():
+    shapes = llama() | {"model.layers.١.input_layernorm.weight": (4,)}
+    assert [entry.key for entry in select(checkpoint_of(shapes, LLAMA)).entries] == [
+        f"model.layers.{n}.input_layernorm.weight" for n in range(3)
+    ]
+
+
+def test_blocks_in_chunks_are_one_stack_that_a_pattern_can_name():
+    shapes = {f"backbone.blocks.{n // 3}.{n}.{name}.weight": (4,) for n in range(6) for name in ("norm1", "norm2")}
+    shapes |= {"backbone.norm.weight": (4,), "backbone.patch_embed.proj.bias": (4,)}
+    checkpoint = checkpoint_of(shapes)
+    selection = select(checkpoint)
+    assert (selection.stack, selection.site, selection.layers) == ("backbone.blocks.*", "input", tuple(range(6)))
+    assert select(checkpoint, pattern=selection.pattern).entries == selection.entries
+    assert select(checkpoint, "final").entries[0].key == "backbone.norm.weight"
+    begun_anew = {re.sub(r"1\.([345])\.", lambda found: f"1.{int(found[1]) - 3}.", key): (4,) for key in shapes}
+    assert select(checkpoint_of(begun_anew)).stack == "backbone.blocks.1"

@@ -100,6 +100,21 @@ LIBRARIES = {
         "mlp.linear_fc1.layer_norm_weight",
         "decoder.final_layernorm.weight",
     ),
+    "Transformer Engine, Mamba": (
+        "decoder.layers.{}.mixer.in_proj.layer_norm_weight",
+        "pre_mlp_layernorm.weight",
+        "decoder.final_norm.weight",
+    ),
+    "gpt-oss": ("block.{}.attn.norm.scale", "mlp.norm.scale", "norm.scale"),
+    "Grok-2": ("model.layers.{}.pre_attn_norm.weight", "pre_moe_norm.weight", "model.norm.weight"),
+    "StripedHyena": ("blocks.{}.pre_norm.scale", "post_norm.scale", "norm.scale"),
+    "RetNet": ("layers.{}.retention_layer_norm.weight", "final_layer_norm.weight", "layer_norm.weight"),
+    "torchvision": ("encoder.layers.encoder_layer_{}.ln_1.weight", "ln_2.weight", "encoder.ln.weight"),
+    "Flax": (
+        "encoder.layers_{}.pre_attention_layer_norm.scale",
+        "pre_mlp_layer_norm.scale",
+        "encoder.final_norm.scale",
+    ),
     "TransformerLens": ("blocks.{}.ln1.w", "ln2.w", "ln_final.w"),
     "FSDP": (
         "_fsdp_wrapped_module.model.layers.{}._fsdp_wrapped_module.input_layernorm.weight",
@@ -115,17 +130,23 @@ LIBRARIES = {
 """Key of the norm on the block's input; the name of that before the MLP, beside it; key of the final norm."""
 
 
-def named(before: str, others: list[str], final: str | None) -> gammatorch.Checkpoint:
+BESIDE = {"gpt-oss": "attn.sinks", "StripedHyena": "projections.weight"}
+"""What else a block holds, where a rule asks for it."""
+
+
+def named(before: str, others: list[str], final: str | None, beside: str | None = None) -> gammatorch.Checkpoint:
     keys = [before.format(layer) for layer in range(3)]
     keys += [f"{before.partition('{}')[0]}{layer}.{name}" for layer in range(3) for name in others]
     vectors = {key: np.full(8, number, np.float32) for number, key in enumerate([*keys, *([final] if final else [])])}
+    block = before.partition("{}")[0] + "{}"
+    vectors |= {f"{block.format(layer)}.{beside}": np.zeros(2, np.float32) for layer in range(3) if beside}
     return open_source(MemorySource({"model.safetensors": save(vectors)}))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_what_training_libraries_save_is_read_without_a_config(library):
     before, mlp, final = LIBRARIES[library]
-    checkpoint = named(before, [mlp], final)
+    checkpoint = named(before, [mlp], final, BESIDE.get(library))
     gains = gammatorch.read_gains(checkpoint, device="cpu")
     assert gains.site == "input" and gains.keys == tuple(before.format(layer) for layer in range(3))
     np.testing.assert_array_equal(gains.gamma[:, 0], [0, 1, 2])
@@ -161,3 +182,26 @@ def test_norms_before_the_blocks_do_not_hide_a_post_ln_model():
     )
     gains = gammatorch.read_gains(checkpoint, device="cpu")
     assert gains.site == "post_attention" and "post-LN" in gains.site_reason
+
+
+def test_x_transformers_numbers_its_sub_layers():
+    """Attention, MLP, attention … : the norm before each has the number of a slot for a name."""
+    parts = {"1.to_q.weight": (8, 8)}, {"1.ff.0.0.weight": (16, 8)}
+    shapes = {f"attn_layers.layers.{n}.0.0.g": (8,) for n in range(6)} | {"attn_layers.final_norm.g": (8,)}
+    shapes |= {f"attn_layers.layers.{n}.{name}": shape for n in range(6) for name, shape in parts[n % 2].items()}
+    vectors = {key: np.full(shape, 1, np.float32) for key, shape in shapes.items()}
+    checkpoint = open_source(MemorySource({"model.safetensors": save(vectors)}))
+    gains = {site: gammatorch.read_gains(checkpoint, site, "cpu") for site in ("auto", "pre_mlp", "final")}
+    assert gains["auto"].site == "input" and gains["auto"].layers == (0, 2, 4)
+    assert gains["pre_mlp"].layers == (1, 3, 5) and gains["pre_mlp"].keys[0] == "attn_layers.layers.1.0.0.g"
+    assert gains["final"].keys == ("attn_layers.final_norm.g",)
+
+
+def test_the_norm_before_cross_attention_is_told_by_the_mixer_before_it():
+    order = ["to_q", "to_q", "ff.0.0"] * 2
+    shapes = {f"decoder.attn_layers.layers.{n}.0.0.gamma": (8,) for n in range(6)}
+    shapes |= {f"decoder.attn_layers.layers.{n}.1.{name}.weight": (8, 8) for n, name in enumerate(order)}
+    vectors = {key: np.full(shape, 1, np.float32) for key, shape in shapes.items()}
+    checkpoint = open_source(MemorySource({"model.safetensors": save(vectors)}))
+    assert gammatorch.read_gains(checkpoint, device="cpu").layers == (0, 3)
+    assert gammatorch.read_gains(checkpoint, "pre_mlp", "cpu").layers == (2, 5)

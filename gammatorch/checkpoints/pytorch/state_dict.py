@@ -126,10 +126,10 @@ class _Tree:
         return dict(found.values())
 
     def only(self, branches: Mapping[str, Any]) -> str | None:
-        """The one branch that is the model; None if there is none, or if all of them together are."""
+        """The one branch that is a state dict; None if there is none, or if all of them together are the model."""
         models = [name for name in branches if not _NOT_THE_MODEL.fullmatch(name)]
         own = [name for name in models if not _EMA.search(name)] or models
-        if len(own) == 1 and "." not in own[0]:
+        if len(own) == 1 and "." not in own[0] and self.leaves(branches[own[0]]):
             return own[0]
         if set(own) == set(_COPIES) and len({self._shape(branches[name]) for name in own}) == 1:
             return _COPIES[0]
