@@ -26,12 +26,12 @@ SLOTS = ("pre_branch_norm", "post_branch_norm", "post_main_norm")
 """What x-transformers calls the norms of a sub-layer, of which its files have the number alone."""
 
 _WRAPPERS = re.compile(
-    r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."
+    r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|modules_to_save\.[^.]+)\."
     r"|(?P<joined>(?:^|(?<=\.))(?:encoder_layer|encoderblock|layers?|blocks?|h))_(?=(?:[0-9]{1,9}|\{layer\})\.)"
     r"|(?<=attn_layers\.layers\.)(?P<sub_layer>[0-9]{1,9}|\{layer\})\.0\.(?P<slot>[012])\.(?=[a-z]+$)"
 )
-"""What torch.compile, FSDP and activation checkpointing put into names; what joins the name of a block to its index, as
-torchvision and Flax have it (``encoder_layer_0``); and x-transformers' numbers of a sub-layer's norms."""
+"""What torch.compile, FSDP, activation checkpointing and PEFT put into names; what joins the name of a block to its
+index, as torchvision and Flax have it (``encoder_layer_0``); and x-transformers' numbers of a sub-layer's norms."""
 
 _TIME_STEP = re.compile(
     r"(^|\.)(adaln\w*|scale_shift_table|modulation|t_embedder|time_?(step_)?embed\w*|time_in)(\.|$)", re.IGNORECASE

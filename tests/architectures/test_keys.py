@@ -46,8 +46,19 @@ def test_keys_taken_together_are_grouped_as_one_by_one(made):
     for parts, leaf, dimensions in made:
         key = ".".join([*parts, leaf])
         entries[key] = TensorEntry(key, "F32", (2,) * dimensions, "f", 0, 4 * 2**dimensions)
-    blocks, norms = group_keys(entries)
     found = [group_keys({key: entry}) for key, entry in entries.items()]
+    places = [
+        (stack, layer, name)
+        for _, each in found
+        for stack in each
+        for name in each[stack]
+        for layer in each[stack][name]
+    ]
+    if len(set(places)) < len(places):
+        with pytest.raises(MalformedCheckpoint, match="stands for layer"):
+            group_keys(entries)
+        return
+    blocks, norms = group_keys(entries)
     expected = {
         (stack, layer, name)
         for each, _ in found
