@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.families import EMBEDDING_NORMS
@@ -41,6 +42,12 @@ def fed_with_what(norms: Mapping[str, Rows], kinds: Collection[str], config: Mod
     return None
 
 
+def divides_norms(config: Mapping[str, Any]) -> bool:
+    """Whether config.json names a quantiser that divides norms by scales, which the layers after them multiply by."""
+    quantised = config.get("quantization_config")
+    return isinstance(quantised, Mapping) and quantised.get("quant_method") == "awq"
+
+
 def notes_on(
     name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str], config: ModelConfig
 ) -> Iterator[str]:
@@ -59,6 +66,8 @@ def notes_on(
         yield f"the norm on the input in {name} is fed with {fed_with}"
     if config.raw.get("normalization_type") == "no_norm":  # MobileBERT
         yield f"config.json says no_norm: γ multiplies what comes in as it is in {name}, nothing is normalised before"
+    if divides_norms(config.whole):
+        yield "AWQ has divided norms by the scales of what follows them: γ here is not the original model's"
     if hybrid := next((kind for kind in kinds if _HYBRID.search(kind)), None):
         yield (
             f"hybrid blocks of {name} begin with a shared attention block, fed with input and embeddings side by side; "

@@ -15,6 +15,7 @@ from gammatorch.architectures.base import LAYER, PLACES, Selection
 from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
 from gammatorch.architectures.match import is_beside, offset_of
+from gammatorch.architectures.notes import divides_norms
 from gammatorch.architectures.places import norms_stand_on_output
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
@@ -74,6 +75,7 @@ def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS
     known = known and not norms_stand_on_output(config) and not raw.get("num_kv_shared_layers")
     several_streams = any(name.startswith(("hc_", "altup_")) or "attn_res" in name for name in raw)
+    plain = plain and not divides_norms(raw)
     return plain and known and not several_streams and not raw.get("is_encoder_decoder", False)
 
 

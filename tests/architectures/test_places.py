@@ -340,6 +340,12 @@ def test_norms_that_a_setting_may_have_moved_tell_no_place_without_a_final_norm(
     assert select(checkpoint_of(shapes | {"encoder.layer_norm.weight": (4,)}, config)).site == "input"
 
 
+def test_gains_that_a_quantiser_has_changed_are_mentioned():
+    config = LLAMA[:-1] + ', "quantization_config": {"quant_method": "awq", "bits": 4}}'
+    assert any("AWQ has divided norms" in note for note in select(checkpoint_of(llama(), config)).notes)
+    assert select(checkpoint_of(llama(), config.replace("awq", "gptq"))).notes == ()
+
+
 @pytest.mark.parametrize(("before", "place"), [("true", "input"), ("false", "post_attention")])
 def test_series_say_on_which_side_their_norms_stand(before, place):
     shapes = blocks_of(["norm_sublayer1", "norm_sublayer3"], "encoder.layers")
