@@ -13,7 +13,7 @@ from typing import Any
 from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.formats import READERS
-from gammatorch.checkpoints.locate import locate
+from gammatorch.checkpoints.locate import locate, strange_weights
 from gammatorch.checkpoints.safetensors.headers import read_headers
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.weights import (
@@ -68,6 +68,8 @@ def open_checkpoint(
                 "`gammatorch sweep`",
                 file=os.fspath(model),
             ) from None
+        if strange := strange_weights(model):
+            raise CheckpointNotFound(strange[1], file=strange[0]) from None
         raise
     notes = (*location.notes, *checkpoint.notes)
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from gammatorch.checkpoints.foreign import foreign_files
 from gammatorch.errors import (
     CheckpointError,
     CheckpointNotFound,
@@ -38,20 +39,6 @@ _TORCH_SHARD = re.compile(r"(?P<stem>pytorch_model)-(?P<number>\d{5,})-of-(?P<co
 _GGUF_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,})-of-(?P<count>\d{5,})\.gguf", re.ASCII)
 _BESIDE_WEIGHTS = re.compile(r"training_args|optim|scheduler|scaler|rng_state|random_state|rank")
 """How the names of PyTorch files begin that trainers write beside the weights."""
-
-_OTHER_FORMATS = (
-    (
-        re.compile(r".*\.(bin|pt|pth|ckpt)"),
-        "PyTorch files of other names",
-        f"pass the one that holds the weights, or name it {TORCH_SINGLE}",
-    ),
-    (
-        re.compile(r".*\.h5|.*\.msgpack"),
-        "TensorFlow or Flax weights",
-        "save it again with model.save_pretrained(..., safe_serialization=True)",
-    ),
-)
-
 
 _Sets = dict[tuple[str, str], list[tuple[int, str]]]
 """Number and name of each shard, by the stem and the count of its set."""
@@ -254,9 +241,14 @@ def _whole_set(sets: _Sets, where: str) -> tuple[str, ...]:
 
 
 def _no_weights(present: set[str], where: str) -> CheckpointError:
-    for pattern, what, remedy in _OTHER_FORMATS:
-        if held := sorted(name for name in present if pattern.fullmatch(name)):
-            return UnsupportedFormat(f"holds {what} ({some(held)}): {remedy}", file=where)
+    if held := sorted(name for name in present if name.endswith(TORCH_SUFFIXES)):
+        remedy = f"pass the one that holds the weights, or name it {TORCH_SINGLE}"
+        return UnsupportedFormat(f"holds PyTorch files of other names ({some(held)}): {remedy}", file=where)
+    if found := foreign_files(present):
+        held, what, remedy = found
+        return UnsupportedFormat(
+            f"holds no weights but {what} ({some(held)}), which gammatorch does not read: {remedy}", file=where
+        )
     return CheckpointNotFound("holds no weights: pass the folder of a model", file=where)
 
 

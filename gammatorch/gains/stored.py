@@ -11,6 +11,7 @@ from torch import Tensor
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import read_config
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.checkpoints.formats import is_known_type
 from gammatorch.checkpoints.pytorch.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
@@ -27,10 +28,18 @@ def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None
     for entry in entries:
         if entry.dtype not in STORED_DTYPES:
             raise UnsupportedFormat(
-                f"is stored as {entry.dtype}, and gains are read as {', '.join(STORED_DTYPES)}: {remedy(entry.dtype)}",
+                f"is stored as {entry.dtype or 'nothing'}{_unread(entry.dtype)}",
                 file=checkpoint.where(entry),
                 tensor=entry.key,
             )
+
+
+def _unread(dtype: str) -> str:
+    """Why a stored type gives no gains, and what to do."""
+    read = ", ".join(STORED_DTYPES)
+    if is_known_type(dtype.partition(" (")[0]):
+        return f", and gains are read as {read}: {remedy(dtype)}"
+    return f", a type that this version does not know: upgrade gammatorch, or save the tensor again as one of {read}"
 
 
 def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:
