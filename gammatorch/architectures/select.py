@@ -32,6 +32,9 @@ from gammatorch.errors import (
 _NAMED = 8
 """Candidates that a message names."""
 
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Stored types of which one value is one gain."""
+
 _RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"})
 """Places whose norms are as wide as the residual stream."""
 
@@ -370,8 +373,9 @@ def _check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
     promised = promised_widths(stack, stacks, model_config(checkpoint), rows=len(entries))
     if promised and entries[0].width not in promised:
         raise WidthMismatch(
-            f"holds {entries[0].width} values, but config.json says hidden size {' or '.join(map(str, promised))}: "
-            "config and weights are of different models",
+            f"holds {_amount(entries[0])}, but config.json says hidden size {' or '.join(map(str, promised))}: "
+            "config and weights are of different models"
+            + ("" if entries[0].dtype in _FLOATS else ", or the weights are packed"),
             file=checkpoint.where(entries[0]),
             tensor=entries[0].key,
         )
@@ -381,7 +385,7 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
     for entry in entries:
         if entry.width != entries[0].width:
             raise WidthMismatch(
-                f"holds {entry.width} values where {entries[0].key} holds {entries[0].width}: "
+                f"holds {_amount(entry)} where {entries[0].key} holds {_amount(entries[0])}: "
                 "rows of different widths cannot be compared",
                 file=checkpoint.where(entry),
                 tensor=entry.key,
@@ -393,6 +397,11 @@ def _check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) ->
             file=checkpoint.where(entries[0]),
             tensor=entries[0].key,
         )
+
+
+def _amount(entry: TensorEntry) -> str:
+    """How many values a tensor holds, and their type where it is none that is read as it is."""
+    return f"{entry.width} values" + ("" if entry.dtype in _FLOATS else f" stored as {entry.dtype}")
 
 
 def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | None) -> Selection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -169,8 +170,34 @@ class LocalSource:
             except OSError as error:
                 raise self._files.unreadable(error, name) from error
             if not stat.S_ISREG(mode):
-                raise UnreadableCheckpoint("is not a regular file", file=f"{self.name}/{name}")
+                raise UnreadableCheckpoint(strange_file(self.path(name)) or "has changed", file=f"{self.name}/{name}")
         return checked
+
+
+def strange_file(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with what stands at a path, and what to do; None for a regular file, and where there is nothing.
+
+    Args:
+        path: Where weights are expected.
+
+    Example:
+        >>> strange_file("/dev/null")
+        'is a device, not a file: save what comes out of it as a file, and pass that'
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if not os.path.islink(path):
+            return None
+        where = "itself" if error.errno == errno.ELOOP else "something that does not exist"
+        return f"is a link to {where}: put the file there, or download it again"
+    if stat.S_ISDIR(mode):
+        return "is a folder, though its name is a file's: put the file there, or pass the folder that holds the model"
+    what = _STRANGE.get(stat.S_IFMT(mode))
+    return f"is {what}, not a file: save what comes out of it as a file, and pass that" if what else None
+
+
+_STRANGE = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def _pool() -> ThreadPoolExecutor:

@@ -8,12 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
+from gammatorch.checkpoints.foreign import foreign_file
 from gammatorch.checkpoints.hub.patience import Patience
 from gammatorch.checkpoints.hub.settings import importing_hub
-from gammatorch.checkpoints.local import LocalSource
+from gammatorch.checkpoints.local import LocalSource, strange_file
 from gammatorch.checkpoints.shards import siblings
-from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, RANK_FOLDER, SUFFIXES
-from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnsupportedFormat
+from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, RANK_FOLDER, SUFFIXES, is_weights
+from gammatorch.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    InvalidArgument,
+    UnreadableCheckpoint,
+    UnsupportedFormat,
+)
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
@@ -24,6 +31,8 @@ _ADDRESS = re.compile(
     r"(/?|@(?P<tag>[^@/\s]+)|/(tree|blob|resolve)/(?P<branch>[^/\s]+)(/.*)?)"
 )
 """A repository as the address line of a browser has it."""
+
+_HEAD_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -113,25 +122,78 @@ def _hint(model: str) -> str:
 
 def _local(path: Path, name: str) -> Location:
     if os.path.isdir(path):
-        snapshot = _SNAPSHOT.search(os.path.realpath(path)) if _may_be_commit(path) else None
-        if snapshot is None:
-            return Location(name, LocalSource(path, within=RANK_FOLDER))
-        repo = f"{snapshot['org']}/{snapshot['name']}"
-        source = LocalSource(path, name=f"{repo}@{snapshot['commit'][:7]}", revision=snapshot["commit"])
-        return Location(repo, source)
-    if path.is_symlink() and not path.exists():
-        raise CheckpointNotFound("is a link to something that does not exist", file=name)
+        return _folder(path, name)
+    if path.is_symlink() and not os.path.exists(path):
+        raise CheckpointNotFound(strange_file(path) or "has changed", file=name)
     folder = path.parent
     if path.name.endswith(".index.json"):
         if not path.name.endswith((".safetensors.index.json", ".bin.index.json")):
             raise UnsupportedFormat("is the index of a format that is not read", file=name)
+        if strange := strange_file(path):
+            raise UnreadableCheckpoint(strange, file=name)
         return Location(name, LocalSource(folder), target=path.name)
     if path.name.endswith((DCP_METADATA, DCP_SUFFIX)):
         raise UnsupportedFormat("is one file of a torch.distributed checkpoint: pass its folder", file=name)
     if path.suffix not in SUFFIXES:
-        raise UnsupportedFormat(f"is none of the files that are read ({', '.join(SUFFIXES)})", file=name)
+        raise _unread(path, name)
     beside = [other for other in (CONFIG, *siblings(path.name)) if other != path.name and (folder / other).is_file()]
+    if CONFIG not in beside:
+        _check_no_config(folder)
     return Location(name, LocalSource(folder, [path.name, *beside]), target=path.name)
+
+
+def _folder(path: Path, name: str) -> Location:
+    snapshot = _SNAPSHOT.search(os.path.realpath(path)) if _may_be_commit(path) else None
+    if snapshot is None:
+        source, model = LocalSource(path, within=RANK_FOLDER), name
+    else:
+        model = f"{snapshot['org']}/{snapshot['name']}"
+        source = LocalSource(path, name=f"{model}@{snapshot['commit'][:7]}", revision=snapshot["commit"])
+    if CONFIG not in source.files:
+        _check_no_config(path)
+    return Location(model, source)
+
+
+def _check_no_config(folder: Path) -> None:
+    """Refuse what bears the name of config.json and is no file: without it, offsets would be others."""
+    if strange := strange_file(folder / CONFIG):
+        raise UnreadableCheckpoint(strange, file=str(folder / CONFIG))
+
+
+def strange_weights(model: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """What bears a weight file's name and is none, and what is wrong with it; None where there are weight files too.
+
+    Args:
+        model: A folder in which no weights were found, or anything else.
+    """
+    try:
+        names = sorted(os.listdir(model))
+    except OSError:
+        return None
+    places = [*(os.path.join(model, name) for name in names), os.fspath(model)]
+    named = [place for place in places if is_weights(os.path.basename(place)) or place.endswith(".index.json")]
+    told = [(place, strange) for place in named if (strange := strange_file(place))]
+    return told[0] if told and len(told) == len(named) else None
+
+
+def _unread(path: Path, name: str) -> CheckpointError:
+    """What to raise for a file whose name is no weight file's."""
+    if strange := strange_file(path):
+        return UnsupportedFormat(strange, file=name)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        return UnreadableCheckpoint(f"cannot be read ({error.strerror})", file=name)
+    found = foreign_file(path.name, head)
+    if found is None:
+        return UnsupportedFormat(
+            f"is none of the files that are read ({', '.join(SUFFIXES)}): pass one of them, or the folder of a model",
+            file=name,
+        )
+    what, remedy = found
+    unread = "" if remedy.startswith("let its name end") else ", which gammatorch does not read"
+    return UnsupportedFormat(f"is {what}{unread}: {remedy}", file=name)
 
 
 def _may_be_commit(path: Path) -> bool:

@@ -14,7 +14,7 @@ from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntr
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.held import hold, is_model
-from gammatorch.checkpoints.locate import locate
+from gammatorch.checkpoints.locate import locate, strange_weights
 from gammatorch.checkpoints.safetensors.headers import read_headers
 from gammatorch.checkpoints.safetensors.metadata import SHARDING_INFO, add_aliases, is_part, read_metadata
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
@@ -76,6 +76,8 @@ def open_checkpoint(
                 "`gammatorch sweep`",
                 file=os.fspath(model),
             ) from None
+        if strange := strange_weights(model):
+            raise CheckpointNotFound(strange[1], file=strange[0]) from None
         raise
     notes = (*location.notes, *checkpoint.notes)
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from gammatorch.checkpoints.foreign import foreign_files
 from gammatorch.checkpoints.shards import ShardSet, shard_sets, siblings, some
 from gammatorch.errors import CheckpointError, CheckpointNotFound, IncompleteCheckpoint, UnsupportedFormat
 
@@ -65,23 +66,8 @@ _BESIDE_WEIGHTS = re.compile(
 _BESIDE_GGUF = re.compile(r"(.*[_.-])?(mmproj|imatrix|lora|mtp)[_.-]", re.IGNORECASE)
 """Towers for images, statistics for quantisation, adapters and heads, in files of their own beside a GGUF model."""
 
-_OTHER_FORMATS = (
-    (
-        re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt"),
-        "a DeepSpeed ZeRO-3 checkpoint, whose tensors are cut over all processes",
-        "run the zero_to_fp32.py that DeepSpeed puts beside its folder, and pass what that writes",
-    ),
-    (
-        re.compile(r".*\.(bin|pt|pth|ckpt)"),
-        "PyTorch files of other names",
-        f"pass the one that holds the weights, or name it {TORCH_SINGLE}",
-    ),
-    (
-        re.compile(r".*\.h5|.*\.msgpack"),
-        "TensorFlow or Flax weights",
-        "save it again with model.save_pretrained(..., safe_serialization=True)",
-    ),
-)
+_ZERO_3 = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", re.ASCII)
+"""Files of DeepSpeed's ZeRO-3, whose tensors are cut over all processes."""
 
 
 @dataclass(frozen=True)
@@ -349,7 +335,18 @@ def _dcp_order(name: str) -> tuple[int, str]:
 
 
 def _no_weights(present: Sequence[str], where: str) -> CheckpointError:
-    for pattern, what, remedy in _OTHER_FORMATS:
-        if held := [name for name in present if pattern.fullmatch(name)]:
-            return UnsupportedFormat(f"holds {what} ({some(held)}): {remedy}", file=where)
+    if held := [name for name in present if _ZERO_3.fullmatch(name)]:
+        return UnsupportedFormat(
+            f"holds a DeepSpeed ZeRO-3 checkpoint, whose tensors are cut over all processes ({some(held)}): run the "
+            "zero_to_fp32.py that DeepSpeed puts beside its folder, and pass what that writes",
+            file=where,
+        )
+    if held := [name for name in present if name.endswith(TORCH_SUFFIXES)]:
+        remedy = f"pass the one that holds the weights, or name it {TORCH_SINGLE}"
+        return UnsupportedFormat(f"holds PyTorch files of other names ({some(held)}): {remedy}", file=where)
+    if found := foreign_files(present):
+        held, what, remedy = found
+        return UnsupportedFormat(
+            f"holds no weights but {what} ({some(held)}), which gammatorch does not read: {remedy}", file=where
+        )
     return CheckpointNotFound("holds no weights: pass the folder of a model", file=where)

@@ -6,12 +6,13 @@ import atexit
 import contextlib
 import gc
 import io
+import logging
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import click
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     gc.set_threshold(YOUNG_OBJECTS)
     _accept_any_terminal()
     try:
-        code = _invoke(arguments, session)
+        with _notices(session):
+            code = _invoke(arguments, session)
     except (KeyboardInterrupt, click.Abort):
         _leave()
     except BrokenPipeError:  # the reader of our output (`| head`) has had enough
@@ -99,6 +101,34 @@ def _invoke(arguments: Sequence[str] | None, session: Session) -> int:
             _show_traceback()
         _complain(f"error: unexpected {type(error).__name__}: {error} (-v shows where; please report it)")
     return EXIT_FAILED
+
+
+class _Notices(logging.Handler):
+    """Warnings of the library as notices of the command line, each kind of them once."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(logging.WARNING)
+        self._session = session
+        self._given: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg not in self._given:
+            self._given.add(record.msg)
+            with contextlib.suppress(OSError):  # nobody reads them
+                self._session.notice(record.getMessage())
+
+
+@contextlib.contextmanager
+def _notices(session: Session) -> Iterator[None]:
+    """Let the library's warnings be seen; -v, which shows more, takes their place."""
+    log = logging.getLogger("gammatorch")
+    handlers, level = log.handlers, log.level
+    log.handlers = [*handlers, _Notices(session)]
+    try:
+        yield
+    finally:
+        log.handlers = handlers
+        log.setLevel(level)
 
 
 def _leave() -> NoReturn:

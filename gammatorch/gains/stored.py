@@ -13,6 +13,7 @@ from torch import Tensor
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import model_config
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.checkpoints.formats import is_known_type
 from gammatorch.checkpoints.pytorch.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
@@ -24,10 +25,8 @@ _FLOAT8 = {
 }
 """Types that a whole model may be cast to, and that quantised weights are stored in beside a scale."""
 
-STORED_DTYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
-    **_FLOAT8,
-}
+_USUAL = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+STORED_DTYPES = {**_USUAL, **_FLOAT8}
 """Stored types that are read as gains, by safetensors' spelling."""
 
 _SCALE = re.compile(r"scale|zero|amax|absmax|quant", re.IGNORECASE)
@@ -60,7 +59,7 @@ def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None
     for entry in entries:
         if entry.dtype not in STORED_DTYPES:
             raise UnsupportedFormat(
-                f"is stored as {entry.dtype}, and gains are read as {', '.join(STORED_DTYPES)}: {remedy(entry.dtype)}",
+                f"is stored as {entry.dtype or 'nothing'}{_unread(entry.dtype)}",
                 file=checkpoint.where(entry),
                 tensor=entry.key,
             )
@@ -83,6 +82,14 @@ def _scaled(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> Iterator[
         entry = of_module.get(module) or next((of for of in entries if key.startswith(f"{of.key}.")), None)
         if entry is not None and key not in own and _SCALE.search(name):
             yield entry, key
+
+
+def _unread(dtype: str) -> str:
+    """Why a stored type gives no gains, and what to do."""
+    read = ", ".join(_USUAL)
+    if is_known_type(dtype.partition(" (")[0]):
+        return f", and gains are read as {read} (and F8 without a scale): {remedy(dtype)}"
+    return f", a type that this version does not know: upgrade gammatorch, or save the tensor again as one of {read}"
 
 
 def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import queue
 import signal
@@ -86,6 +87,7 @@ def _devices(task: Task, items: int) -> list[str]:
 def _worker(task: Task, items: Sequence[Item], results: Any) -> None:
     """One process: ends when it is done, told to, or left alone; what it is writing is written, and its claims go."""
     signal.signal(signal.SIGTERM, _end)
+    logging.getLogger("gammatorch").addHandler(logging.NullHandler())  # the process that began it speaks for all
     parent = multiprocessing.parent_process()
     try:
         for outcome in work(task, items):

@@ -93,7 +93,7 @@ def test_what_is_no_file_is_not_opened(tmp_path, make):
     make(path)
     with pytest.raises(errors.CheckpointError):
         gammatorch.open_checkpoint(path)
-    with pytest.raises(errors.CheckpointNotFound, match="holds no weights"):
+    with pytest.raises(errors.CheckpointNotFound, match=r"model\.safetensors: is a (pipe, not a file|link to itself)"):
         gammatorch.open_checkpoint(tmp_path)
 
 

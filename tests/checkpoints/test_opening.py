@@ -217,7 +217,11 @@ def test_the_weight_files_are_those_transformers_loads(names, files, index):
             errors.IncompleteCheckpoint,
             r"a torch.distributed checkpoint .* without its .metadata",
         ),
-        (["tf_model.h5"], errors.UnsupportedFormat, "TensorFlow or Flax weights"),
+        (
+            ["tf_model.h5"],
+            errors.UnsupportedFormat,
+            r"no weights but an HDF5 file, .* \(tf_model.h5\), which gammatorch does",
+        ),
         (["q4.gguf", "q8.gguf"], errors.CheckpointNotFound, "several GGUF models .* pass the file of one"),
         (["a-00001-of-00002.gguf"], errors.IncompleteCheckpoint, "a-00002-of-00002.gguf"),
         (["pytorch_model-00001-of-00002.bin"], errors.IncompleteCheckpoint, "pytorch_model-00002-of-00002.bin"),

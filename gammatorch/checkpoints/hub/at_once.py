@@ -22,6 +22,7 @@ def at_once(
     patience: Patience,
     arrived: Callable[[_Item], object],
     overdue: Callable[[_Item, Clock], Exception],
+    waiting: Callable[[_Item, Clock], object],
 ) -> None:
     """Do a task for every item, so many at a time; the first error ends it all.
 
@@ -35,6 +36,7 @@ def at_once(
         patience: Time for each.
         arrived: Called in the calling thread with each item that is done.
         overdue: The error for an item whose time has run out.
+        waiting: Called now and then in the calling thread with each item that is being done.
     """
     todo, done = deque(items), SimpleQueue[tuple[_Item, BaseException | None]]()
     clocks: dict[int, tuple[_Item, Clock]] = {}
@@ -59,7 +61,7 @@ def at_once(
         threading.Thread(target=work, name="gammatorch-hub", daemon=True).start()
     try:
         for _ in items:
-            item, error = _next(done, clocks, overdue)
+            item, error = _next(done, clocks, overdue, waiting)
             if error is not None:
                 raise error
             arrived(item)
@@ -71,8 +73,9 @@ def _next(
     done: SimpleQueue[tuple[_Item, BaseException | None]],
     clocks: dict[int, tuple[_Item, Clock]],
     overdue: Callable[[_Item, Clock], Exception],
+    waiting: Callable[[_Item, Clock], object],
 ) -> tuple[_Item, Any]:
-    """The next item that is done, or an error for one that will not be."""
+    """The next item that is done, or an error for one that will not be; looks at the others while it waits."""
     while True:
         try:
             return done.get(timeout=_LOOK_SECONDS)
@@ -80,3 +83,4 @@ def _next(
             for item, clock in list(clocks.values()):
                 if clock.left_seconds < 0:
                     raise overdue(item, clock) from None
+                waiting(item, clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from gammatorch.checkpoints.hub.environment import find_endpoint, find_session, headers_for
-from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, asked_wait
+from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, Silence, asked_wait
 from gammatorch.checkpoints.hub.refusals import NOT_KEPT
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
@@ -27,6 +28,9 @@ LONGEST_REMARK = 65_536
 
 PACE = Pace()
 """The Hub counts the requests of a user, whichever thread makes them."""
+
+SILENCE = Silence()
+"""One for all servers and threads, like the network that they are behind."""
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -108,6 +112,7 @@ class HubClient:
                 follow_redirects=False,
             ) as response,
         ):
+            SILENCE.end()
             yield response
 
     def body(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -121,6 +126,7 @@ class HubClient:
         """
         crawl, arrived = Clock(self.patience.silence_seconds, self.patience.least_rate), 0
         for chunk in chunks:
+            SILENCE.end()
             yield chunk
             arrived += len(chunk)
             crawl.reach(arrived)
@@ -147,6 +153,22 @@ class HubClient:
         asked = _split(url)
         return asked is not None and self._home is not None and _origin(asked) in _origins(self._home)
 
+    def watch(self, clock: Clock, url: str | None = None) -> None:
+        """Say that a server is silent, once it has been for long and no try has ended by then.
+
+        Args:
+            clock: The time that one piece of work has.
+            url: What it waits for; None for the Hub's own API.
+        """
+        seconds = self.patience.first_word_seconds
+        if clock.spent_seconds > seconds and SILENCE.has_lasted(time.monotonic() - seconds):
+            self._tell(url, f"silent for {seconds:.0f} s", f"waiting for up to {clock.left_seconds:.0f} s")
+
+    def _tell(self, url: str | None, reason: str, plan: str) -> None:
+        asked = _split(url) if url is not None else self._home
+        if asked is not None and SILENCE.tell_once():
+            _log.warning("%s does not answer (%s): %s; Ctrl-C ends", asked.hostname, reason, plan)
+
     def persist(self, attempt: Callable[[], _Result], clock: Clock, where: str) -> _Result:
         """Try until it works, cannot work, or the time is up.
 
@@ -162,6 +184,7 @@ class HubClient:
         """
         silent, received = 0, 0
         for pause in self.patience.pauses():
+            begun = time.monotonic()
             try:
                 if (held := PACE.left_seconds) and held < clock.left_seconds:
                     clock.pause(held)
@@ -182,6 +205,12 @@ class HubClient:
             hopeless = type(failure).__name__ in _POINTLESS or silent >= self.patience.most_silent_tries
             if hopeless or wait > clock.left_seconds:
                 raise unreadable(_plain(failure), clock, where, asked)
+            if answered:
+                SILENCE.end(wait)
+            elif SILENCE.has_lasted(begun):
+                tries = self.patience.most_silent_tries - silent
+                plan = f"trying again, up to {tries} time{'s' * (tries > 1)} within {clock.left_seconds:.0f} s"
+                self._tell(_url_of(failure), _plain(failure), plan)
             _log.info("%s: %s, trying again in %.1f s", where, _plain(failure), wait)
             clock.pause(wait)
         raise AssertionError("the pauses never end")
@@ -238,6 +267,14 @@ def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
 def _origins(home: SplitResult) -> set[tuple[str, str | None, int | None]]:
     own = _origin(home)
     return {own, ("https", home.hostname, 443)} if own[2] == 80 else {own}
+
+
+def _url_of(error: Exception) -> str | None:
+    """What was asked for when the transport failed, where it tells."""
+    try:
+        return str(error.request.url)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
+        return None
 
 
 def _plain(error: BaseException) -> str:

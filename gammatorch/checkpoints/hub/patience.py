@@ -1,4 +1,7 @@
-"""How long a server may take: a clock for each piece of work, on which every byte that arrives buys time."""
+"""How long a server may take: a clock for each piece of work, on which every byte that arrives buys time.
+
+And how long it may be silent before a word is said about it.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ class Patience:
         first_pause_seconds: Wait before the second try; it doubles from try to try.
         longest_pause_seconds: Longest wait, unless the server asks for more.
         most_silent_tries: Tries in a row that end without an answer or with a broken one, before it gives up.
+        first_word_seconds: Silence from which on whoever waits is told of it, if no try has ended by then.
     """
 
     deadline_seconds: float = 120.0
@@ -31,6 +35,7 @@ class Patience:
     first_pause_seconds: float = 0.5
     longest_pause_seconds: float = 10.0
     most_silent_tries: int = 4
+    first_word_seconds: float = 5.0
 
     def pauses(self) -> Iterator[float]:
         """Seconds to wait before each further try: doubling, with jitter so that many readers do not march in step."""
@@ -59,6 +64,34 @@ class Pace:
         """Seconds to wait before the next request, with jitter so that not all come back at once."""
         left = self._until - time.monotonic()
         return left * random.uniform(1.0, 1.1) if left > 0 else 0.0
+
+
+class Silence:
+    """Since when no server has answered, and whether that was said: once, however many requests wait."""
+
+    def __init__(self) -> None:
+        self._heard = time.monotonic()
+        self._is_told = False
+        self._lock = threading.Lock()
+
+    def end(self, holds_seconds: float = 0.0) -> None:
+        """A server has answered.
+
+        Args:
+            holds_seconds: How long it wants to be left alone, which is no silence either.
+        """
+        self._heard = max(self._heard, time.monotonic() + holds_seconds)
+        self._is_told = False
+
+    def has_lasted(self, since: float) -> bool:
+        """Whether nothing has been heard since a time of the monotonic clock."""
+        return self._heard < since
+
+    def tell_once(self) -> bool:
+        """Whether it is to be said now: it has not been said before."""
+        with self._lock:
+            told, self._is_told = self._is_told, True
+        return not told
 
 
 class GivenUp(Exception):

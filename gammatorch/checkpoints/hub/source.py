@@ -89,6 +89,7 @@ def fetch_description(client: HubClient, repo: str, path: str, where: str, traff
         patience=client.patience,
         arrived=lambda url: None,
         overdue=lambda url, clock: unreadable("no whole answer", clock, where),
+        waiting=lambda url, clock: client.watch(clock),
     )
     return bodies[0]
 
@@ -172,6 +173,7 @@ class HubSource:
                 patience=self._client.patience,
                 arrived=lambda part: part.hand_over(advance),
                 overdue=lambda part, clock: unreadable("no whole answer", clock, self._where(part)),
+                waiting=lambda part, clock: self._client.watch(clock, part.link),
             )
         for part in parts:
             if not part.is_filled:

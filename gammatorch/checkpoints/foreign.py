@@ -1,0 +1,99 @@
+"""Formats that are not read, by how the names of their files end: what they are, and what to do instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from gammatorch.checkpoints.magic import what_is
+
+_SAVE = "load it with what wrote it, save its weights as safetensors, and pass those"
+_EXPORTED = "pass the model that it was made from"
+_ARRAYS = "load it with numpy.load, save it with safetensors.numpy.save_file, and pass that file"
+
+
+class Foreign(NamedTuple):
+    """A format that is not read.
+
+    Attributes:
+        pattern: How the names of its files end.
+        what: What such a file is.
+        remedy: What to do.
+    """
+
+    pattern: re.Pattern[str]
+    what: str
+    remedy: str
+
+
+def _named(endings: str, what: str, remedy: str) -> Foreign:
+    """An entry of the table, from how names end after a point: alternatives, as in expressions."""
+    return Foreign(re.compile(rf".*\.({endings})", re.IGNORECASE | re.DOTALL), what, remedy)
+
+
+_PICKLE = _named(
+    "pkl|pickle|dill|joblib",
+    "a pickle",
+    "it is never executed, so load it yourself, save its state dict with torch.save, and pass that",
+)
+
+FOREIGN = (
+    _named("part|partial|incomplete|crdownload|aria2", "an unfinished download", "download it to its end"),
+    _named("onnx|ort", "an ONNX graph", _EXPORTED),
+    _named("tflite", "a TensorFlow Lite graph", _EXPORTED),
+    _named("engine|plan|trt", "a TensorRT engine", _EXPORTED),
+    _named("mlmodel", "a Core ML model", _EXPORTED),
+    _named("pte", "an ExecuTorch program", _EXPORTED),
+    _named("nemo", "a tar archive with a NeMo or Megatron checkpoint", "unpack it with tar -xf, and pass the folder"),
+    _named("keras", "a Keras archive", _SAVE),
+    _named("h5|hdf5", "an HDF5 file, as Keras and TensorFlow write it", _SAVE),
+    _named("msgpack", "a MessagePack file, as Flax writes it", _SAVE),
+    _named(r"pb|data-\d+-of-\d+|ckpt[-\d]*\.(index|meta)", "a part of a TensorFlow checkpoint", _SAVE),
+    _named("pdparams|pdiparams", "a file of Paddle's weights", _SAVE),
+    _named("npz", "an archive of NumPy arrays", _ARRAYS),
+    _named("npy", "a NumPy array", _ARRAYS),
+    _named("ggml|ggjt", "a file in GGML's old format", "convert it to GGUF"),
+    _PICKLE,
+    _named(r"tar|tgz|tar\.(gz|bz2|xz|zst)|zip|7z|rar|mar", "a packed archive", "unpack it, and pass a model's folder"),
+    _named("gz|bz2|xz|zst|lz4", "a compressed file", "unpack it, and pass what comes out"),
+)
+"""The first that a name fits counts."""
+
+
+def foreign_file(name: str, head: bytes) -> tuple[str, str] | None:
+    """What a file is whose name is no weight file's, and what to do; None where neither name nor beginning tells.
+
+    Args:
+        name: Its name.
+        head: Its first bytes, ten at least where it has them.
+
+    Example:
+        >>> foreign_file("model.onnx", b"\\x08\\x08\\x12\\x07pytorch")
+        ('an ONNX graph', 'pass the model that it was made from')
+        >>> foreign_file("weights", b"GGUF\\3\\0\\0\\0\\0\\0")
+        ('GGUF', 'let its name end in .gguf')
+    """
+    named = next((one for one in FOREIGN if one.pattern.fullmatch(name)), None)
+    told = what_is(head) if not name.endswith(".json") else None
+    is_weights = told is not None and told[1].startswith("let its name end")
+    if named is None or (is_weights and (named is _PICKLE or not head.startswith(b"PK"))):
+        return told  # of what other formats put into zip archives it would say that torch.save wrote it
+    return named.what, named.remedy
+
+
+def foreign_files(names: Iterable[str]) -> tuple[list[str], str, str] | None:
+    """The files among these that are of a format that is not read, what they are, and what to do.
+
+    Args:
+        names: Names of files of which none holds weights in a format that is read.
+
+    Example:
+        >>> foreign_files(["README.md", "decoder.onnx", "encoder.onnx"])
+        (['decoder.onnx', 'encoder.onnx'], 'an ONNX graph', 'pass the model that it was made from')
+    """
+    ordered = sorted(names)
+    for one in FOREIGN:
+        if held := [name for name in ordered if one.pattern.fullmatch(name)]:
+            return held, one.what, one.remedy
+    return None
