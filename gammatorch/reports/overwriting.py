@@ -63,13 +63,13 @@ def refuse_overwriting(path: Path, inputs: Sequence[str | os.PathLike[str]] = ()
     else:
         if not stat.S_ISREG(status.st_mode):
             return
-        reason = _misplaced(path, inputs, is_new=False) or _kept(path, status, inputs)
+        reason = _misplaced(path, inputs, is_new=not status.st_size) or _kept(path, status, inputs)
     if reason is not None:
         raise OutputError(f"{reason}: pass another name for the result", file=str(path))
 
 
 def _misplaced(path: Path, inputs: Sequence[str | os.PathLike[str]], *, is_new: bool) -> str | None:
-    """Why no file may be written here, be there one or not."""
+    """Why no file may be written here; a new one is one that is not there yet, or empty."""
     folder = os.path.dirname(os.path.realpath(path))
     for given in map(_folder_of, inputs):
         if any(_is_same(folder, os.path.join(given, name)) for name in STORE_FOLDERS):
@@ -93,7 +93,7 @@ def _kept(path: Path, status: os.stat_result, inputs: Sequence[str | os.PathLike
         what, _ = what_is(head) or ("a binary file", "")
         return f"is {what}, which no result is"
     if any(os.path.samestat(status, other) for given in inputs for other in _parts(_folder_of(given))):
-        return "is a file of what is read"
+        return "belongs to the model or the sweep that is read"
     beside = [*_names(path.parent), *_names(target.parent)]
     if any(name.endswith(FOLDER_SUFFIXES) for name in beside) and not path.name.endswith(_RESULT_SUFFIXES):
         return "stands beside weights and is no result, so it may belong to them"

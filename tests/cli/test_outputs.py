@@ -180,7 +180,12 @@ def test_a_new_file_that_would_be_read_as_a_part_of_the_model_is_refused(call, t
     for given in (tmp_path, tmp_path / "model.safetensors"):
         done = call("run", given, "--device", "cpu", "--out", tmp_path / name)
         assert done.code == 1 and "would be taken for a part of the model that is read" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    (tmp_path / name).touch()
+    assert "would be taken for a part" in call("run", tmp_path, "--out", tmp_path / name).stderr
+    assert {path.name: path.stat().st_size > 0 for path in tmp_path.iterdir()} == {
+        "model.safetensors": True,
+        name: False,
+    }
 
 
 FORMATS = {

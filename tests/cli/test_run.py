@@ -275,11 +275,12 @@ def test_interruption_ends_with_130(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-        server.accept()
+        held = server.accept()  # let go of, it would be closed, which is told of
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert process.stderr.read().strip() == "gammatorch: interrupted"
+        held[0].close()
 
 
 def test_a_local_run_needs_no_home_and_no_network(folder):
