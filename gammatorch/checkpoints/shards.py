@@ -38,18 +38,25 @@ class ShardSet:
         return tuple(self.held[number] for number in sorted(self.held))
 
     @property
+    def numbers(self) -> range:
+        """Numbers of all of its files."""
+        return range(1, min(int(self.count), _MOST_SHARDS) + 1)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Names of all of its files, in order, whether they are there or not."""
         width = max(map(len, self.held.values())) - len(f"{self.stem}--of-{self.count}{self.suffix}")
         return tuple(
             self.held.get(number, f"{self.stem}-{number:0{width}d}-of-{self.count}{self.suffix}")
-            for number in range(1, min(int(self.count), _MOST_SHARDS) + 1)
+            for number in self.numbers
         )
 
     @property
     def missing(self) -> list[str]:
         """Names of the files that are not there."""
-        return [name for number, name in enumerate(self.names, 1) if number not in self.held]
+        if self.held.keys() >= set(self.numbers):  # as nearly always
+            return []
+        return [name for number, name in zip(self.numbers, self.names, strict=True) if number not in self.held]
 
     def whole(self, where: str) -> tuple[str, ...]:
         """All of its files, in order.
@@ -64,7 +71,7 @@ class ShardSet:
             raise IncompleteCheckpoint(
                 f"{len(missing)} of {int(self.count)} shards missing ({some(missing)}): download them again", file=where
             )
-        return self.names
+        return tuple(self.held[number] for number in self.numbers)
 
 
 def shard_sets(

@@ -42,7 +42,7 @@ RANK_FOLDER = re.compile(r"(mp|tp)_rank_(?P<tensor>\d+)(_(?:pp_rank_)?(?P<stage>
 _RANK_FILE = re.compile(rf"{RANK_FOLDER.pattern}/(?P<file>model_optim_rng\.pt|model_rng\.pt|model_weights\.ckpt)")
 """The model of one rank as Megatron-LM and NeMo save it: ``mp_rank_00_001/model_optim_rng.pt``."""
 
-_TP_COMMON = re.compile(r".+-TP-common\.safetensors")
+_TP_COMMON = "-TP-common.safetensors"
 """What all tensor-parallel ranks of Grok-2 have in common, its norms among it."""
 
 _RANKS = (
@@ -131,7 +131,7 @@ def is_weights(name: str) -> bool:
 
 def _find_usual(present: Sequence[str], where: str) -> Weights | None:
     """What transformers loads from safetensors."""
-    tensors = [name for name in present if name.endswith(".safetensors") and not DCP_SHARD.fullmatch(name)]
+    tensors = [name for name in present if name.endswith(".safetensors") and not _is_dcp_shard(name)]
     sets, others = shard_sets(tensors, where, _SHARD)
     if SINGLE in present:
         beside = f"{SINGLE} was read, as transformers does; the shards beside it were not"
@@ -159,7 +159,7 @@ def _find_usual_torch(present: Sequence[str], where: str) -> Weights | None:
 
 def _find_other_safetensors(present: Sequence[str], where: str) -> Weights | None:
     tensors = [name for name in present if name.endswith(".safetensors")]
-    shards = tuple(sorted(filter(DCP_SHARD.fullmatch, tensors), key=_dcp_order))
+    shards = tuple(sorted(filter(_is_dcp_shard, tensors), key=_dcp_order))
     if shards:
         left = [name for name in tensors if name not in shards]
         return Weights(shards, notes=_left(left), layout=DCP_SHARDS)
@@ -186,7 +186,10 @@ def _find_ranks(present: Sequence[str], where: str) -> Weights | None:
                 "of rank 0: pass the folder that has them all",
                 file=where,
             )
-        files = (*(name for name, rank in ranks.items() if rank == 0), *filter(_TP_COMMON.fullmatch, present))
+        files = (
+            *(name for name, rank in ranks.items() if rank == 0),
+            *(name for name in present if name.endswith(_TP_COMMON)),
+        )
         return Weights(files, notes=_of_ranks(0, len(set(ranks.values()))))
     return None
 
@@ -199,7 +202,7 @@ def _of_ranks(first: int, count: int) -> tuple[str, ...]:
 
 def _find_tensor_parallel(present: Sequence[str], where: str) -> Weights | None:
     """Grok-2's files, whose index, if any, names each tensor that is cut over ranks once."""
-    return _find_ranks(present, where) if any(map(_TP_COMMON.fullmatch, present)) else None
+    return _find_ranks(present, where) if any(name.endswith(_TP_COMMON) for name in present) else None
 
 
 def _find_gguf(present: Sequence[str], where: str) -> Weights | None:
@@ -327,6 +330,10 @@ def _lacks(sets: Sequence[ShardSet]) -> tuple[str, ...]:
     """A note on shards that are not there though the names of the others count them; the index names what there is."""
     missing = [name for shards in sets for name in shards.missing]
     return (f"{some(missing)} not there, and the index names no such file",) if missing else ()
+
+
+def _is_dcp_shard(name: str) -> bool:
+    return name.startswith("shard-") and DCP_SHARD.fullmatch(name) is not None
 
 
 def _dcp_order(name: str) -> tuple[int, str]:

@@ -31,11 +31,9 @@ def read_metadata(source: ByteSource, headers: Sequence[RawHeader]) -> dict[str,
     """
     found: dict[str, str] = {}
     long: list[RawHeader] = []
-    before: bytes | None = None
+    before = _BEGINNING + b"\0"  # shards mostly say the same; no header begins so
     for header in headers:
-        if not header.head.startswith(_BEGINNING, LENGTH_BYTES):
-            continue
-        if before is not None and header.head.startswith(before, LENGTH_BYTES):  # shards mostly say the same
+        if header.head.startswith(before, LENGTH_BYTES) or not header.head.startswith(_BEGINNING, LENGTH_BYTES):
             continue
         told = _decode(bytes(header.head[LENGTH_BYTES:]))
         if told is None:

@@ -40,7 +40,7 @@ def is_plain(header: RawHeader) -> bool:
 
     It is what writers of safetensors make, and what a download cut short is not.
     """
-    _, block, start, stop, file_bytes, *_ = header
+    _, block, start, stop, file_bytes, _, _ = header
     last = _LAST_OFFSETS.fullmatch(block, max(start, block.rfind(_OFFSETS, start, stop)), stop)
     whole = last is not None and header.data_start + int(last[1]) == file_bytes
     return whole and block.startswith(b"{", start, stop) and block.find(b"\\", start, stop) < 0
@@ -69,7 +69,7 @@ def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
         >>> search(header, b".norm.")["a.norm.weight"].shape
         (4,)
     """
-    file, block, start, stop, file_bytes, *_ = header
+    file, block, start, stop, file_bytes, _, _ = header
     data_start = LENGTH_BYTES + stop - start
     find = make_finder(block) if stop - start > SMALL_HEADER else block.find
     found: dict[str, TensorEntry] = {}
