@@ -116,6 +116,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         contents = reader(source, files, first)
         entries = merge_entries(contents.tables, source.name)
     absent = frozenset(shard_of.keys() - entries.keys()) if shard_of else frozenset()
+    index_notes = _index_notes(weights.index, shard_of, entries, absent) if shard_of else ()
     stored_config = _parse_config(bytes(config.into), f"{source.name}/{CONFIG}") if config is not None else None
     return Checkpoint(
         model=model if model is not None else source.name,
@@ -123,7 +124,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         files=files,
         entries=entries,
         config=contents.config if contents.config is not None else stored_config,
-        notes=(*weights.notes, *_index_notes(weights.index, shard_of, entries, absent), *contents.notes),
+        notes=(*weights.notes, *index_notes, *contents.notes),
         target=target,
         settings=contents.settings,
         missing=missing or contents.missing,
@@ -138,8 +139,12 @@ def _read_safetensors(
     """What the headers say of the files, and the tensors, whose entries are made when they are needed."""
     headers = read_headers(source, files, extra)
     metadata = read_metadata(source, headers)
-    missing = f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
-    contents = Contents([], source, metadata=metadata, missing=missing if is_part(metadata) else None)
+    missing = None
+    if SHARDING_INFO in metadata and is_part(metadata):
+        missing = (
+            f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
+        )
+    contents = Contents([], source, metadata=metadata, missing=missing)
     return contents, add_aliases(SearchedEntries(headers, source), metadata)
 
 

@@ -82,7 +82,7 @@ def shard_sets(
     Args:
         names: Plain names of files.
         where: Name of the checkpoint, for messages.
-        pattern: What the names of shards look like, with groups as :data:`NUMBERED`.
+        pattern: What the names of shards look like, with the groups of :data:`NUMBERED` in their order.
 
     Raises:
         CheckpointNotFound: Two files of a set have one number.
@@ -99,8 +99,9 @@ def shard_sets(
         if match is None:
             others.append(name)
             continue
-        held = sets[match["stem"], match["count"], match["suffix"]]
-        twin = held.setdefault(int(match["number"]), name)
+        stem, number, count, suffix = match.groups()
+        held = sets[stem, count, suffix]
+        twin = held.setdefault(int(number), name)
         if twin != name:
             raise CheckpointNotFound(
                 f"holds two shards of one number ({twin}, {name}): remove one, or pass the index", file=where

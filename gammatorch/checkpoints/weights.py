@@ -131,7 +131,9 @@ def is_weights(name: str) -> bool:
 
 def _find_usual(present: Sequence[str], where: str) -> Weights | None:
     """What transformers loads from safetensors."""
-    tensors = [name for name in present if name.endswith(".safetensors") and not _is_dcp_shard(name)]
+    tensors = [name for name in present if name.endswith(".safetensors")]
+    if any(map(_is_dcp_shard, tensors)):
+        return None
     sets, others = shard_sets(tensors, where, _SHARD)
     if SINGLE in present:
         beside = f"{SINGLE} was read, as transformers does; the shards beside it were not"
