@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gammatorch.architectures.base import LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, read_config
@@ -34,6 +35,7 @@ from gammatorch.architectures.keys import (
     unwrapped,
 )
 from gammatorch.architectures.notes import fed_with_what, notes_on
+from gammatorch.architectures.parts import types_of
 from gammatorch.architectures.places import (
     AFTER,
     is_diffusers,
@@ -111,6 +113,7 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
     if any(is_wrapped(entry.key) for norm in norms.values() for rows in norm.values() for entry in rows.values()):
         entries = {unwrapped(key): entry for key, entry in entries.items()}
     names = sorted(norms, key=lambda name: _main_order(name, blocks[name], norms[name], config))
+    text_is_named = _is_text_named(blocks, names, config)
     stacks: list[Stack] = []
     taken: set[str] = set()
     for name in names:
@@ -121,7 +124,14 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
             ends = _stage_finals(name, stage, finals, entries, config)
             ends += finals if stage is split[-1] else []
             described = _describe(
-                stage.prefix, stage.blocks, stage.norms, config, entries, ends, ends=bool(ends or finals)
+                stage.prefix,
+                stage.blocks,
+                stage.norms,
+                config,
+                entries,
+                ends,
+                ends=bool(ends or finals),
+                text_is_named=text_is_named,
             )
             taken |= {site.rows[0][1].key for site in described.sites if site.place == "final"}
             stages.append(replace(described, name=stage.name))
@@ -133,7 +143,9 @@ def find_stacks(checkpoint: Checkpoint) -> tuple[Stack, ...]:
         }
         if not own and not stages:  # a list of the norms that stand after each stage
             continue
-        stack = _describe(name, blocks[name], own, config, entries, finals, ends=bool(finals))
+        stack = _describe(
+            name, blocks[name], own, config, entries, finals, ends=bool(finals), text_is_named=text_is_named
+        )
         taken |= {site.rows[0][1].key for site in stack.sites if site.place == "final"}
         notes = (*stack.notes, *choice_note(name, stages)) if stages else stack.notes
         names_of_stages = tuple(stage.name for stage in stages)
@@ -229,6 +241,7 @@ def _describe(
     finals: Sequence[TensorEntry],
     *,
     ends: bool,
+    text_is_named: bool,
 ) -> Stack:
     """A stack of blocks from its names and norms, the norms that may be its final one, and whether there are any."""
     heads = _prediction_heads(blocks, config)
@@ -252,9 +265,9 @@ def _describe(
     if _QUERY_FORMER in own_names:  # the norm beside its stack stands on the queries, before the first block
         pre_norm, finals = False, ()
     fed_with = fed_with_what(norms, kinds, config)
-    offset_known = bool(config.types) and all(map(is_known, config.types))
+    known = bool(config.types) and all(map(is_known, config.types))
     known_names = set() if _ONLY_PREPARES.search(name) else own_names
-    untold = said is None and not offset_known and not is_diffusers(kinds)
+    untold = said is None and not known and not is_diffusers(kinds)
     ends_unseen = untold and (may_end_elsewhere(entries) or is_conditioned(entries))
     if not pre_norm and (ends_unseen or (said is None and may_be_pre_norm(config))):
         known_names = known_names - MOVABLE
@@ -273,10 +286,12 @@ def _describe(
         if kept:
             found[places.get(own_name(rest), own_name(rest))].append((rest, kept))
     _fill_hybrid_layers(found)
-    sites = [NormSite(place, *_merge(name, rests), offset_of(config, place, name)) for place, rests in found.items()]
+    own_types, rest_of_name, _ = types_of(config.whole, name, is_beside, text_is_named=text_is_named)
+    offset = partial(_offset_at, own_types, rest_of_name)
+    sites = [NormSite(place, *_merge(name, rests), offset(place)) for place, rests in found.items()]
     if finals:
         final = finals[0]
-        sites.append(NormSite("final", final.key, ((None, final),), offset_of(config, "final", name)))
+        sites.append(NormSite("final", final.key, ((None, final),), offset("final")))
     order = list(PLACES)
     sites.sort(key=lambda site: (order.index(site.place) if site.place in order else len(order), site.place))
     return Stack(
@@ -287,7 +302,7 @@ def _describe(
         else "one norm per block, between a convolution and the MLP",
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=offset_known,
+        offset_known=bool(own_types) and all(map(is_known, own_types)),
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         fed_with=fed_with,
         notes=notes,
@@ -313,22 +328,36 @@ def _merge(stack: str, rests: Iterable[tuple[str, Rows]]) -> tuple[str, tuple[tu
     return pattern, tuple((layer, rows[layer]) for layer in sorted(rows))
 
 
-def offset_of(config: ModelConfig, place: str, stack: str = "") -> float:
-    """What the model's type adds to the stored weights of a stack's norm at a place; 0 for unknown types.
-
-    Norms that stand at no place (inside a mixer, say) are plain unless the table names them.
+def offset_of(config: ModelConfig, place: str) -> float:
+    """What the type of the text model adds to the stored weights of its norm at a place; 0 for unknown types.
 
     Example:
         >>> offset_of(read_config({"model_type": "gemma2"}), "input")
         1.0
     """
-    for model_type in reversed(config.types):  # the text model's own type says more than its wrapper's
+    return _offset_at(config.types, "", place)
+
+
+def _offset_at(types: Sequence[str], name: str, place: str) -> float:
+    """What the innermost of a stack's types that is known adds; the name is what is left of the stack's within it."""
+    for model_type in reversed(types):
         if model_type in OFFSETS:
             offsets = OFFSETS[model_type]
-            if _TOWER.search(stack):
+            if _TOWER.search(name):
                 return offsets.towers
-            return offsets.places.get(place, offsets.default if place in PLACES else 0.0)
+            return offsets.places.get(place, offsets.default if place in PLACES else offsets.elsewhere)
+        if is_known(model_type):
+            return 0.0
     return 0.0
+
+
+def _is_text_named(blocks: Mapping[str, Mapping[int, set[str]]], names: Iterable[str], config: ModelConfig) -> bool:
+    """Whether a stack with as many blocks as the text model has is named as that one's."""
+    return any(
+        len(blocks[name]) - len(_prediction_heads(blocks[name], config)) == config.num_layers
+        and types_of(config.whole, name, is_beside).names_text
+        for name in names
+    )
 
 
 def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelConfig) -> str | None:
