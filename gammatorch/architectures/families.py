@@ -297,7 +297,7 @@ _QWEN4 = Offsets(
 _MUSE = Offsets("transformers MuseSparkTextCenteredRMSNorm: x̂ * (1 + weight); the final is plain", places={"final": 0})
 _MUSE_SPARK = Offsets(
     _MUSE.source,
-    places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1},
+    places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1, "mlp.experts.post_expert_norm": 1},
 )
 _PLAMO = Offsets(
     "pfnet/plamo-2 modeling_plamo.py: RMSNorm(offset) * x̂ with 1, 1/5 and 1/5^1.5",
@@ -316,6 +316,7 @@ OFFSETS: Mapping[str, Offsets] = {
     "step3p5": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
     "muse_glimmer_text": _MUSE,
     "muse_spark_text": _MUSE_SPARK,
+    "moonshine_streaming_encoder": Offsets("transformers MoonshineStreamingLayerNorm: x̂ * (1 + gamma)"),
     "plamo2": _PLAMO,
 }
 """By ``model_type`` of config.json, or of the part of it that tells of the stack
@@ -334,6 +335,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "step3p7": {"text_config": "step3p5"},
     "muse_glimmer": {"text_config": "muse_glimmer_text"},
     "muse_spark": {"text_config": "muse_spark_text"},
+    "moonshine_streaming": {"encoder_config": "moonshine_streaming_encoder"},
 }
 """Parts that are of one type whatever config.json says of them, in types that hold a part in :data:`OFFSETS`.
 

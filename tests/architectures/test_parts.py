@@ -53,7 +53,7 @@ def test_what_the_inner_text_model_says_of_its_layers_is_held_against_the_header
     assert (read_config(config).num_layers, read_config(config).raw) == (3, LLAMA)
 
 
-@pytest.mark.parametrize("model_type", ["step3p5"])
+@pytest.mark.parametrize("model_type", ["step3p5", "moonshine_streaming_encoder"])
 def test_types_that_store_less_than_the_gain(model_type):
     assert offsets_of({"model_type": model_type}, "model.layers") == [1]
 
@@ -61,8 +61,15 @@ def test_types_that_store_less_than_the_gain(model_type):
 def test_norms_at_no_place_have_their_own_offset():
     pattern = "model.layers.{layer}.mlp.experts.post_expert_norm.weight"
     shapes = blocks_of(["input_layernorm", "mlp.experts.post_expert_norm"])
+    assert select(checkpoint_of(shapes, '{"model_type": "muse_spark_text"}'), pattern=pattern).offset == 1
     assert select(checkpoint_of(shapes, '{"model_type": "gemma2"}'), pattern=pattern).offset == 1
     assert select(checkpoint_of(shapes, '{"model_type": "step3p5"}'), pattern=pattern).offset == 0
+
+
+@pytest.mark.parametrize("encoder", [{"model_type": "moonshine_streaming_encoder"}, {"hidden_size": 4}, None])
+def test_an_encoder_may_be_zero_centred_where_its_decoder_is_not(encoder):
+    config = {"model_type": "moonshine_streaming", **({"encoder_config": encoder} if encoder else {})}
+    assert offsets_of(config, "model.encoder.layers", "model.decoder.layers") == [1, 0]
 
 
 @pytest.mark.parametrize(
