@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -168,6 +168,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attn.norm_q",
         "attn1.norm_q",
         "attention.q_norm",
+        "mixer.q_norm",
         "attn_q_norm",
     ),
     "key": (
@@ -180,6 +181,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attn.norm_k",
         "attn1.norm_k",
         "attention.k_norm",
+        "mixer.k_norm",
         "attn_k_norm",
     ),
 }
@@ -309,6 +311,7 @@ OFFSETS: Mapping[str, Offsets] = {
     **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "vaultgemma", "recurrent_gemma"), _GEMMA),
     **dict.fromkeys(("t5_gemma_module", "t5gemma2_text", "t5gemma2_decoder"), _GEMMA),
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN),
+    "interns2_mobius_text": replace(_QWEN, source="sglang interns2_mobius.py: GemmaRMSNorm, else as Qwen3.5"),
     "qwen4_exp_text": _QWEN4,
     "nemotron": Offsets("transformers NemotronLayerNorm1P: layer_norm(x, weight + 1)"),
     **dict.fromkeys(("videoprism", "videoprism_text_model", "videoprism_vision_model"), _VIDEOPRISM),
@@ -318,6 +321,7 @@ OFFSETS: Mapping[str, Offsets] = {
     "muse_spark_text": _MUSE_SPARK,
     "moonshine_streaming_encoder": Offsets("transformers MoonshineStreamingLayerNorm: x̂ * (1 + gamma)"),
     "plamo2": _PLAMO,
+    "plamo3": replace(_PLAMO, source="vllm plamo3.py: weights loaded as w + 1, 1/5 and 1/5^1.5", elsewhere=1.0),
 }
 """By ``model_type`` of config.json, or of the part of it that tells of the stack
 (:func:`gammatorch.architectures.parts.types_of`)."""
@@ -329,6 +333,7 @@ PARTS: Mapping[str, Mapping[str, str]] = {
     "t5gemma2_encoder": {"text_config": "t5gemma2_text"},
     "qwen3_5": {"text_config": "qwen3_5_text"},
     "qwen3_5_moe": {"text_config": "qwen3_5_moe_text"},
+    "interns2_mobius": {"text_config": "interns2_mobius_text", "vision_config": "qwen3_5_moe_vision"},
     "qwen4_exp": {"text_config": "qwen4_exp_text"},
     "videoprism": {"text_config": "videoprism_text_model", "vision_config": "videoprism_vision_model"},
     "minimax_m3_vl": {"text_config": "minimax_m3_vl_text"},
@@ -347,6 +352,7 @@ USUAL_PARTS: Mapping[str, Mapping[str, str]] = {
     "colpali": {"vlm_config": "paligemma"},
     "pi0": {"vlm_config": "paligemma", "dit_config": "gemma"},
     **{holder: {"text_config": "qwen3_5_text"} for holder in ("minicpm_ocr", "minicpmv4_6", "minicpmv4_7", "jev")},
+    "plamo2vl": {"text_config": "plamo2"},
 }
 """Parts of such types that may be of any type, and which they are of where config.json does not say."""
 

@@ -53,9 +53,20 @@ def test_what_the_inner_text_model_says_of_its_layers_is_held_against_the_header
     assert (read_config(config).num_layers, read_config(config).raw) == (3, LLAMA)
 
 
-@pytest.mark.parametrize("model_type", ["step3p5", "moonshine_streaming_encoder"])
+@pytest.mark.parametrize("model_type", ["step3p5", "moonshine_streaming_encoder", "interns2_mobius_text", "plamo3"])
 def test_types_that_store_less_than_the_gain(model_type):
     assert offsets_of({"model_type": model_type}, "model.layers") == [1]
+
+
+def test_plamo3_adds_to_queries_and_keys_as_well():
+    shapes = blocks_of(["pre_mixer_norm", "post_mixer_norm", "mixer.q_norm", "mixer.k_norm"], "model.layers.layers")
+    (stack,) = find_stacks(checkpoint_of(shapes, '{"model_type": "plamo3"}'))
+    assert [(site.place, site.offset) for site in stack.sites] == [
+        ("input", 1),
+        ("post_attention", 1 / 5),
+        ("query", 1),
+        ("key", 1),
+    ]
 
 
 def test_norms_at_no_place_have_their_own_offset():
