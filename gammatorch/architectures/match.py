@@ -338,6 +338,21 @@ def offset_of(config: ModelConfig, place: str) -> float:
     return _offset_at(config.types, "", place)
 
 
+def unknown_type(config: ModelConfig, stack: str | None) -> str | None:
+    """The first of the types that tell of a stack whose offsets are not known; None if all are.
+
+    Args:
+        config: What config.json says.
+        stack: Name of the stack; the text model's if None.
+
+    Example:
+        >>> unknown_type(read_config({"model_type": "my_llava", "text_config": {"model_type": "llama"}}), None)
+        'my_llava'
+    """
+    types = types_of(config.whole, stack or "", is_beside).types
+    return next((model_type for model_type in types if not is_known(model_type)), None)
+
+
 def _offset_at(types: Sequence[str], name: str, place: str) -> float:
     """What the innermost of a stack's types that is known adds; the name is what is left of the stack's within it."""
     for model_type in reversed(types):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import read_config
+from gammatorch.architectures.match import unknown_type
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.pytorch.forms import remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
@@ -70,17 +71,26 @@ def offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, 
     """
     if raw or selection.offset_known:
         return []
-    return [offset_note(checkpoint, weights.mean().item(), (weights < 0).to(weights.dtype).mean().item())]
+    negative = (weights < 0).to(weights.dtype).mean().item()
+    return [offset_note(checkpoint, selection, weights.mean().item(), negative)]
 
 
-def offset_note(checkpoint: Checkpoint, mean: float, negative: float) -> str:
-    """Evidence on an offset that is not known: mean of the stored weights, and the share of them below zero."""
-    model_type = read_config(checkpoint.config).model_type
-    if model_type:
-        who = f"model type {model_type!r} is not among the known ones"
+def offset_note(checkpoint: Checkpoint, selection: Selection, mean: float, negative: float) -> str:
+    """Evidence on an offset that is not known.
+
+    Args:
+        checkpoint: Where the weights are from.
+        selection: What was chosen from it.
+        mean: Mean of the stored weights.
+        negative: The share of them below zero.
+    """
+    unknown = unknown_type(read_config(checkpoint.config), selection.stack)
+    if unknown:
+        who = f"model type {unknown!r} is not among the known ones"
     else:
         who = "no config.json" if checkpoint.config is None else "config.json names no model type"
+    taken = "0, so γ is the stored weight" if not selection.offset else f"{selection.offset:g}, so γ is that plus w"
     return (
-        f"{who}: offset taken as 0, so γ is the stored weight (mean {mean:.3g}, {negative:.1%} below zero); "
+        f"{who}: offset taken as {taken} (mean {mean:.3g}, {negative:.1%} below zero); "
         "a zero-centred norm (γ = 1 + w) would have a mean near 0"
     )

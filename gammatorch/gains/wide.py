@@ -140,7 +140,8 @@ class WideGains:
         values = len(self.layers) * self.hidden
         notes = []
         if self._weighed:
-            notes.append(offset_note(self._checkpoint, self._sum / values, self._negative / values))
+            mean, negative = self._sum / values, self._negative / values
+            notes.append(offset_note(self._checkpoint, self._selection, mean, negative))
         return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
     def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:

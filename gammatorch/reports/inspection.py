@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
+from gammatorch.architectures.match import unknown_type
 from gammatorch.architectures.promises import promised_layers
 from gammatorch.architectures.stages import outer_of_main, stages_of
 from gammatorch.checkpoints.base import Checkpoint
@@ -49,12 +50,10 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         if promised is not None and list(promised) != list(stack.layers):
             notes.append(f"config.json says {len(promised)} layers, stack {stack.name!r} has {len(stack.layers)}")
         if stack.main and not stack.offset_known:
-            who = (
-                f"model type {config.model_type!r} is not among the known ones"
-                if config.model_type
-                else "no model type"
-            )
-            notes.append(f"{who}: offsets of stack {stack.name!r} are taken as 0")
+            unknown = unknown_type(config, stack.name)
+            who = f"model type {unknown!r} is not among the known ones" if unknown else "no model type"
+            taken = " and ".join(f"{offset:g}" for offset in sorted({site.offset for site in stack.sites}))
+            notes.append(f"{who}: offsets of stack {stack.name!r} are taken as {taken}")
     if not stacks:
         notes.append("no norm in any numbered block; norms without weights, like OLMo 1's, have no gain")
     return notes

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import gammatorch
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
@@ -151,3 +152,22 @@ def test_heads_that_predict_further_tokens_are_the_text_models():
 def test_a_tower_beside_a_text_model_without_a_part_of_its_own_is_plain():
     assert offsets_of({"model_type": "gemma2"}, "model.layers", TOWER) == [1, 0]
     assert offsets_of({"model_type": "videoprism"}, "video_model.auxiliary_layers") == [1]
+
+
+def test_a_part_of_an_unknown_type_is_said_to_be_unknown_and_the_others_are_not():
+    config = {"model_type": "llava", "text_config": LLAMA, "vision_config": {"model_type": "novel_vit"}}
+    assert {name: stack.offset_known for name, stack in stacks_of(config, TEXT, TOWER).items()} == {
+        TEXT: True,
+        TOWER: False,
+    }
+    checkpoint = checkpoint_of(blocks_of(NORMS, TEXT) | blocks_of(NORMS, TOWER), json.dumps(config))
+    assert gammatorch.read_gains(checkpoint, device="cpu").notes == ()
+    (note,) = gammatorch.read_gains(checkpoint, stack="vision", device="cpu").notes
+    assert note.startswith("model type 'novel_vit' is not among the known ones: offset taken as 0")
+
+
+def test_an_offset_of_the_known_part_of_an_unknown_type_is_said_to_be_taken():
+    checkpoint = checkpoint_of(blocks_of(NORMS), json.dumps({"model_type": "novel_vlm", "text_config": GEMMA}))
+    gains = gammatorch.read_gains(checkpoint, device="cpu")
+    assert gains.offset == 1
+    assert gains.notes[0].startswith("model type 'novel_vlm' is not among the known ones: offset taken as 1")
