@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,11 +71,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for group in sorted({group for group, _ in counts}):
         line = ", ".join(f"{count} {outcome}" for (of, outcome), count in sorted(counts.items()) if of == group)
         terminalreporter.write_line(f"model matrix, {group}: {line}")
+    for line in offset_lines(_recorded(terminalreporter, "offsets")):
+        terminalreporter.write_line(f"offsets: {line}")
 
 
 def matrix_counts(terminalreporter: pytest.TerminalReporter) -> Counter[tuple[str, str]]:
-    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(kind, [])]
-    outcomes = [
-        value for report in reports for name, value in getattr(report, "user_properties", []) if name == "matrix"
-    ]
+    outcomes = _recorded(terminalreporter, "matrix")
     return Counter((group, outcome) for group, _, outcome in (value.partition(" ") for value in outcomes))
+
+
+def offset_lines(recorded: list[dict[str, Any]]) -> Iterator[str]:
+    """Types whose offsets were held against what their norms do, the comparisons by site, and what was not built."""
+    if not recorded:
+        return
+    counts, norms = Counter[str](), Counter[str]()
+    for of_type in recorded:
+        counts.update({name: count for name, count in of_type.items() if isinstance(count, int)})
+        norms.update(of_type.get("norms", {}))
+    not_built = ", ".join(sorted(of_type["not built"] for of_type in recorded if "not built" in of_type)) or "none"
+    yield f"{len(recorded)} types, {counts['built']} built, {counts['parts']} are parts of others, not built: {not_built}"
+    yield f"{counts['classes']} classes, {counts['stacks']} stacks, {norms.total()} comparisons, {counts['wrong']} wrong"
+    yield ", ".join(f"{site} {count}" for site, count in norms.most_common())
+
+
+def _recorded(terminalreporter: pytest.TerminalReporter, wanted: str) -> list[Any]:
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.stats.get(kind, [])]
+    return [value for report in reports for name, value in getattr(report, "user_properties", []) if name == wanted]

@@ -57,7 +57,7 @@ class Stack:
         layout: How its blocks are normalised (``"pre-norm"``, ``"post-LN"`` …), None if no name tells.
         layers: Indices of its blocks, ascending.
         sites: Its norms.
-        offset_known: Whether the offsets are known for this model type, rather than taken as 0.
+        offset_doubt: Why the offsets are taken to be what they are; None if they are known.
         kinds: Names of all tensors in each block, by layer.
         fed_with: What the norm on the input stands on, in words, where that is not the block's input itself.
         stages: Names of the stacks that its blocks hold, where they are stages with blocks of their own.
@@ -69,7 +69,7 @@ class Stack:
     layout: str | None
     layers: tuple[int, ...]
     sites: tuple[NormSite, ...]
-    offset_known: bool
+    offset_doubt: str | None
     kinds: Mapping[int, frozenset[str]] = field(repr=False)
     fed_with: str | None = None
     stages: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ class Selection:
         stack: The stack they belong to, None for a pattern across stacks.
         pattern: Their keys, with ``{layer}`` for the index.
         offset: What is added to the stored weight to give the gain.
-        offset_known: Whether that offset is known, rather than taken as 0.
+        offset_doubt: Why that is taken to be the offset; None if it is known.
         layers: Layer of each row, ascending; ``final`` counts as the last block's.
         entries: Tensor of each row.
         notes: What a reader of the results should know.
@@ -101,7 +101,7 @@ class Selection:
     stack: str | None
     pattern: str
     offset: float
-    offset_known: bool
+    offset_doubt: str | None
     layers: tuple[int, ...]
     entries: tuple[TensorEntry, ...]
     notes: tuple[str, ...] = ()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
-from gammatorch.architectures.families import ONE_BLOCK_LESS, STEMMED
+from gammatorch.architectures.families import ONE_BLOCK_LESS, STEMMED, is_known
+from gammatorch.architectures.parts import down_to_text, types_of
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.weights import CONFIG
 from gammatorch.errors import MalformedCheckpoint
 
-_TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
 _DECODER_LAYERS = ("decoder_layers", "num_decoder_layers")
 _LAYERS = (*_DECODER_LAYERS, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _LAYERS_OF_PART = (*_LAYERS, "layers")
@@ -50,6 +50,11 @@ class ModelConfig:
     whole: Mapping[str, Any] = field(default_factory=dict)
     of_decoder: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the model's type is there and known, and the text model's."""
+        return bool(self.types) and all(map(is_known, self.types))
 
     @property
     def zero_centred(self) -> bool | None:
@@ -103,7 +108,7 @@ class ModelConfig:
     def tells(self, stack: str) -> list[tuple[int | None, int | None]]:
         """Blocks and width that config.json may mean of a stack: those of the text model, of the parts whose names the
         stack's name holds (``vision_config``, ``detr_decoder_config``), of what wraps the text model (a detector)."""
-        others = [*self._named(stack), *_down_to_text(self.whole)[:-1]]
+        others = [*self._named(stack), *down_to_text(self.whole)[:-1]]
         return [
             (self.num_layers, self.hidden),
             *((_found(_LAYERS_OF_PART, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in others),
@@ -153,9 +158,9 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     """
     if config is None:
         return ModelConfig(None, (), None, None, {})
-    levels = _down_to_text(config)
+    levels = down_to_text(config)
     text = levels[-1]
-    types = tuple(dict.fromkeys(_types(levels, where)))
+    types = _types(levels, where)
     num_layers = _count(_LAYERS, text, where, _MOST_LAYERS)
     if num_layers is not None and not ONE_BLOCK_LESS.isdisjoint(types):
         num_layers -= 1
@@ -170,13 +175,10 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     )
 
 
-def _types(levels: Sequence[Mapping[str, Any]], where: str) -> Iterator[str]:
-    for level in levels:
-        named = level.get("model_type")
-        if named is not None and not isinstance(named, str):
-            raise MalformedCheckpoint("model_type is not a text", file=where)
-        if named:
-            yield named
+def _types(levels: Sequence[Mapping[str, Any]], where: str) -> tuple[str, ...]:
+    if any(not isinstance(level.get("model_type", ""), str | None) for level in levels):
+        raise MalformedCheckpoint("model_type is not a text", file=where)
+    return types_of(levels[0], "", lambda name: False).types
 
 
 def _counts(value: object) -> tuple[int, ...]:
@@ -184,14 +186,6 @@ def _counts(value: object) -> tuple[int, ...]:
     if not isinstance(value, list) or not 2 <= len(value) <= _MOST_STAGES:
         return ()
     return tuple(value) if all(_is_count(one, _MOST_LAYERS) for one in value) else ()
-
-
-def _down_to_text(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A configuration and the text model's within it, level by level."""
-    levels = [config]
-    while inner := next((levels[-1][name] for name in _TEXT if isinstance(levels[-1].get(name), Mapping)), None):
-        levels.append(inner)
-    return levels
 
 
 def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

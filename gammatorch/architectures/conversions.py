@@ -14,6 +14,8 @@ from gammatorch.checkpoints.base import TensorEntry
 MLX = "mlx"
 """What files for MLX say of their format."""
 
+_ADDED = "the conversion to MLX has added 1 to w"
+
 Matching = Callable[[str], Iterable[TensorEntry]]
 """Gives the tensors whose keys hold a text."""
 
@@ -23,13 +25,11 @@ class Conversion(NamedTuple):
 
     Attributes:
         added: Whether it has added the 1 of zero-centred norms.
-        told_by: How that shows, in words; None where no conversion was at work.
-        is_certain: Whether the files tell, or only the mean of the stored weights can.
+        told_by: How that shows, or why it does not, in words; None where no conversion was at work.
     """
 
     added: bool = False
     told_by: str | None = None
-    is_certain: bool = True
 
 
 NONE = Conversion()
@@ -54,33 +54,29 @@ _QWEN = Tell("mlx-lm qwen3_next.py and qwen3_5.py, mlx-vlm, mlx-swift-lm: saniti
 _STEP = Tell("mlx-lm step3p5.py, mlx-vlm step3p7: sanitize adds 1 to every norm", False, True)
 
 TELLS: Mapping[str, Tell] = {
-    **dict.fromkeys(("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"), _QWEN),
-    **dict.fromkeys(("minicpmv4_6", "minicpmv4_7"), _QWEN),
-    **dict.fromkeys(("step3p5", "step3p7", "step3p7_text"), _STEP),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN),
+    "step3p5": _STEP,
 }
-"""Types whose norms are zero-centred, and hold γ itself after a conversion to MLX. Gemma's, Nemotron's and others keep
-w, and MLX adds the 1 where it multiplies."""
+"""Types of text models whose norms are zero-centred, and hold γ itself after a conversion to MLX. Gemma's, Nemotron's
+and others keep w, and MLX adds the 1 where it multiplies."""
 
-EITHER = frozenset({"qwen4_exp", "qwen4_exp_text"})
+EITHER = frozenset({"qwen4_exp_text"})
 """Types of which conversions to MLX exist with the 1 added and without, under the same names and shapes."""
 
 _EXPERTS = ".switch_mlp."
 
 
 def find_conversion(types: Collection[str], metadata: Mapping[str, str], matching: Matching) -> Conversion:
-    """What a conversion has done to the norms of a checkpoint.
+    """What a conversion has done to the norms of a stack.
 
     Args:
-        types: The model's types.
+        types: The type that tells of the stack.
         metadata: What the headers say of the files.
         matching: Gives the tensors whose keys hold a text.
     """
     is_mlx = metadata.get("format") == MLX
     if is_mlx and not EITHER.isdisjoint(types):
-        return Conversion(
-            told_by=f"files for MLX of type {min(EITHER & set(types))!r} exist with 1 added to w and without",
-            is_certain=False,
-        )
+        return Conversion(told_by=f"files for MLX of type {min(EITHER & set(types))!r} exist with w and with 1 + w")
     tell = next((TELLS[name] for name in types if name in TELLS), None)
     if tell is None:
         return NONE
@@ -91,12 +87,8 @@ def find_conversion(types: Collection[str], metadata: Mapping[str, str], matchin
     )
     if kernels:
         if all(kernel[1] == 1 != kernel[0] for kernel in kernels):
-            return Conversion(True, "1 was added to w when it was converted to MLX (conv1d lies as channel, kernel, 1)")
+            return Conversion(added=True, told_by=f"{_ADDED} (its conv1d lies as channel, kernel, 1)")
         return NONE
     if tell.experts and any(True for _ in matching(_EXPERTS)):
-        return Conversion(
-            True, f"1 was added to w when it was converted to MLX (experts are called {_EXPERTS.strip('.')})"
-        )
-    if is_mlx:
-        return Conversion(True, "1 is taken to have been added to w when it was converted to MLX (its format says mlx)")
-    return NONE
+        return Conversion(added=True, told_by=f"{_ADDED} (its experts are called {_EXPERTS.strip('.')})")
+    return Conversion(added=True, told_by=f"{_ADDED} (its format is {MLX})") if is_mlx else NONE

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.families import is_known
 from gammatorch.architectures.keys import embeds_patches, is_conditioned, may_end_elsewhere
 from gammatorch.checkpoints.base import TensorEntry
 
@@ -54,10 +53,10 @@ class Evidence:
         """The model's type, and the text model's."""
         return self.config.types
 
-    @cached_property
+    @property
     def is_known(self) -> bool:
         """Whether the model's type is known, so that its names mean what they mean in transformers."""
-        return bool(self.types) and all(map(is_known, self.types))
+        return self.config.is_known
 
     @cached_property
     def is_tower(self) -> bool:

@@ -4,14 +4,15 @@ Names are read by one vocabulary for all models (:data:`VOCABULARY`); what a mod
 :data:`OFFSETS`. To add a model type whose norms are plain and whose names the vocabulary knows, add it to
 ``known_types.txt``; for a zero-centred one add one entry to :data:`OFFSETS`; for a new name add it to its place in
 :data:`VOCABULARY`. ``gammatorch inspect --verify`` says which of them a model needs. ``tests/verify/test_matrix.py``
-builds every type with transformers and holds all of this against what its modules do in a forward pass.
+builds every type with transformers and holds all of this against what its modules do in a forward pass;
+``tests/verify/test_offsets.py`` calls the norms of all classes of all types by themselves.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -173,6 +174,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attn.norm_q",
         "attn1.norm_q",
         "attention.q_norm",
+        "mixer.q_norm",
         "attn_q_norm",
     ),
     "key": (
@@ -186,6 +188,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "attn.norm_k",
         "attn1.norm_k",
         "attention.k_norm",
+        "mixer.k_norm",
         "attn_k_norm",
     ),
 }
@@ -291,50 +294,85 @@ class Offsets:
         source: Where that was read.
         default: The offset of its text stacks' norms.
         places: Offsets of places that differ from the default, and of norms that stand at none of them.
+        elsewhere: The offset of all other norms that stand at no place.
         towers: The offset of its towers for images and sound.
     """
 
     source: str
     default: float = 1.0
     places: Mapping[str, float] = field(default_factory=dict)
+    elsewhere: float = 0.0
     towers: float = 0.0
 
 
-_GEMMA = Offsets("transformers GemmaRMSNorm: x̂ * (1 + weight)")
-_T5GEMMA = Offsets(_GEMMA.source, places={"pre_cross_attn_layernorm": 1, "post_cross_attn_layernorm": 1})
+_GEMMA = Offsets("transformers GemmaRMSNorm: x̂ * (1 + weight)", elsewhere=1.0)
 _QWEN = Offsets("transformers Qwen3NextRMSNorm: x̂ * (1 + weight); the linear attention's own norm is plain")
 _QWEN4 = Offsets(
     "transformers Qwen4ExpTextRMSNorm: x̂ * (1 + weight)",
     places={"self_attn.indexer.q_layernorm": 1, "self_attn.indexer.k_layernorm": 1},
 )
 _MUSE = Offsets("transformers MuseSparkTextCenteredRMSNorm: x̂ * (1 + weight); the final is plain", places={"final": 0})
-_MUSE_SPARK = Offsets(_MUSE.source, places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1})
+_MUSE_SPARK = Offsets(
+    _MUSE.source,
+    places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1, "mlp.experts.post_expert_norm": 1},
+)
+_PLAMO = Offsets(
+    "pfnet/plamo-2 modeling_plamo.py: RMSNorm(offset) * x̂ with 1, 1/5 and 1/5^1.5",
+    places={"post_attention": 1 / 5, "post_mlp": 5**-1.5},
+)
 _VIDEOPRISM = Offsets("transformers VideoPrismLayerNorm: layer_norm(x, weight + 1)", towers=1.0)
 
 OFFSETS: Mapping[str, Offsets] = {
-    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3_text", "vaultgemma", "recurrent_gemma"), _GEMMA),
-    **dict.fromkeys(("paligemma", "shieldgemma2", "pi0", "pi05"), _GEMMA),
-    **dict.fromkeys(("t5gemma", "t5gemma_module"), _T5GEMMA),
-    **dict.fromkeys(("t5gemma2", "t5gemma2_text", "t5gemma2_encoder", "t5gemma2_decoder"), _T5GEMMA),
-    **dict.fromkeys(("qwen3_next", "qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"), _QWEN),
-    **dict.fromkeys(("minicpm_ocr", "minicpmv4_6", "minicpmv4_7"), _QWEN),
-    **dict.fromkeys(("qwen4_exp", "qwen4_exp_text"), _QWEN4),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "vaultgemma", "recurrent_gemma"), _GEMMA),
+    **dict.fromkeys(("t5_gemma_module", "t5gemma2_text", "t5gemma2_decoder"), _GEMMA),
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN),
+    "interns2_mobius_text": replace(_QWEN, source="sglang interns2_mobius.py: GemmaRMSNorm, else as Qwen3.5"),
+    "qwen4_exp_text": _QWEN4,
     "nemotron": Offsets("transformers NemotronLayerNorm1P: layer_norm(x, weight + 1)"),
     **dict.fromkeys(("videoprism", "videoprism_text_model", "videoprism_vision_model"), _VIDEOPRISM),
-    "minimax_m3_vl": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),
     "minimax_m3_vl_text": Offsets("transformers MiniMaxM3VLRMSNorm: x̂ * (1 + weight)"),
-    "step3p7": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
-    "step3p7_text": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
-    "muse_glimmer": _MUSE,
+    "step3p5": Offsets("transformers Step3p7RMSNorm: x̂ * (1 + weight)"),
     "muse_glimmer_text": _MUSE,
-    "muse_spark": _MUSE_SPARK,
     "muse_spark_text": _MUSE_SPARK,
-    "plamo2": Offsets(
-        "pfnet/plamo-2 modeling_plamo.py: RMSNorm(offset) * x̂ with 1, 1/5 and 1/5^1.5",
-        places={"post_attention": 1 / 5, "post_mlp": 5**-1.5},
-    ),
+    "moonshine_streaming_encoder": Offsets("transformers MoonshineStreamingLayerNorm: x̂ * (1 + gamma)"),
+    "plamo2": _PLAMO,
+    "plamo3": replace(_PLAMO, source="vllm plamo3.py: weights loaded as w + 1, 1/5 and 1/5^1.5", elsewhere=1.0),
 }
-"""By ``model_type`` of config.json or of its text part."""
+"""By ``model_type`` of config.json, or of the part of it that tells of the stack
+(:func:`gammatorch.architectures.parts.types_of`)."""
+
+PARTS: Mapping[str, Mapping[str, str]] = {
+    "gemma3": {"text_config": "gemma3_text"},
+    "t5gemma": {"encoder": "t5_gemma_module", "decoder": "t5_gemma_module"},
+    "t5gemma2": {"encoder": "t5gemma2_encoder", "decoder": "t5gemma2_decoder"},
+    "t5gemma2_encoder": {"text_config": "t5gemma2_text"},
+    "qwen3_5": {"text_config": "qwen3_5_text"},
+    "qwen3_5_moe": {"text_config": "qwen3_5_moe_text"},
+    "interns2_mobius": {"text_config": "interns2_mobius_text", "vision_config": "qwen3_5_moe_vision"},
+    "qwen4_exp": {"text_config": "qwen4_exp_text"},
+    "videoprism": {"text_config": "videoprism_text_model", "vision_config": "videoprism_vision_model"},
+    "minimax_m3_vl": {"text_config": "minimax_m3_vl_text"},
+    "step3p7": {"text_config": "step3p5"},
+    "muse_glimmer": {"text_config": "muse_glimmer_text"},
+    "muse_spark": {"text_config": "muse_spark_text"},
+    "moonshine_streaming": {"encoder_config": "moonshine_streaming_encoder"},
+}
+"""Parts that are of one type whatever config.json says of them, in types that hold a part in :data:`OFFSETS`.
+
+In files that were made for the code of a repository a part may say another type, or one that is nowhere else."""
+
+USUAL_PARTS: Mapping[str, Mapping[str, str]] = {
+    "paligemma": {"text_config": "gemma"},
+    "shieldgemma2": {"text_config": "gemma3_text"},
+    "colpali": {"vlm_config": "paligemma"},
+    "pi0": {"vlm_config": "paligemma", "dit_config": "gemma"},
+    **{holder: {"text_config": "qwen3_5_text"} for holder in ("minicpm_ocr", "minicpmv4_6", "minicpmv4_7", "jev")},
+    "plamo2vl": {"text_config": "plamo2"},
+}
+"""Parts of such types that may be of any type, and which they are of where config.json does not say."""
+
+ODD_PARTS: Mapping[str, Mapping[str, str]] = {"pi0": {"gemma_expert": "dit_config"}}
+"""What the names of stacks call a part of a type, where that is not the part's own name."""
 
 EMBEDDING_NORMS = frozenset({"pre_ln", "ln0", "pre_norm"})
 """Norms that the first block alone has, on the embeddings, before its input norm (RWKV)."""

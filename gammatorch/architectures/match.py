@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.evidence import TOWER, Evidence
 from gammatorch.architectures.families import (
     FINALS,
-    HEAD_ONLY,
     ODD_FINALS,
-    OFFSETS,
     POST_NORM,
     VOCABULARY,
-    is_known,
 )
 from gammatorch.architectures.keys import (
     LEAVES,
@@ -25,13 +22,22 @@ from gammatorch.architectures.keys import (
     Rows,
     group_keys,
     is_conditioned,
-    is_list_of_norms,
     is_wrapped,
     own_name,
     two_for_one,
     unwrapped,
 )
 from gammatorch.architectures.notes import fed_with_what, notes_on
+from gammatorch.architectures.offsets import StackOffsets, find_offsets
+from gammatorch.architectures.order import (
+    ONLY_PREPARES,
+    is_beside,
+    is_student,
+    main_order,
+    prediction_heads,
+    rivals,
+)
+from gammatorch.architectures.parts import types_of
 from gammatorch.architectures.places import norm_after_convolution, read_places, residual_is_normed
 from gammatorch.architectures.sides import choose_side
 from gammatorch.architectures.stages import Stage, choice_note, join_chunks, main_stage, split_stages, stages_of
@@ -39,26 +45,6 @@ from gammatorch.architectures.sublayers import places_of_slots
 from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.checkpoints.opening import Model, open_checkpoint
 
-_ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
-_ONLY_PREPARES = re.compile(r"feature_extractor|\.conv_layers$|patch_embed")
-"""Lists of convolutions that prepare the input, within what they prepare it for: their norms stand at no place of a
-block."""
-
-_SIDE = re.compile(
-    "|".join(
-        (
-            r"(^|\.)(mtp|nextn|patcher|prompts_generator|(\w+_)?(predictor|adapter|pooler|head)(\.|$))",
-            r"talker|t2u_model|token2wav|depth_decoder",
-            r"diffusion|expert|assistant|draft",
-            r"multimodal_model|merger|connector|projector|(^|\.)(neck|fusion_stage)\.",
-            _ONLY_PREPARES.pattern,
-        )
-    )
-)
-"""Stacks beside the model's own: heads, speech generators, action experts, what only prepares the input."""
-
-_STUDENT = re.compile(r"(?<![a-z])student(?![a-z])")
-_USUAL = ("layers", "h", "layer", "block")
 _PARALLEL = ("use_parallel_residual", "parallel_attn", "parallel_block")
 """Settings of config.json by which models say that attention and MLP stand side by side."""
 
@@ -93,8 +79,9 @@ def find_stacks(checkpoint: Model) -> tuple[Stack, ...]:
             del blocks[name], norms[name]
             blocks[whole[0]], norms[whole[0]] = whole[1], whole[2]
     names = sorted(
-        norms, key=lambda name: (_is_student(name, blocks), *_main_order(name, blocks[name], norms[name], config))
+        norms, key=lambda name: (is_student(name, blocks), *main_order(name, blocks[name], norms[name], config))
     )
+    offsets_of = partial(find_offsets, checkpoint, config, text_is_named=_is_text_named(blocks, names, config))
     stacks: list[Stack] = []
     taken: set[str] = set()
     for name in names:
@@ -105,7 +92,14 @@ def find_stacks(checkpoint: Model) -> tuple[Stack, ...]:
             ends = _stage_finals(name, stage, finals, entries, config)
             ends += finals if stage is split[-1] else []
             described = _describe(
-                stage.prefix, stage.blocks, stage.norms, config, entries, ends, ends=bool(ends or finals)
+                stage.prefix,
+                stage.blocks,
+                stage.norms,
+                config,
+                entries,
+                ends,
+                offsets_of(stage.prefix),
+                ends=bool(ends or finals),
             )
             taken |= {site.rows[0][1].key for site in described.sites if site.place == "final"}
             stages.append(replace(described, name=stage.name))
@@ -117,7 +111,7 @@ def find_stacks(checkpoint: Model) -> tuple[Stack, ...]:
         }
         if not own and not stages:  # a list of the norms that stand after each stage
             continue
-        stack = _describe(name, blocks[name], own, config, entries, finals, ends=bool(finals))
+        stack = _describe(name, blocks[name], own, config, entries, finals, offsets_of(name), ends=bool(finals))
         taken |= {site.rows[0][1].key for site in stack.sites if site.place == "final"}
         notes = (*stack.notes, *choice_note(name, stages)) if stages else stack.notes
         names_of_stages = tuple(stage.name for stage in stages)
@@ -125,7 +119,7 @@ def find_stacks(checkpoint: Model) -> tuple[Stack, ...]:
     if not stacks:
         return ()
     first, *others = stacks
-    first = replace(first, notes=(*first.notes, *_rivals(stacks), *_conditioned(first, config, entries)))
+    first = replace(first, notes=(*first.notes, *rivals(stacks), *_conditioned(first, config, entries)))
     main = main_stage(stages_of(first, others))
     if main is None:
         return (first, *others)
@@ -150,66 +144,6 @@ def _conditioned(main: Stack, config: ModelConfig, keys: Iterable[str]) -> Itera
         yield "a time step conditions this model: it may scale what a norm gives further, γ is the norm's own gain"
 
 
-def _rivals(stacks: Sequence[Stack]) -> Iterator[str]:
-    """A note on stacks that their names put on a level with the main one."""
-    main = stacks[0]
-    others = [
-        stack.name
-        for stack in stacks[1:]
-        if _rank(stack.name) == _rank(main.name)
-        and not stack.name.startswith(f"{main.name}.")
-        and (stack.site("input") or stack.site("post_attention"))
-    ]
-    if others:
-        yield f"{main.name} is taken for the main stack, {', '.join(others)} may be as well: --stack reads one of them"
-
-
-def is_beside(stack: str) -> bool:
-    """Whether a stack's name says that it is not the model's own: a tower, a head, an encoder."""
-    return any(_rank(stack))
-
-
-def is_encoder(stack: Stack) -> bool:
-    """Whether a stack's name says that it is an encoder."""
-    return _ENCODER.search(stack.name) is not None
-
-
-def _rank(name: str) -> tuple[bool, bool, bool]:
-    """Whether a stack is something beside the model, a tower, an encoder: the least is the main one."""
-    return _SIDE.search(name) is not None, TOWER.search(name) is not None, _ENCODER.search(name) is not None
-
-
-def _is_student(name: str, blocks: Mapping[str, Mapping[int, set[str]]]) -> bool:
-    """Whether a stack is trained beside a teacher of the same blocks, its average, which loaders take (DINO)."""
-    teacher = _STUDENT.sub("teacher", name)
-    return teacher != name and teacher in blocks and blocks[teacher] == blocks[name]
-
-
-def _main_order(
-    name: str, blocks: Mapping[int, set[str]], norms: Mapping[str, Rows], config: ModelConfig
-) -> tuple[bool | int | str, ...]:
-    """Sort key: blocks before lists of norms, text before other towers, decoders before encoders, the count of
-    config.json, the longest."""
-    count = len(blocks) - len(_prediction_heads(blocks, config))
-    return (
-        is_list_of_norms(blocks, norms),
-        *_rank(name),
-        count != config.num_layers,
-        name.rpartition(".")[2] not in _USUAL,
-        -count,
-        name,
-    )
-
-
-def _prediction_heads(blocks: Mapping[int, set[str]], config: ModelConfig) -> set[int]:
-    """Blocks beyond the last layer that predict further tokens: they have names that no other block has."""
-    return {
-        layer
-        for layer, names in blocks.items()
-        if layer >= (config.num_layers or 0) and any(name.startswith(HEAD_ONLY) for name in names)
-    }
-
-
 def _describe(
     name: str,
     blocks: Mapping[int, set[str]],
@@ -217,13 +151,14 @@ def _describe(
     config: ModelConfig,
     entries: Mapping[str, TensorEntry],
     finals: Sequence[TensorEntry],
+    offsets: StackOffsets,
     *,
     ends: bool,
 ) -> Stack:
     """A stack of blocks from its names and norms, the norms that may be its final one, and whether there are any."""
-    heads = _prediction_heads(blocks, config)
+    heads = prediction_heads(blocks, config)
     kinds = frozenset().union(*blocks.values())
-    names = set() if _ONLY_PREPARES.search(name) else {own_name(rest) for rest in norms}
+    names = set() if ONLY_PREPARES.search(name) else {own_name(rest) for rest in norms}
     evidence = Evidence(name.removesuffix(f".{ANY}"), frozenset(names), kinds, config, entries, ends)
     side = choose_side(evidence)
     places = read_places(evidence, side)
@@ -241,10 +176,10 @@ def _describe(
         elif kept:
             found[places.get(own_name(rest), own_name(rest))].append((rest, kept))
     _fill_hybrid_layers(found)
-    sites = [NormSite(place, *_merge(name, rests), offset_of(config, place, name)) for place, rests in found.items()]
+    sites = [NormSite(place, *_merge(name, rests), offsets.at(place)) for place, rests in found.items()]
     if finals:
         final = finals[0]
-        sites.append(NormSite("final", final.key, ((None, final),), offset_of(config, "final", name)))
+        sites.append(NormSite("final", final.key, ((None, final),), offsets.at("final")))
     order = list(PLACES)
     sites.sort(key=lambda site: (order.index(site.place) if site.place in order else len(order), site.place))
     return Stack(
@@ -255,7 +190,7 @@ def _describe(
         else "one norm per block, between a convolution and the MLP",
         layers=tuple(sorted(blocks.keys() - heads)),
         sites=tuple(sites),
-        offset_known=evidence.is_known or config.zero_centred is not None,
+        offset_doubt=offsets.doubt,
         kinds={layer: frozenset(names) for layer, names in blocks.items() if layer not in heads},
         fed_with=fed_with,
         notes=notes,
@@ -285,23 +220,13 @@ def _merge(stack: str, rests: Iterable[tuple[str, Rows]]) -> tuple[str, tuple[tu
     return pattern, tuple((layer, rows[layer]) for layer in sorted(rows))
 
 
-def offset_of(config: ModelConfig, place: str, stack: str = "") -> float:
-    """What the model's type adds to the stored weights of a stack's norm at a place; 0 for unknown types.
-
-    Norms that stand at no place (inside a mixer, say) are plain unless the table names them.
-
-    Example:
-        >>> from gammatorch.architectures.config import read_config
-        >>> offset_of(read_config({"model_type": "gemma2"}), "input")
-        1.0
-    """
-    for model_type in reversed(config.types):  # the text model's own type says more than its wrapper's
-        if model_type in OFFSETS:
-            offsets = OFFSETS[model_type]
-            if TOWER.search(stack):
-                return offsets.towers
-            return offsets.places.get(place, offsets.default if place in PLACES else 0.0)
-    return 1.0 if config.zero_centred and not any(map(is_known, config.types)) else 0.0
+def _is_text_named(blocks: Mapping[str, Mapping[int, set[str]]], names: Iterable[str], config: ModelConfig) -> bool:
+    """Whether a stack with as many blocks as the text model has is named as that one's."""
+    return any(
+        len(blocks[name]) - len(prediction_heads(blocks[name], config)) == config.num_layers
+        and types_of(config.whole, name, is_beside).names_text
+        for name in names
+    )
 
 
 def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelConfig) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from gammatorch.architectures.base import Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.match import is_encoder
+from gammatorch.architectures.order import is_encoder
 from gammatorch.architectures.stages import is_run, outer_of
 
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.candidates import likely_first
 from gammatorch.architectures.config import ModelConfig, model_config
-from gammatorch.architectures.families import GAPS, SHARED_BLOCKS, is_known
+from gammatorch.architectures.families import GAPS, SHARED_BLOCKS
 from gammatorch.architectures.keys import is_batch_norm, norms_embeddings, own_name, two_for_one, unwrapped
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.places import is_strange
@@ -109,7 +109,7 @@ def select(
         stack=chosen.name,
         pattern=found.pattern,
         offset=found.offset,
-        offset_known=chosen.offset_known,
+        offset_doubt=chosen.offset_doubt,
         layers=layers,
         entries=tuple(entry for _, entry in found.rows),
         notes=(*notes, *gaps, *filter(None, left.values())),
@@ -174,7 +174,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
         return found, PLACES[wanted] + on
     analogue = stack.site("post_attention")
     strange = [known for known in stack.sites if known.place not in PLACES and is_strange(known.place)]
-    if strange and not stack.offset_known:
+    if strange and not model_config(checkpoint).is_known:
         analogue = None  # one of these may stand on the block's input
     if site == "auto" and analogue is not None:
         return analogue, (
@@ -264,7 +264,7 @@ def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
 def _begins_normed(config: ModelConfig, checkpoint: Checkpoint) -> bool:
     """Whether the first block has no norm on its input since the embeddings are normalised already: as of the types
     that are built so, and of unknown ones that have such a norm (YaLM)."""
-    if config.types and all(map(is_known, config.types)):
+    if config.is_known:
         return not GAPS.isdisjoint(config.types)
     return norms_embeddings(checkpoint.entries)
 
@@ -438,7 +438,7 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | 
         stack=known[0].name if known else None,
         pattern=pattern,
         offset=known[1].offset if known else 0.0,
-        offset_known=known[0].offset_known if known else True,  # a tensor that is no norm has no offset
+        offset_doubt=known[0].offset_doubt if known else None,  # a tensor that is no norm has no offset
         layers=layers,
         entries=entries,
         notes=(

@@ -14,8 +14,9 @@ from typing import Any
 from gammatorch.architectures.base import LAYER, PLACES, Selection
 from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
-from gammatorch.architectures.match import is_beside, offset_of
 from gammatorch.architectures.notes import divides_norms
+from gammatorch.architectures.offsets import find_offsets
+from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.places import norms_stand_on_output
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
@@ -56,13 +57,14 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
         return None
     if not all(_is_head(entries, stack, layer, rows[layer]) for layer in heads) or not _fit(rows, place, config):
         return None
+    offsets = find_offsets(checkpoint, config, stack)
     return Selection(
         site=place,
         reason=PLACES[place],
         stack=stack,
         pattern=f"{stack}.{LAYER}.{name}.weight",
-        offset=offset_of(config, place),
-        offset_known=True,
+        offset=offsets.at(place),
+        offset_doubt=offsets.doubt,
         layers=tuple(layers),
         entries=tuple(rows[layer] for layer in layers),
         notes=tuple(f"multi-token-prediction head {stack}.{layer} left out" for layer in heads),

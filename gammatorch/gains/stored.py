@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from gammatorch.architectures.base import Selection
-from gammatorch.architectures.config import model_config
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.formats import is_known_type
 from gammatorch.checkpoints.pytorch.forms import remedy
@@ -118,28 +117,30 @@ def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[Tens
     )
 
 
-def offset_notes(checkpoint: Checkpoint, selection: Selection, weights: Tensor, raw: bool) -> list[str]:
-    """What a reader should know where the offset of a model type is not known.
+def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
+    """What a reader should know where an offset is taken, not known.
 
     Args:
-        checkpoint: Where the weights are from.
-        selection: What was chosen from it.
+        selection: What was chosen.
         weights: As stored, shape (layer, hidden).
         raw: Whether the stored weights are what was asked for.
     """
-    if raw or selection.offset_known:
+    if raw or selection.offset_doubt is None:
         return []
-    return [offset_note(checkpoint, weights.mean().item(), (weights < 0).to(weights.dtype).mean().item())]
+    negative = (weights < 0).to(weights.dtype).mean().item()
+    return [offset_note(selection, weights.mean().item(), negative)]
 
 
-def offset_note(checkpoint: Checkpoint, mean: float, negative: float) -> str:
-    """Evidence on an offset that is not known: mean of the stored weights, and the share of them below zero."""
-    model_type = model_config(checkpoint).model_type
-    if model_type:
-        who = f"model type {model_type!r} is not among the known ones"
-    else:
-        who = "no config.json" if checkpoint.config is None else "config.json names no model type"
+def offset_note(selection: Selection, mean: float, negative: float) -> str:
+    """Evidence on an offset that is taken, not known.
+
+    Args:
+        selection: What was chosen.
+        mean: Mean of the stored weights.
+        negative: The share of them below zero.
+    """
+    taken = "0, so γ is the stored weight" if not selection.offset else f"{selection.offset:g}, so γ is that plus w"
     return (
-        f"{who}: offset taken as 0, so γ is the stored weight (mean {mean:.3g}, {negative:.1%} below zero); "
+        f"{selection.offset_doubt}: offset taken as {taken} (mean {mean:.3g}, {negative:.1%} below zero); "
         "a zero-centred norm (γ = 1 + w) would have a mean near 0"
     )

@@ -99,7 +99,7 @@ def stream_gains(
     else:
         weights = stack_held(held, chosen, precision)
     check_finite(weights, checkpoint, selection.entries)
-    notes = offset_notes(checkpoint, selection, weights, raw)
+    notes = offset_notes(selection, weights, raw)
     offset = 0.0 if raw else selection.offset
     return Gains(
         gamma=weights.add_(offset) if offset else weights,

@@ -78,7 +78,7 @@ class WideGains:
         self.dtype = choose_dtype(dtype, self.device) if self.offset else exact
         self.columns = self._columns(parse_bytes(memory), stored, among)
         self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
-        self._weighed = not selection.offset_known and not raw
+        self._weighed = selection.offset_doubt is not None and not raw
         self._sum = self._negative = 0.0
 
     @property
@@ -139,7 +139,8 @@ class WideGains:
         values = len(self.layers) * self.hidden
         notes = []
         if self._weighed:
-            notes.append(offset_note(self._checkpoint, self._sum / values, self._negative / values))
+            mean, negative = self._sum / values, self._negative / values
+            notes.append(offset_note(self._selection, mean, negative))
         return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
     def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:

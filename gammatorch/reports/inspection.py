@@ -48,13 +48,9 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         promised = promised_layers(stack, stacks, config)
         if promised is not None and list(promised) != list(stack.layers):
             notes.append(f"config.json says {len(promised)} layers, stack {stack.name!r} has {len(stack.layers)}")
-        if stack.main and not stack.offset_known:
-            who = (
-                f"model type {config.model_type!r} is not among the known ones"
-                if config.model_type
-                else "no model type"
-            )
-            notes.append(f"{who}: offsets of stack {stack.name!r} are taken as 0")
+        if stack.main and stack.offset_doubt is not None:
+            taken = " and ".join(f"{offset:g}" for offset in sorted({site.offset for site in stack.sites}))
+            notes.append(f"{stack.offset_doubt}: offsets of stack {stack.name!r} are taken as {taken}")
     if not stacks:
         notes.append("no norm in any numbered block; norms without weights, like OLMo 1's, have no gain")
     return notes

@@ -63,7 +63,7 @@ def load(item: Item, task: Task) -> Loaded:
             )
             return Loaded(item, wide, files)
         stored = stream_gains(checkpoint, selection, "cpu", raw=True)
-        notes = offset_notes(checkpoint, selection, stored.gamma, settings.raw)
+        notes = offset_notes(selection, stored.gamma, settings.raw)
     gains = replace(
         stored,
         gamma=stored.gamma.to(

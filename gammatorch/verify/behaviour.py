@@ -207,7 +207,7 @@ def _gain_of(module: nn.Module, flow: Flow) -> Tensor | None:
     weights = [weight for weight in module.parameters(recurse=False) if weight.ndim in (1, 2)]
     if not weights or isinstance(module, (nn.Linear, nn.Embedding)):
         return None
-    return fit_gain(flow.fed, flow.given, weights[0], _epsilon(module))
+    return fit_gain(flow.fed, flow.given, weights[0], epsilon_of(module))
 
 
 def _finals(
@@ -224,7 +224,8 @@ def _finals(
                     break
 
 
-def _epsilon(module: nn.Module) -> float:
+def epsilon_of(module: nn.Module) -> float:
+    """What a norm adds to the mean square, by the usual names of that; 0 if it has none of them."""
     values = (getattr(module, name, None) for name in _EPSILONS)
     return next((value for value in values if isinstance(value, float)), 0.0)
 

@@ -23,6 +23,7 @@ NEEDED: Mapping[str, Mapping[str, Any]] = {
     "xmod": {"default_language": "en_XX"},
     "informer": {"prediction_length": 8},
     "time_series_transformer": {"prediction_length": 8},
+    "moonshine_streaming": {"num_key_value_heads": 4},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "full_attention"], "num_hidden_layers": 4},
     "qwen4_exp_text": _INDEXER,
     "qwen4_exp": {"text_config": _INDEXER},

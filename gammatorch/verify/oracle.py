@@ -177,7 +177,7 @@ def build_tiny(config: Mapping[str, Any], auto_class: str | None = None) -> tupl
         )
     given = {name: value for name, value in config.items() if name != "model_type"}
     failures: list[Exception] = []
-    for settings in _attempts(AutoConfig, model_type, given, failures):
+    for settings in settings_to_try(AutoConfig, model_type, given, failures):
         try:
             torch.manual_seed(0)
             tiny = AutoConfig.for_model(model_type, **settings)
@@ -204,10 +204,17 @@ def _check_size(build: Callable[[Any], Any], tiny: Any) -> None:
         raise CannotTell(f"{parameters} parameters are left after shrinking")
 
 
-def _attempts(
+def settings_to_try(
     auto_config: Any, model_type: str, given: Mapping[str, Any], failures: list[Exception]
 ) -> Iterator[dict[str, Any]]:
-    """Settings to try: the configuration's own, shrunk; then the type's defaults, shrunk."""
+    """Settings to try: the configuration's own, shrunk; then the type's defaults, shrunk.
+
+    Args:
+        auto_config: The class ``AutoConfig``.
+        model_type: The type.
+        given: The configuration's own settings, none for the type's defaults.
+        failures: Takes what goes wrong.
+    """
     needed = NEEDED.get(model_type, {})
     for base in [given, needed] if given else [needed]:
         try:

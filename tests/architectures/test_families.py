@@ -52,7 +52,7 @@ def test_every_norm_of_the_block_is_listed(name, tiny):
         sites = [site for site in stack.sites if site.pattern.endswith(f"{{layer}}.{norm.name}.weight")]
         assert len(sites) == 1
         assert sites[0].place in norm.places
-    assert stack.main and stack.offset_known and stack.layers == tuple(range(len(blocks)))
+    assert stack.main and stack.offset_doubt is None and stack.layers == tuple(range(len(blocks)))
 
 
 @pytest.mark.parametrize("name", [name for name in TABLE if TABLE[name].auto == "input"])

@@ -133,7 +133,7 @@ def test_a_pattern_of_a_norm_that_stands_at_no_place_adds_its_offset():
     """T5Gemma's norms of cross-attention: `inspect` names their pattern, and they are 1 + w."""
     names = {"pre_self_attn_layernorm", "pre_cross_attn_layernorm", "pre_feedforward_layernorm"}
     shapes = {f"decoder.layers.{layer}.{name}.weight": (16,) for layer in range(3) for name in names}
-    checkpoint = checkpoint_of(shapes, json.dumps({"model_type": "t5gemma_module"}))
+    checkpoint = checkpoint_of(shapes, json.dumps({"model_type": "t5_gemma_module"}))
     pattern = "decoder.layers.{layer}.pre_cross_attn_layernorm.weight"
     (listed,) = [site for stack in find_stacks(checkpoint) for site in stack.sites if site.pattern == pattern]
     selection = select(checkpoint, pattern=pattern)

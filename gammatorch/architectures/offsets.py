@@ -1,0 +1,99 @@
+"""What is added to the stored weights of a stack's norms to give their gains, and whether that is known.
+
+The types that config.json says of the stack tell it, and where they do not, the settings that a trainer kept. What a
+conversion has added to the weights already is not added again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from gammatorch.architectures.base import PLACES
+from gammatorch.architectures.config import ModelConfig
+from gammatorch.architectures.conversions import NONE, Conversion, find_conversion
+from gammatorch.architectures.evidence import TOWER
+from gammatorch.architectures.families import OFFSETS, is_known
+from gammatorch.architectures.order import is_beside
+from gammatorch.architectures.parts import types_of
+from gammatorch.checkpoints.base import Checkpoint, TensorEntry
+from gammatorch.checkpoints.safetensors.search import SearchedEntries
+
+
+@dataclass(frozen=True)
+class StackOffsets:
+    """The offsets of one stack: γ = offset + w.
+
+    Attributes:
+        types: The types that tell of the stack, from the whole model's to that of the part that it is of.
+        within: What is left of its name within that part.
+        zero_centred: What a trainer's settings say, where the types do not tell.
+        conversion: What a conversion has done to the weights.
+        doubt: Why the offsets are taken to be what they are; None if they are known.
+    """
+
+    types: tuple[str, ...]
+    within: str = ""
+    zero_centred: bool | None = None
+    conversion: Conversion = NONE
+    doubt: str | None = None
+
+    def at(self, place: str) -> float:
+        """The offset of the norm at a place, or of a norm that stands at none, by its own name.
+
+        Example:
+            >>> StackOffsets(("gemma2",)).at("input")
+            1.0
+        """
+        if self.conversion.added:
+            return 0.0
+        known = next((model_type for model_type in reversed(self.types) if is_known(model_type)), None)
+        if known is None:
+            return 1.0 if self.zero_centred else 0.0
+        return offset_of_type(known, place, self.within)
+
+
+def offset_of_type(model_type: str, place: str, within: str = "") -> float:
+    """What a known type adds to the stored weights of a norm; 0 for those that store γ itself.
+
+    Args:
+        model_type: The type of the part of the model that the norm is of.
+        place: The norm's place, or its own name where it stands at none.
+        within: Name of its stack within that part, which tells towers.
+    """
+    offsets = OFFSETS.get(model_type)
+    if offsets is None:
+        return 0.0
+    if TOWER.search(within):
+        return offsets.towers
+    return offsets.places.get(place, offsets.default if place in PLACES else offsets.elsewhere)
+
+
+def find_offsets(
+    checkpoint: Checkpoint, config: ModelConfig, stack: str, *, text_is_named: bool = False
+) -> StackOffsets:
+    """The offsets of a stack, by its name.
+
+    Args:
+        checkpoint: An open checkpoint.
+        config: What is known of its model.
+        stack: Name of the stack; the text model's if empty.
+        text_is_named: Whether another stack is named as the text model's (:func:`types_of`).
+    """
+    types, within, _ = types_of(config.whole, stack, is_beside, text_is_named=text_is_named)
+    conversion = find_conversion(types[-1:], checkpoint.metadata, lambda text: matching(checkpoint.entries, text))
+    if offset_of_type(types[-1] if types else "", "input", within) == 0:
+        conversion = NONE
+    unknown = next((model_type for model_type in types if not is_known(model_type)), None)
+    doubt = conversion.told_by
+    if config.zero_centred is None and unknown is not None:
+        doubt = f"model type {unknown!r} is not among the known ones"
+    elif config.zero_centred is None and not types:
+        doubt = "no config.json" if checkpoint.config is None else "config.json names no model type"
+    return StackOffsets(types, within, config.zero_centred, conversion, doubt)
+
+
+def matching(entries: Mapping[str, TensorEntry], text: str) -> Iterable[TensorEntry]:
+    """The tensors whose keys hold a text; without parsing the whole table, if its headers can be searched."""
+    found = entries.search(text) if isinstance(entries, SearchedEntries) else None
+    return found.values() if found is not None else (entry for key, entry in entries.items() if text in key)
