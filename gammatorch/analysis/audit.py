@@ -45,7 +45,7 @@ def audit(stored: StoredWeights) -> list[Finding]:
     * dead: a layer whose gain γ = offset + w is zero in all channels; channels that are zero in every layer;
     * convention: stored weights that are mostly about 0, a tenth of them below it, are those of a zero-centred norm
       (γ = 1 + w), and all weights equal to 1 those of a plain one before training. A trained zero-centred norm may have
-      any weights, so nothing is concluded from large ones;
+      any weights, so nothing is concluded from large ones. Where the offset is taken, not known, it is suspect;
     * outlier channels: see :func:`~gammatorch.analysis.outliers.outlier_channels`.
 
     Args:
@@ -165,6 +165,10 @@ def _convention(stored: StoredWeights) -> list[Finding]:
     if stored.offset == 1 and bool((stored.weights == 1).all()):
         text = "read as γ = 1 + w, but all weights are 1, as those of γ = w before training"
         return [Finding("error", "convention", stored.site, text)]
+    if stored.doubt is not None:
+        read = "w" if not stored.offset else f"{stored.offset:g} + w"
+        text = f"suspect: {stored.doubt}; read as γ = {read} (mean of w {mean:.3g}, {negative:.1%} below zero)"
+        return [Finding("warning", "convention", stored.site, text)]
     return []
 
 

@@ -75,6 +75,7 @@ class StoredWeights:
         keys: Tensor each row came from.
         offset: What the model adds to them.
         weights: Stored weights w, shape (layer, hidden), on the CPU.
+        doubt: Why that is taken to be what the model adds; None if it is known.
     """
 
     site: str
@@ -82,6 +83,7 @@ class StoredWeights:
     keys: tuple[str, ...] = field(repr=False)
     offset: float
     weights: Tensor = field(repr=False)
+    doubt: str | None = None
 
     @property
     def gamma(self) -> Tensor:

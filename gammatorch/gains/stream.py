@@ -130,6 +130,7 @@ def stored_weights(
         keys=tuple(entry.key for entry in selection.entries),
         offset=selection.offset,
         weights=unpack(staging, selection.entries, device, torch.float64),
+        doubt=selection.offset_doubt,
     )
 
 

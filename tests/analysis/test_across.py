@@ -196,9 +196,11 @@ def test_undefined_rows_are_nan_and_left_out_of_the_means():
     assert float(found.drift.value[0, 2]) == 1
 
 
-def test_names_are_not_gains():
-    with pytest.raises(errors.InvalidArgument, match="takes what read_gains or scan_gains returned, not str"):
+def test_names_are_opened_and_what_is_no_model_is_refused():
+    with pytest.raises(errors.CheckpointNotFound, match="base"):
         gammatorch.compare(["./base", "./tuned"])
+    with pytest.raises(errors.InvalidArgument, match="not int"):
+        gammatorch.compare([1, 2])
 
 
 @pytest.mark.parametrize("scale", [2.0**-440, 2.0**440])
