@@ -14,6 +14,8 @@ _BEGINNINGS = (
     (b"\x89HDF", "HDF5, as TensorFlow writes it", "save it again with save_pretrained(..., safe_serialization=True)"),
 )
 _LENGTH_BYTES = 8
+_TOO_LONG = slice(4, _LENGTH_BYTES)
+"""Bytes of a safetensors header's length that are zero, since no header has 4 GB."""
 
 
 def what_else(head: bytes | bytearray) -> str | None:
@@ -41,7 +43,17 @@ def what_is(head: bytes | bytearray) -> tuple[str, str] | None:
     Example:
         >>> what_is(b"\\x59\\0\\0\\0\\0\\0\\0\\0" + b'{"__metadata__":')
         ('safetensors', 'let its name end in .safetensors')
+        >>> what_is(b"\\x80\\4\\0\\0\\0\\0\\0\\0broken") is None
+        True
     """
     if head[_LENGTH_BYTES : _LENGTH_BYTES + 2] == b'{"':
         return "safetensors", "let its name end in .safetensors"
-    return next(((what, remedy) for beginning, what, remedy in _BEGINNINGS if head.startswith(beginning)), None)
+    is_length = head[_TOO_LONG] == bytes(4)
+    return next(
+        (
+            (what, remedy)
+            for beginning, what, remedy in _BEGINNINGS
+            if head.startswith(beginning) and not (is_length and len(beginning) == 1)
+        ),
+        None,
+    )
