@@ -100,9 +100,7 @@ def select(
     layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
     gaps = _gap_notes(chosen, found, {*layers, *left}) if found.place != "final" else []
     if unused:
-        gaps.append(
-            f"layer {_numbers(unused)} left out: it uses the keys of an earlier layer, so its norm does not act"
-        )
+        gaps.append(f"{_named_layers(unused)} left out: the keys are an earlier layer's, so the norm does not act")
     return Selection(
         site=found.place,
         reason=reason,
@@ -225,7 +223,7 @@ def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
     said = f"config.json says {len(expected)}" if promised is not None else f"the last one is {stack.layers[-1]}"
     if extra := sorted(set(stack.layers) - set(expected)):
         raise IncompleteCheckpoint(
-            f"stack {stack.name!r} has layer {_numbers(extra)}, but config.json says {len(expected)} layers: "
+            f"stack {stack.name!r} has {_named_layers(extra)}, but config.json says {len(expected)} layers: "
             "config and weights are of different models",
             file=checkpoint.name,
         )
@@ -235,7 +233,7 @@ def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
         whole = "pass the whole model, not one shard" if len(checkpoint.files) == 1 else "download the model again"
         or_else = f", or --pattern {site.pattern!r} to read the norms that are there" if promised is None else ""
         raise IncompleteCheckpoint(
-            f"layer {_numbers(missing)} of stack {stack.name!r} missing ({said}): {whole}{or_else}",
+            f"{_named_layers(missing)} of stack {stack.name!r} missing ({said}): {whole}{or_else}",
             file=checkpoint.name,
         )
 
@@ -254,7 +252,7 @@ def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
         return
     if lost:
         raise IncompleteCheckpoint(
-            f"layer {_numbers(lost)} has no tensor for site {site.place!r}, the other layers have: "
+            f"{_without(lost)} no tensor for site {site.place!r}, the other layers have: "
             f"download the model again, or pass --pattern {site.pattern!r} to read those that are there",
             file=checkpoint.name,
             tensor=site.pattern.replace(LAYER, str(lost[0])),
@@ -275,10 +273,8 @@ def _gap_notes(stack: Stack, site: NormSite, layers: Collection[int]) -> list[st
     part = BELONGS_TO.get(site.place, "mixer")
     pruned = [layer for layer in without if not has_part(stack.kinds[layer], part)]
     others = [layer for layer in without if layer not in pruned]
-    notes = (
-        [f"layer {_numbers(pruned)} has no norm at this site, and no {part} that it would belong to"] if pruned else []
-    )
-    return notes + ([f"layer {_numbers(others)} has no norm at this site"] if others else [])
+    notes = [f"{_without(pruned)} no norm at this site, and no {part} that it would belong to"] if pruned else []
+    return notes + ([f"{_without(others)} no norm at this site"] if others else [])
 
 
 def lost_layers(stack: Stack, site: NormSite, removed: Mapping[str, Collection[int]] | None = None) -> list[int]:
@@ -443,13 +439,17 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | 
         entries=entries,
         notes=(
             *((checkpoint.missing,) if checkpoint.missing is not None else ()),
-            *((f"no tensor for layer {_numbers(gaps)}",) if gaps else ()),
+            *((f"no tensor for {_named_layers(gaps)}",) if gaps else ()),
         ),
     )
 
 
-def _numbers(numbers: Sequence[int]) -> str:
-    """A few indices as text, runs as ranges: ``3, 5-9``."""
+def _without(layers: Sequence[int]) -> str:
+    return f"{_named_layers(layers)} {'has' if len(layers) == 1 else 'have'}"
+
+
+def _named_layers(numbers: Sequence[int]) -> str:
+    """A few layers as text, runs as ranges: ``layers 3, 5-9``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -457,4 +457,4 @@ def _numbers(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return ", ".join(texts[:8]) + (" …" if len(texts) > 8 else "")
+    return f"layer{'' if len(numbers) == 1 else 's'} " + ", ".join(texts[:8]) + (" …" if len(texts) > 8 else "")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+_PICKLE = ("a pickle, which was not executed", "load it yourself, and save its state dict with torch.save")
 _BEGINNINGS = (
     (b"version ", "a Git LFS pointer, not the weights", "run `git lfs pull`"),
     (b"<", "a web page or an error in XML, not the weights", "download it again"),
     (b'{"', "JSON, not the weights", "download it again"),
     (b"PK\3\4", "an archive as torch.save writes it", "let its name end in .bin"),
     (b"\x80\2\x8a\n", "a file as torch.save wrote it of old", "let its name end in .bin"),
-    (b"\x80", "a pickle, which was not executed", "load it yourself, and save its state dict with torch.save"),
+    (b"\x80\4\x95", *_PICKLE),
+    (b"\x80\5\x95", *_PICKLE),
+    (b"\x80", *_PICKLE),
     (b"GGUF", "GGUF", "let its name end in .gguf"),
     (b"\x1f\x8b", "packed with gzip", "unpack it first"),
     (b"\x89HDF", "HDF5, as TensorFlow writes it", "save it again with save_pretrained(..., safe_serialization=True)"),

@@ -47,11 +47,13 @@ SAID: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("who", SAID)
 def test_a_block_without_the_mixer_has_no_norm_before_it(who):
     checkpoint = pruned({3, 5}, {6}, **SAID[who])
-    for site, layers, part in (("input", {3, 5}, "mixer"), ("pre_mlp", {6}, "MLP")):
+    for site, missing, without, part in (
+        ("input", {3, 5}, "layers 3, 5 have", "mixer"),
+        ("pre_mlp", {6}, "layer 6 has", "MLP"),
+    ):
         selection = select(checkpoint, site)
-        assert selection.layers == tuple(sorted(set(range(8)) - layers))
-        numbers = ", ".join(map(str, sorted(layers)))
-        assert f"layer {numbers} has no norm at this site, and no {part} that it would belong to" in selection.notes
+        assert selection.layers == tuple(sorted(set(range(8)) - missing))
+        assert f"{without} no norm at this site, and no {part} that it would belong to" in selection.notes
 
 
 @pytest.mark.parametrize("who", ["Nemotron-NAS", "LLM-Drop, by number"])
@@ -117,5 +119,5 @@ def test_key_norms_of_layers_that_share_keys_do_not_act(stored):
     config = {"model_type": "gemma3n_text", "num_hidden_layers": 6, "hidden_size": 8, "num_kv_shared_layers": 2}
     selection = select(checkpoint_of(shapes, json.dumps(config)), "key")
     assert selection.layers == (0, 1, 2, 3)
-    told = "left out: it uses the keys of an earlier layer" if stored else "has no norm at this site, and no keys"
-    assert any(f"layer 4-5 {told}" in note for note in selection.notes)
+    told = "left out: the keys are an earlier layer's" if stored else "have no norm at this site, and no keys"
+    assert any(f"layers 4-5 {told}" in note for note in selection.notes)

@@ -80,7 +80,7 @@ def test_a_count_that_is_none_is_refused_before_anything_is_made_of_it(count):
 
 def test_the_number_of_layers_of_a_tower_is_not_enough_for_the_text_model():
     config = {"model_type": "llava", "vision_config": VISION, "text_config": TEXT | {"hidden_size": 4}}
-    with pytest.raises(errors.IncompleteCheckpoint, match=r"layer 3-6 .* missing \(config.json says 7\)"):
+    with pytest.raises(errors.IncompleteCheckpoint, match=r"layers 3-6 .* missing \(config.json says 7\)"):
         select(checkpoint_of(llama(), json.dumps(config)))
 
 

@@ -76,7 +76,7 @@ def rewrite_config(folder, **settings):
     ("settings", "error", "message"),
     [
         ({"num_hidden_layers": 13}, errors.IncompleteCheckpoint, r"layer 12 of stack 'model.layers' missing"),
-        ({"num_hidden_layers": 10}, errors.IncompleteCheckpoint, r"has layer 10-11, but config.json says 10 layers"),
+        ({"num_hidden_layers": 10}, errors.IncompleteCheckpoint, r"has layers 10-11, but config.json says 10 layers"),
         ({"hidden_size": 32}, errors.WidthMismatch, r"input_layernorm.weight: holds 16 values, .* hidden size 32"),
         ({"num_hidden_layers": "12"}, errors.MalformedCheckpoint, r"num_hidden_layers is '12', not a positive"),
         ({"model_type": 3}, errors.MalformedCheckpoint, r"model_type is not a text"),

@@ -249,7 +249,7 @@ def test_the_parts_that_are_not_plain_are_listed():
 @pytest.mark.slow
 def test_a_wrong_offset_is_seen(monkeypatch):
     monkeypatch.delitem(OFFSETS, "gemma3_text")
-    monkeypatch.setattr("gammatorch.architectures.match.is_known", lambda model_type: True)
+    monkeypatch.setattr("gammatorch.architectures.offsets.is_known", lambda model_type: True)
     tally = Tally()
     assert hold_as_saved("gemma3", classes_of("gemma3")[-1], tally)
     assert {place for _, place, _, _ in tally.wrong} == {*PLACES}
@@ -270,5 +270,5 @@ def test_types_with_one_configuration_are_in_the_same_tables():
 
 
 def test_what_the_tables_name_are_types_of_transformers_or_said_to_be_others():
-    others = {"interns2_mobius", "interns2_mobius_text", "plamo2", "plamo2vl", "plamo3"}
+    others = {"interns2_mobius", "interns2_mobius_text", "plamo2", "plamo2vl", "plamo3", "nemotron-nas"}
     assert {name for table in TABLES for name in table} - CONFIG_MAPPING_NAMES.keys() == others
