@@ -270,5 +270,5 @@ def test_types_with_one_configuration_are_in_the_same_tables():
 
 
 def test_what_the_tables_name_are_types_of_transformers_or_said_to_be_others():
-    others = {"interns2_mobius", "interns2_mobius_text", "plamo2", "plamo2vl", "plamo3", "nemotron-nas"}
+    others = {"interns2_mobius", "interns2_mobius_text", "plamo2", "plamo2vl", "plamo3"}
     assert {name for table in TABLES for name in table} - CONFIG_MAPPING_NAMES.keys() == others
