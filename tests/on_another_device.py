@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import gammatorch
 from gammatorch import errors
@@ -56,6 +57,13 @@ def test_an_analysis_stays_on_its_device(on_device, folder, settings):
     there, here = (gammatorch.read_gains(folder, device=place) for place in (on_device, "cpu"))
     assert there.gamma.device == DEVICE
     assert_the_same(gammatorch.analyze(there, **settings), gammatorch.analyze(here, **settings))
+
+
+def test_a_model_in_memory_is_read_on_the_device_that_it_is_on(on_device, folder):
+    held = {key: tensor for file in sorted(folder.glob("*.safetensors")) for key, tensor in load_file(file).items()}
+    there, here = (gammatorch.read_gains({key: held[key].to(device) for key in held}) for device in (DEVICE, "cpu"))
+    assert there.gamma.device == DEVICE and torch.equal(there.gamma.cpu(), here.gamma)
+    assert_the_same(gammatorch.analyze(there), gammatorch.analyze(here))
 
 
 @pytest.mark.parametrize("settings", METHODS)
