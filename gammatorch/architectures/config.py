@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeGuard
 
 from gammatorch.architectures.families import ONE_BLOCK_LESS, STEMMED, is_known
-from gammatorch.architectures.parts import down_to_text, types_of
+from gammatorch.architectures.parts import down_to_text
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.weights import CONFIG
 from gammatorch.errors import MalformedCheckpoint
@@ -56,18 +57,18 @@ class ModelConfig:
         """Whether the model's type is there and known, and the text model's."""
         return bool(self.types) and all(map(is_known, self.types))
 
-    @property
+    @cached_property
     def zero_centred(self) -> bool | None:
         """Whether norms multiply by 1 + w, where a setting of Megatron-LM or NeMo says so; None where none does."""
         said = [self.says(name) for name in _ZERO_CENTRED]
-        if any(level.get("normalization") == "layernorm1p" for level in self._levels()):
+        if any(level.get("normalization") == "layernorm1p" for level in self._levels):
             said.append(True)
         return next((value for value in said if value is not None), None)
 
     def says(self, name: str) -> bool | None:
         """A setting that is yes or no, wherever in config.json or a trainer's settings it stands; None if it is
         nowhere, or both are said."""
-        said = {level[name] for level in self._levels() if isinstance(level.get(name), bool)}
+        said = {level[name] for level in self._levels if isinstance(level.get(name), bool)}
         return said.pop() if len(said) == 1 else None
 
     def part_of(self, stack: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -84,7 +85,7 @@ class ModelConfig:
         """Number of blocks in each stage after the stem; None if config.json tells of no stages, or in two ways."""
         found = {
             depths[: _found(("num_encoder_blocks",), level, _MOST_STAGES)]
-            for level in self._levels()
+            for level in self._levels
             for name in _DEPTHS
             if (depths := _counts(level.get(name)))
         }
@@ -95,7 +96,7 @@ class ModelConfig:
         """Widths that each of so many stages may have, by whichever words config.json uses for it; none where it does
         not tell."""
         widths: list[set[int]] = [set() for _ in range(count)]
-        for level in self._levels():
+        for level in self._levels:
             for listed in (_counts(level.get(name)) for name in _STAGE_WIDTHS):
                 for stage, width in enumerate(listed if len(listed) == count else ()):
                     widths[stage].add(width)
@@ -108,7 +109,7 @@ class ModelConfig:
     def tells(self, stack: str) -> list[tuple[int | None, int | None]]:
         """Blocks and width that config.json may mean of a stack: those of the text model, of the parts whose names the
         stack's name holds (``vision_config``, ``detr_decoder_config``), of what wraps the text model (a detector)."""
-        others = [*self._named(stack), *down_to_text(self.whole)[:-1]]
+        others = [*self._named(stack), *(level for level, _ in down_to_text(self.whole)[:-1])]
         return [
             (self.num_layers, self.hidden),
             *((_found(_LAYERS_OF_PART, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in others),
@@ -125,6 +126,7 @@ class ModelConfig:
             and name in stack
         ]
 
+    @cached_property
     def _levels(self) -> list[Mapping[str, Any]]:
         return [of for told in (self.whole, self.settings) for of in (told, *(part for _, part in _parts(told)))]
 
@@ -159,7 +161,7 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     if config is None:
         return ModelConfig(None, (), None, None, {})
     levels = down_to_text(config)
-    text = levels[-1]
+    text = next(level for level, _ in reversed(levels) if level or level is config)
     types = _types(levels, where)
     num_layers = _count(_LAYERS, text, where, _MOST_LAYERS)
     if num_layers is not None and not ONE_BLOCK_LESS.isdisjoint(types):
@@ -175,10 +177,10 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     )
 
 
-def _types(levels: Sequence[Mapping[str, Any]], where: str) -> tuple[str, ...]:
-    if any(not isinstance(level.get("model_type", ""), str | None) for level in levels):
+def _types(levels: Sequence[tuple[Mapping[str, Any], str | None]], where: str) -> tuple[str, ...]:
+    if any(not isinstance(level.get("model_type", ""), str | None) for level, _ in levels):
         raise MalformedCheckpoint("model_type is not a text", file=where)
-    return types_of(levels[0], "", lambda name: False).types
+    return tuple(dict.fromkeys(model_type for _, model_type in levels if model_type))
 
 
 def _counts(value: object) -> tuple[int, ...]:

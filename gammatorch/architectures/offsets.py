@@ -82,13 +82,15 @@ def find_offsets(
     """
     types, within, _ = types_of(config.whole, stack, is_beside, text_is_named=text_is_named)
     conversion = find_conversion(types[-1:], checkpoint.metadata, lambda text: matching(checkpoint.entries, text))
-    if offset_of_type(types[-1] if types else "", "input", within) == 0:
-        conversion = NONE
+    if conversion.told_by is not None and offset_of_type(types[-1], "input", within) == 0:
+        conversion = NONE  # a tower's norms stay as they are
     unknown = next((model_type for model_type in types if not is_known(model_type)), None)
-    doubt = conversion.told_by
+    if types and unknown is None:
+        return StackOffsets(types, within, conversion=conversion, doubt=conversion.told_by)
+    doubt = None
     if config.zero_centred is None and unknown is not None:
         doubt = f"model type {unknown!r} is not among the known ones"
-    elif config.zero_centred is None and not types:
+    elif config.zero_centred is None:
         doubt = "no config.json" if checkpoint.config is None else "config.json names no model type"
     return StackOffsets(types, within, config.zero_centred, conversion, doubt)
 

@@ -70,7 +70,8 @@ def types_of(config: Part, stack: str, is_beside: Callable[[str], bool], *, text
     part, model_type, rest = config, _type_of(config, "", None), stack
     types, names_text = [model_type], False
     while True:
-        parts, text = _parts(part, model_type), _text_name(part, model_type)
+        parts = _parts(part, model_type)
+        text = _text_name(part, parts, model_type)
         named = _named_first(parts, text, rest, model_type)
         beside = is_beside(rest) or (text_is_named and rest == stack)
         if named is None and (text is None or (beside and not _PREDICTS.search(rest))):
@@ -81,20 +82,21 @@ def types_of(config: Part, stack: str, is_beside: Callable[[str], bool], *, text
         types.append(model_type)
 
 
-def down_to_text(config: Part) -> list[Part]:
-    """A configuration and the text model's within it, level by level.
+def down_to_text(config: Part) -> list[tuple[Part, str | None]]:
+    """A configuration and the text model's within it, level by level, and the type of each.
 
     Args:
         config: The parsed config.json.
 
     Example:
         >>> down_to_text({"model_type": "colpali", "vlm_config": {"text_config": {"num_hidden_layers": 18}}})[-1]
-        {'num_hidden_layers': 18}
+        ({'num_hidden_layers': 18}, 'gemma')
     """
-    levels, model_type = [config], _type_of(config, "", None)
-    while (name := _text_name(levels[-1], model_type)) is not None and levels[-1].get(name):
-        levels.append(levels[-1][name])
-        model_type = _type_of(levels[-1], name, model_type)
+    part, model_type = config, _type_of(config, "", None)
+    levels = [(part, model_type)]
+    while (name := _text_name(part, parts := _parts(part, model_type), model_type)) is not None:
+        part, model_type = parts[name], _type_of(parts[name], name, model_type)
+        levels.append((part, model_type))
     return levels
 
 
@@ -115,9 +117,10 @@ def _type_of(part: Part, name: str, of_type: str | None) -> str | None:
     return always or (said if isinstance(said, str) and said else USUAL_PARTS.get(of_type or "", {}).get(name))
 
 
-def _text_name(part: Part, model_type: str | None) -> str | None:
-    """Name of the part that is the text model's, or that holds it; None if no part does."""
-    parts = _parts(part, model_type)
+def _text_name(part: Part, parts: Mapping[str, Part], model_type: str | None) -> str | None:
+    """Name of the part among these that is the text model's, or that holds it; None if none does."""
+    if not parts:
+        return None
     usual = next((name for name in _TEXT if name in parts), None)
     if usual is not None:
         return usual

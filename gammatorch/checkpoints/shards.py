@@ -7,6 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from gammatorch.errors import CheckpointNotFound, IncompleteCheckpoint, MalformedCheckpoint
 
@@ -51,7 +52,7 @@ class ShardSet:
             for number in self.numbers
         )
 
-    @property
+    @cached_property
     def missing(self) -> list[str]:
         """Names of the files that are not there."""
         if self.held.keys() >= set(self.numbers):  # as nearly always

@@ -147,14 +147,8 @@ def _length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
             "download it again",
             file=where,
         )
-    if len(head) > LENGTH_BYTES:
-        _judge(head, where)
-    return length
-
-
-def _judge(head: bytes | bytearray, where: str) -> None:
-    """Refuse a header that does not begin as JSON objects do."""
-    if head[LENGTH_BYTES] != _BRACE:
-        told = what_else(head)
-        problem = f"is {told}" if told else "header is not valid JSON (it does not start with {): download it again"
+    if len(head) > LENGTH_BYTES and head[LENGTH_BYTES] != _BRACE:
+        begins = what_else(head)
+        problem = f"is {begins}" if begins else "header is not valid JSON (it does not start with {): download it again"
         raise MalformedCheckpoint(problem, file=where)
+    return length
