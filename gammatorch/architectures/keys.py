@@ -94,6 +94,7 @@ def two_for_one(layer: int, one: TensorEntry, other: TensorEntry) -> MalformedCh
     """The error for two tensors that stand for the same norm of a layer."""
     return MalformedCheckpoint(
         f"stands for layer {layer} as {other.key} does, and only one of them can be its norm: remove the other",
+        file=one.file,
         tensor=one.key,
     )
 
