@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gammatorch.analysis.assemble import assemble
 from gammatorch.analysis.gram import CHANNEL_BLOCKS
-from gammatorch.analysis.outliers import without_outliers
 from gammatorch.analysis.pca import choose_method
 from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
@@ -156,8 +155,6 @@ def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings
     layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
     stack = stack.detach().to(settings.dtype)
     reduced = reduce_stack(stack, layers, settings)
-    if reduced.axes[0].method != "project":
-        reduced = replace(reduced, outliers=without_outliers(stack, reduced.correlations))
     return assemble(reduced, gains, phases, settings, stack.device, started)
 
 

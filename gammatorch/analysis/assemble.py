@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.answer import READS, answer
+from gammatorch.analysis.answer import answer
 from gammatorch.analysis.contrasts import phase_contrasts
-from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.measures import measure
-from gammatorch.analysis.notes import doubtful, undefined
-from gammatorch.analysis.outliers import Outliers
+from gammatorch.analysis.notes import doubtful, undefined, unranked
 from gammatorch.analysis.pca import unseen
 from gammatorch.analysis.phases import Phase, assign_phases, phase_statistics
 from gammatorch.analysis.reduce import Reduced, Settings
 from gammatorch.analysis.result import Analysis
+from gammatorch.analysis.support import support
 from gammatorch.gains.stack import Origin
 
 _EQUAL = 64
@@ -43,22 +43,24 @@ def assemble(
         device: Where they are.
         started: ``time.perf_counter()`` at the beginning.
     """
-    correlations, layers, apart = reduced.correlations, reduced.correlations.layers, settings.batch is not None
-    measured = measure(correlations)[: len(reduced.axes)]
+    lenses, correlations, layers = reduced.lenses, reduced.lenses.stored, reduced.lenses.stored.layers
+    measured = measure(lenses)
     hidden = round(float(correlations.moments.hidden[0]))
-    outliers = _without_outliers(reduced.outliers, len(measured), apart)
-    described, contrasts = _by_phase(correlations, measured, origins, phases, apart)
+    described, contrasts = _by_phase(lenses, measured, origins, phases, settings.batch is not None)
     analyses = []
     for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
         lengths, cosine = correlations.norms[row], correlations.cosine[row]
         origin = origins[row] if origins else None
         statistics["phase_contrasts"] = contrasts[row]
         statistics["singular_gap"] = axis.singular_gap
-        statistics["outliers"] = outliers[row]
+        statistics["outliers"] = dict(reduced.massive[row])
         notes = list(origin.notes) if origin else []
+        notes += unranked(lenses.ranked is not None)
         notes += undefined(axis.explained_var, statistics, layers)
         notes += unseen(axis)
         notes += doubtful(axis.singular_gap, cosine, origin)
+        evidence = lenses.evidence[row]
+        found = support(evidence) if evidence.count > 1 else None
         copies = axis.explained_var is None and _equal(lengths)
         analyses.append(
             Analysis(
@@ -74,7 +76,7 @@ def assemble(
                 residual_top1=axis.residual_top1,
                 phases=described[row],
                 statistics=statistics,
-                answer=answer(statistics, layers, copies),
+                answer=answer(statistics, layers, copies, found),
                 method=axis.method,
                 error_estimate=axis.error_estimate,
                 device=str(device),
@@ -89,7 +91,7 @@ def assemble(
 
 
 def _by_phase(
-    correlations: Correlations,
+    lenses: Lenses,
     measured: Sequence[Mapping[str, Any]],
     gains: Sequence[Origin] | None,
     phases: str,
@@ -97,40 +99,28 @@ def _by_phase(
 ) -> tuple[list[tuple[Phase, ...]], list[list[dict[str, Any]]]]:
     """Figures and contrasts of the phases of each checkpoint, together for those whose phases are alike; of the whole
     batch each time where no result may depend on what else is in it."""
+    correlations, robust = lenses.stored, lenses.robust
     layers, count = correlations.layers, len(measured)
     alike: dict[str, tuple[dict[str, list[int]], list[int]]] = {}
     for row, statistics in enumerate(measured):
         model_type = gains[row].model_type if gains else None
-        rows = assign_phases(phases, layers, model_type=model_type, starts=statistics["change_points"] or ())
+        turns = [(turn["first"], turn["last"]) for turn in statistics["transitions"]]
+        starts = statistics["change_points"] or ()
+        rows = assign_phases(phases, layers, model_type=model_type, starts=starts, turns=turns)
         alike.setdefault(str(rows), (rows, []))[1].append(row)
     described: list[tuple[Phase, ...]] = [()] * count
     contrasts: list[list[dict[str, Any]]] = [[]] * count
     for rows, chosen in alike.values():
+        if not rows:
+            continue
         everything = whole or len(alike) == 1
         of = slice(None) if everything else chosen
         figures = phase_statistics(rows, layers, correlations.norms[of], correlations.cosine[of])
-        beyond = phase_contrasts(rows, correlations.pearson[of], correlations.without[of])
+        beyond = phase_contrasts(rows, robust.pearson[of], robust.without[of])
         for at, row in zip(chosen if everything else range(len(chosen)), chosen, strict=True):
             described[row] = tuple(figures[at])
             contrasts[row] = [dict(vars(contrast)) for contrast in beyond[at]]
     return described, contrasts
-
-
-def _without_outliers(found: Outliers | None, count: int, apart: bool) -> list[dict[str, Any]]:
-    """The channels that stand out, and what is said of the layers without them; null where they were not looked for."""
-    if found is None:
-        return [dict.fromkeys(("channels", "mean_pearson", "verdict"))] * count
-    said: list[dict[str, Any]] = [
-        {"channels": channels, "mean_pearson": None, "verdict": None} for channels in found.channels
-    ]
-    if found.rest is None:
-        return said
-    parts = [found.rest.only(row) for row in torch.arange(len(found.rest.norms))[:, None]] if apart else [found.rest]
-    measured = [one for part in parts for one in measure(part, READS)]
-    for one, statistics in zip((one for one in said if one["channels"]), measured, strict=True):
-        one["mean_pearson"] = statistics["mean_pearson"]["value"]
-        one["verdict"] = answer({**statistics, "outliers": None}, found.rest.layers, copies=False).verdict
-    return said
 
 
 def _equal(lengths: Tensor) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from gammatorch.analysis.outliers import outlier_channels
+from gammatorch.analysis.outliers import massive_channels
 from gammatorch.gains.stack import StoredWeights
 
 NEGATIVE = 0.1
@@ -46,7 +46,7 @@ def audit(stored: StoredWeights) -> list[Finding]:
     * convention: stored weights that are mostly about 0, a tenth of them below it, are those of a zero-centred norm
       (γ = 1 + w), and all weights equal to 1 those of a plain one before training. A trained zero-centred norm may have
       any weights, so nothing is concluded from large ones. Where the offset is taken, not known, it is suspect;
-    * outlier channels: see :func:`~gammatorch.analysis.outliers.outlier_channels`.
+    * outlier channels: see :func:`~gammatorch.analysis.outliers.massive_channels`.
 
     Args:
         stored: The weights.
@@ -74,7 +74,7 @@ def audit(stored: StoredWeights) -> list[Finding]:
     sound = finite.all(dim=-1) & alive
     if bool(sound.any()):
         found += _convention(replace(stored, weights=weights[sound]))
-        if outliers := outlier_channels(gamma[sound]).nonzero()[:, 0].tolist():
+        if outliers := massive_channels(gamma[sound][None])[0]["channels"]:
             names = ", ".join(map(str, outliers[:_NAMED])) + (" …" if len(outliers) > _NAMED else "")
             found.append(Finding("note", "outlier channels", site, f"{len(outliers)} of {weights.shape[1]}: {names}"))
     return found

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gammatorch.analysis.alternation import period
 from gammatorch.analysis.gram import Moments
+from gammatorch.analysis.intervals import FEWEST_BLOCKS
 from gammatorch.analysis.pca import shared_directions
 
 Value = TypeVar("Value")
@@ -109,6 +110,24 @@ class Correlations:
         products, totals, channels = self.moments.products, self.moments.totals, self.moments.channels
         left = (channels.sum(-1, keepdim=True) - channels).clamp(min=1)[..., None, None]
         return self._correlate(self.moments.whole[:, None] - products, totals.sum(1, keepdim=True) - totals, left)
+
+    @cached_property
+    def effective_channels(self) -> Tensor:
+        """Independent channels that the correlations are worth, shape (checkpoint).
+
+        ``Σ (1 − r²)² / Σ v`` over pairs of layers, with v the jackknife's variance of each correlation over runs of
+        channels, which is (1 − r²)² / H where channels are independent; no more than there are. Neighbouring channels
+        that are alike, as those of a head, are worth fewer (Clifford, Richardson and Hémon 1989 have the number from
+        their autocorrelation).
+        """
+        known, blocks = self.moments.channels.sum(-1), self.without.shape[1]
+        if blocks < FEWEST_BLOCKS:
+            return known
+        pairs = self.pairs[:, None]
+        moved = torch.where(pairs, self.without - self.filled[:, None], 0)
+        variance = (moved - moved.mean(1, keepdim=True)).square().sum((1, 2, 3)) * (blocks - 1) / blocks
+        expected = torch.where(pairs[:, 0], (1 - self.filled.square()).square(), 0).sum((1, 2))
+        return torch.where(variance * known > expected, expected / variance, known)
 
     @cached_property
     def period(self) -> Mapping[str, Any]:

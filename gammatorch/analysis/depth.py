@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.alternation import lag_sums
-from gammatorch.analysis.correlations import Correlations, pair_mean
-from gammatorch.analysis.intervals import jackknife
-from gammatorch.analysis.odd import odd_rows
+from gammatorch.analysis.correlations import Correlations
+
+_SHORTEST, _TRIED = 0.5, 256
+"""Shortest correlation length that can be told, in layers, and how many are tried."""
 
 
 def depth_profile(correlations: Correlations) -> Tensor:
@@ -36,42 +36,36 @@ def depth_profile(correlations: Correlations) -> Tensor:
     return (lag_sums(correlations.filled * pairs) / lag_sums(pairs))[:, 1:]
 
 
-def depth_contrast(correlations: Correlations) -> Mapping[str, Tensor]:
-    """What near layers share, what the far ones still do, and what is lost between.
+def correlation_length(profile: Sequence[float]) -> float | None:
+    """Layers over which correlation falls by a factor e towards what the farthest layers keep.
 
-    ``near`` is the mean correlation up to L/8 layers apart, ``far`` from L/2 layers on. With ``far`` for what all
-    depths have in common, ``value`` = near − far is what drifts, and 1 − near what each layer has to itself. Odd layers
-    (:func:`~gammatorch.analysis.odd.odd_rows`) are left out: one at an end is in more far pairs than near ones,
-    and would look like a drift.
+    The ξ of the best fit ``r(k) = a + b exp(−k / ξ)`` to the profile up to half the depth, each distance weighted by
+    its number of pairs, over 256 lengths from half a layer to twice the depth.
 
     Args:
-        correlations: Of one checkpoint or several.
+        profile: Mean correlation by distance, from distance 1 on.
 
     Returns:
-        ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, jackknife over channels), each
-        of shape (checkpoint), over the pairs that have a correlation; NaN where none is near or none far, as with
-        two layers.
+        In layers; None where the fit is best at an end of that range, as where correlation falls along a straight
+        line, or fewer than six distances are known.
 
     Example:
-        >>> from gammatorch.analysis.gram import moments
-        >>> gains = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])
-        >>> round(float(depth_contrast(Correlations(moments(gains), (0, 1, 2)))["value"]), 12)
-        1.0
+        >>> round(correlation_length([0.2 + 0.7 * 2 ** (-k / 5) for k in range(1, 64)]), 1)  # 5 / ln 2
+        7.2
     """
-    layers = len(correlations.layers)
-    row = torch.arange(layers, device=correlations.norms.device)
-    lag = (row[:, None] - row).abs()
-    usual = ~odd_rows(correlations)
-    pairs = correlations.pairs & usual[:, :, None] & usual[:, None, :]
-    near = pairs & (lag <= max(1, layers // 8))
-    far = pairs & (lag >= max(2, math.ceil(layers / 2)))
-    close, distant = pair_mean(correlations.filled, near), pair_mean(correlations.filled, far)
-    weights = _mean_of(near) - _mean_of(far)
-    without = correlations.without.flatten(2) @ weights.to(correlations.filled).flatten(1)[..., None]
-    fall = jackknife(close - distant, without[..., 0], -2.0, 2.0)
-    return {"near": close, "far": distant, "value": fall.value, "low": fall.low, "high": fall.high}
-
-
-def _mean_of(pairs: Tensor) -> Tensor:
-    """Weights of the pairs whose sum is their mean; NaN where there are none."""
-    return pairs / pairs.sum(dim=(-2, -1), keepdim=True, dtype=torch.float64)
+    layers = len(profile) + 1
+    values = torch.tensor(profile[: max(layers // 2, 1)], dtype=torch.float64)
+    distance = torch.arange(1, len(values) + 1, dtype=torch.float64)
+    known = values.isfinite()
+    if int(known.sum()) < 6:
+        return None
+    values, distance = values[known], distance[known]
+    lengths = torch.logspace(0, 1, _TRIED, base=2 * layers / _SHORTEST, dtype=torch.float64) * _SHORTEST
+    weights = (layers - distance) / (layers - distance).sum()
+    shapes = torch.exp(-distance / lengths[:, None])
+    shapes = shapes - (shapes * weights).sum(-1, keepdim=True)
+    values = values - (values * weights).sum()
+    squares = (weights * shapes.square()).sum(-1)
+    slopes = (weights * shapes * values).sum(-1) / squares
+    best = int((slopes.clamp(min=0).square() * squares).argmax())
+    return float(lengths[best]) if 0 < best < _TRIED - 1 else None

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from gammatorch.analysis.bounds import about_value
 from gammatorch.analysis.correlations import Correlations, pair_mean
 from gammatorch.analysis.intervals import Interval, jackknife
 from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
@@ -56,10 +57,10 @@ def _widths(correlations: Correlations) -> Tensor:
 
 def _worth(correlations: Correlations) -> list[int]:
     """Channels that the correlations of each checkpoint are worth."""
-    return [round(channels) for channels in correlations.moments.channels.sum(-1).tolist()]
+    return [max(3, round(channels)) for channels in correlations.effective_channels.tolist()]
 
 
-def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
+def mean_correlation(correlations: Correlations) -> Mapping[str, Tensor]:
     """Mean correlation over pairs of layers, with its interval and with what chance gives.
 
     Args:
@@ -72,12 +73,12 @@ def mean_pearson(correlations: Correlations) -> Mapping[str, Tensor]:
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
-        >>> round(float(mean_pearson(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
+        >>> round(float(mean_correlation(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
         1.0
     """
     pairs = correlations.pairs.sum(dim=(-2, -1)) // 2
     value = pair_mean(correlations.filled, correlations.pairs)
-    found = jackknife(value, pair_mean(correlations.without, correlations.pairs), -1.0, 1.0)
+    found = about_value(value, pair_mean(correlations.without, correlations.pairs), "fisher")
     null = [
         mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan
         for count, hidden in zip(pairs.tolist(), _worth(correlations), strict=True)
@@ -108,6 +109,29 @@ def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
         for count, hidden in zip(counts.tolist(), _worth(correlations), strict=True)
     ]
     return {"value": value, "null_95": value.new_tensor(null)}
+
+
+def shared_directions(correlations: Correlations) -> list[int | None]:
+    """How many directions the layers share: eigenvalues of the correlation matrix that chance does not reach.
+
+    Parallel analysis (Horn 1965) against the 95th percentile of the first eigenvalue of unrelated layers, see
+    :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`. A direction that turns with depth counts as several.
+
+    Args:
+        correlations: Of one checkpoint or several.
+
+    Returns:
+        For each checkpoint; None where fewer than two gains vary.
+
+    Example:
+        >>> from gammatorch.analysis.gram import moments
+        >>> two = torch.randn(2, 512, generator=torch.Generator().manual_seed(0)).repeat(4, 1)
+        >>> shared_directions(Correlations(moments(two), tuple(range(8))))
+        [2]
+    """
+    chance = first_eigenvalue(correlations)["null_95"]
+    counts = (correlations.eigenvalues > chance[:, None]).sum(dim=-1).tolist()
+    return [None if math.isnan(least) else count for count, least in zip(counts, chance.tolist(), strict=True)]
 
 
 def effective_dimension(correlations: Correlations) -> Interval:
@@ -149,7 +173,7 @@ def effective_dimension(correlations: Correlations) -> Interval:
     return Interval(torch.minimum(value.clamp(min=1), count), found.low, found.high)
 
 
-def entropy_rank(correlations: Correlations) -> Tensor:
+def effective_rank(correlations: Correlations) -> Tensor:
     """Exponential of the entropy of the correlation matrix's eigenvalues (Roy and Vetterli 2007).
 
     ``exp(−Σ p ln p)`` with p = λ / Σλ: like the participation ratio, but counting faint directions too; not adjusted
@@ -164,7 +188,7 @@ def entropy_rank(correlations: Correlations) -> Tensor:
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
-        >>> round(float(entropy_rank(Correlations(moments(gains), (0, 1, 2)))), 6)
+        >>> round(float(effective_rank(Correlations(moments(gains), (0, 1, 2)))), 6)
         1.0
     """
     count = correlations.varied.sum(dim=-1)

@@ -62,6 +62,14 @@ class Moments:
         """s = X·1 of the gains themselves, shape (checkpoint, layer)."""
         return self.totals.sum(1) + self.hidden[:, None] * self.pivot
 
+    def home(self) -> Moments:
+        """The same on the CPU, in one transfer."""
+        if self.products.device.type == "cpu":
+            return self
+        parts = [getattr(self, one.name) for one in fields(self)]
+        there = torch.split(torch.cat([part.reshape(-1) for part in parts]).cpu(), [part.numel() for part in parts])
+        return Moments(*(flat.view(part.shape) for flat, part in zip(there, parts, strict=True)))
+
     def only(self, checkpoints: Tensor) -> Moments:
         """Those of some of the checkpoints.
 

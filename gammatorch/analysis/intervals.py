@@ -31,10 +31,10 @@ def jackknife(
 ) -> Interval:
     """95 % bounds of a figure from its values with one run of channels left out each.
 
-    With θ_b the figure without run b of B: centre Bθ − (B−1) mean θ_b, which takes the bias of order 1/H out, and
-    variance (B−1)/B Σ (θ_b − mean θ_b)² (Quenouille 1956, Tukey 1958; runs instead of single channels: Künsch 1989,
-    which neighbouring channels that are alike demand). Student's t with B − 1 degrees of freedom. What varies is the
-    choice of channels, not of checkpoints; figures with kinks (a largest eigenvalue that is tied) are covered less.
+    With θ_b the figure without run b of B: variance (B−1)/B Σ (θ_b − mean θ_b)² (Tukey 1958; runs instead of single
+    channels: Künsch 1989, which neighbouring channels that are alike demand), Student's t with B − 1 degrees of
+    freedom, about the figure itself, so that it never lies outside. What varies is the choice of channels, not of
+    checkpoints; figures with kinks (a largest eigenvalue that is tied) are covered less.
 
     Args:
         value: The figure, shape (checkpoint).
@@ -53,11 +53,11 @@ def jackknife(
     if blocks < FEWEST_BLOCKS:
         undefined = torch.full_like(value, math.nan)
         return Interval(value, undefined, undefined)
-    centre = blocks * value - (blocks - 1) * without.mean(dim=-1)
     variance = standard_error(without).square()
     half = student_t(0.975, blocks - 1) * torch.maximum(variance - excess, variance / 2).sqrt()
     least, most = torch.as_tensor(least).to(value), torch.as_tensor(most).to(value)
-    return Interval(value, (centre - half).clamp(least, most), (centre + half).clamp(least, most))
+    value = value.clamp(least, most)
+    return Interval(value, (value - half).clamp(least, most), (value + half).clamp(least, most))
 
 
 def standard_error(without: Tensor) -> Tensor:

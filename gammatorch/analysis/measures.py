@@ -8,26 +8,34 @@ from typing import Any
 
 from torch import Tensor
 
-from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.depth import depth_contrast, depth_profile
+from gammatorch.analysis.depth import depth_profile
 from gammatorch.analysis.effective import (
     effective_dimension,
-    entropy_rank,
+    effective_rank,
     first_eigenvalue,
-    mean_pearson,
+    mean_correlation,
+    shared_directions,
     shared_energy,
 )
+from gammatorch.analysis.figures import (
+    change_points,
+    correlation_lengths,
+    depth_contrast,
+    depth_order,
+    mean_rank_correlation,
+    misfit,
+    turns,
+)
 from gammatorch.analysis.intervals import Interval
-from gammatorch.analysis.odd import odd_layers
+from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.schedules import schedules
-from gammatorch.analysis.segments import change_points
 
 
-def measure(correlations: Correlations, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
+def measure(lenses: Lenses, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """Every statistic of the table, or some, of each checkpoint.
 
     Args:
-        correlations: Of one checkpoint or several.
+        lenses: Correlations of one checkpoint or several.
         names: Which statistics; all if None.
 
     Returns:
@@ -35,13 +43,14 @@ def measure(correlations: Correlations, names: Iterable[str] | None = None) -> l
 
     Example:
         >>> import torch
+        >>> from gammatorch.analysis.correlations import Correlations
         >>> from gammatorch.analysis.gram import moments
-        >>> found = measure(Correlations(moments(torch.eye(2, 64)), (0, 1)))
+        >>> found = measure(Lenses(Correlations(moments(torch.eye(2, 64)), (0, 1)), None, 1))
         >>> found[0]["shared_energy"]["value"]
         0.5
     """
-    columns = {name: _by_checkpoint(STATISTICS[name](correlations)) for name in names or STATISTICS}
-    return [{name: column[row] for name, column in columns.items()} for row in range(len(correlations.norms))]
+    columns = {name: _by_checkpoint(STATISTICS[name](lenses)) for name in names or STATISTICS}
+    return [{name: column[row] for name, column in columns.items()} for row in range(lenses.count)]
 
 
 def _by_checkpoint(value: Any) -> list[Any]:
@@ -53,26 +62,42 @@ def _by_checkpoint(value: Any) -> list[Any]:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if isinstance(value, Tensor):
         if value.ndim == 1:
-            return [figure if math.isfinite(figure) else None for figure in value.tolist()]
+            return [_defined(figure) for figure in value.tolist()]
         return list(value.unbind())
     return list(value)
 
 
-STATISTICS: Mapping[str, Callable[[Correlations], Any]] = {
-    "pearson": lambda correlations: correlations.pearson,
-    "cos_ones": lambda correlations: correlations.cos_ones,
-    "shared_energy": shared_energy,
-    "shared_projection": lambda correlations: correlations.shared[2],
-    "mean_pearson": mean_pearson,
-    "first_eigenvalue": first_eigenvalue,
-    "effective_dimension": effective_dimension,
-    "entropy_rank": entropy_rank,
-    "depth_profile": depth_profile,
+def _by_rank(lenses: Lenses) -> Any:
+    """Correlations of the scores, None for gains without ranks."""
+    return [None] * len(lenses.stored.norms) if lenses.ranked is None else lenses.ranked.pearson
+
+
+def _defined(figure: float) -> float | None:
+    return figure if math.isfinite(figure) else None
+
+
+STATISTICS: Mapping[str, Callable[[Lenses], Any]] = {
+    "pearson": lambda lenses: lenses.stored.pearson,
+    "rank_correlation": _by_rank,
+    "cos_ones": lambda lenses: lenses.stored.cos_ones,
+    "shared_energy": lambda lenses: shared_energy(lenses.stored),
+    "shared_projection": lambda lenses: lenses.stored.shared[2],
+    "mean_pearson": lambda lenses: mean_correlation(lenses.stored),
+    "mean_rank_correlation": mean_rank_correlation,
+    "first_eigenvalue": lambda lenses: first_eigenvalue(lenses.robust),
+    "shared_directions": lambda lenses: shared_directions(lenses.robust),
+    "effective_dimension": lambda lenses: effective_dimension(lenses.stored),
+    "effective_rank": lambda lenses: effective_rank(lenses.stored),
+    "misfit": misfit,
+    "depth_profile": lambda lenses: depth_profile(lenses.stored),
     "depth_contrast": depth_contrast,
-    "odd_layers": odd_layers,
-    "period": lambda correlations: correlations.period,
+    "depth_order": depth_order,
+    "correlation_length": correlation_lengths,
+    "odd_layers": lambda lenses: [list(one.outliers) for one in lenses.evidence],
+    "period": lambda lenses: lenses.robust.period,
     "change_points": change_points,
-    "schedules": schedules,
+    "transitions": turns,
+    "schedules": lambda lenses: schedules(lenses.stored),
 }
 """By JSON name: from the correlations of all checkpoints to a tensor or interval with the checkpoint axis first, a
 mapping of such, or a list over checkpoints. One function and one line here add a statistic."""

@@ -57,6 +57,24 @@ def undefined(explained: Tensor | None, statistics: Mapping[str, Any], layers: S
     return notes
 
 
+def unranked(ranked: bool) -> list[str]:
+    """That the gains have no ranks, where they have none.
+
+    Args:
+        ranked: Whether they were put in order of size.
+
+    Example:
+        >>> unranked(True)
+        []
+    """
+    if ranked:
+        return []
+    return [
+        "read in column blocks or sketched, the gains have no ranks: all figures are of Pearson's correlation, which a "
+        "few massive channels may carry"
+    ]
+
+
 def _listed(chosen: Tensor, layers: Sequence[int]) -> str:
     """The layers that are chosen, in words: all of them, or the first few and how many."""
     found = [layer for layer, is_chosen in zip(layers, chosen.tolist(), strict=True) if is_chosen]

@@ -18,6 +18,10 @@ _ODD = 0.75
 """Share of the median layer's closest correlation below which a layer is odd."""
 
 
+_FEW = 8
+"""More than two, and than one in so many, are no outliers: then layers belong to several directions."""
+
+
 def odd_rows(correlations: Correlations) -> Tensor:
     """Which layers stand apart from all others, singly or in pairs: often the first, beside the embedding, or the last.
 
@@ -45,7 +49,8 @@ def odd_rows(correlations: Correlations) -> Tensor:
     runs = odd.unfold(-1, SHORTEST, 1).all(dim=-1)
     for shift in range(SHORTEST):
         odd = odd & ~pad(runs, (shift, SHORTEST - 1 - shift))
-    return odd
+    few = odd.sum(dim=-1, keepdim=True) <= max(2, odd.shape[-1] // _FEW)
+    return odd & few
 
 
 def odd_layers(correlations: Correlations) -> list[list[int]]:

@@ -49,6 +49,19 @@ class PrincipalAxes:
     method: str
     error_estimate: float
 
+    def home(self) -> PrincipalAxes:
+        """The same on the CPU."""
+        explained, projected, residual = (
+            None if part is None else part.cpu() for part in (self.explained_var, self.proj_top1, self.residual_top1)
+        )
+        return replace(
+            self,
+            singular_values=self.singular_values.cpu(),
+            explained_var=explained,
+            proj_top1=projected,
+            residual_top1=residual,
+        )
+
     def spread(self, directed: Tensor) -> PrincipalAxes:
         """The same axes, with the layers that were left out for having no direction back in as NaN.
 

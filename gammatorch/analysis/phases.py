@@ -44,16 +44,22 @@ class Phase:
 
 
 def assign_phases(
-    text: str, layers: Sequence[int], *, model_type: str | None = None, starts: Sequence[int] = ()
+    text: str,
+    layers: Sequence[int],
+    *,
+    model_type: str | None = None,
+    starts: Sequence[int] = (),
+    turns: Sequence[tuple[int, int]] = (),
 ) -> dict[str, list[int]]:
     """Rows of each phase.
 
     Args:
         text: ``"auto"``, a preset's name, or bounds as layer indices, ends included: ``"early=0-9,late=10-"``.
-            ``auto`` is the preset for a Qwen3 of 64 layers, else the phases that the data show, else equal thirds.
+            ``auto`` is the preset for a Qwen3 of 64 layers, else the phases that the data show, else none.
         layers: Layer index of each row.
         model_type: ``model_type`` of config.json.
         starts: First layers of the phases found, after the first phase (``change_points``).
+        turns: Last layer before and first layer after each turn that takes several layers, which belong to no phase.
 
     Returns:
         Row numbers by phase, in the order given; layers outside all bounds belong to none.
@@ -68,10 +74,8 @@ def assign_phases(
     if text == "auto":
         if model_type == "qwen3" and list(layers) == list(range(64)):
             text = "qwen3-32b"
-        elif starts:
-            return _between(starts, layers)
         else:
-            return _thirds(len(layers))
+            return _between(starts, turns, layers) if starts or turns else {}
     rows: dict[str, list[int]] = {}
     taken: dict[int, str] = {}
     for part in PRESETS.get(text, text).split(","):
@@ -146,17 +150,11 @@ def _defined(figure: float) -> float | None:
     return None if math.isnan(figure) else figure
 
 
-def _between(starts: Sequence[int], layers: Sequence[int]) -> dict[str, list[int]]:
-    """The phases that begin at the first layer and at each start: P1, P2, …"""
+def _between(starts: Sequence[int], turns: Sequence[tuple[int, int]], layers: Sequence[int]) -> dict[str, list[int]]:
+    """The phases that begin at the first layer, at each start and after each turn: P1, P2, …"""
     rows: dict[str, list[int]] = {}
+    begins = [*starts, *(after for _, after in turns)]
     for row, layer in enumerate(layers):
-        rows.setdefault(f"P{1 + sum(start <= layer for start in starts)}", []).append(row)
+        if not any(before < layer < after for before, after in turns):
+            rows.setdefault(f"P{1 + sum(start <= layer for start in begins)}", []).append(row)
     return rows
-
-
-def _thirds(count: int) -> dict[str, list[int]]:
-    """Three runs of (nearly) equal length, the longer ones first; one run for fewer than six layers."""
-    if count < 6:
-        return {"all": list(range(count))}
-    parts = torch.arange(count).tensor_split(3)
-    return {name: part.tolist() for name, part in zip(("early", "middle", "late"), parts, strict=True)}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
+from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.magnitudes import check_magnitudes
-from gammatorch.analysis.outlier_scan import OutlierScan
-from gammatorch.analysis.outliers import Outliers
+from gammatorch.analysis.outliers import massive_channels, none_known
 from gammatorch.analysis.pca import (
     METHODS,
     SVD_MAX_WIDTH,
@@ -23,6 +24,7 @@ from gammatorch.analysis.pca import (
     principal_axes,
 )
 from gammatorch.analysis.projection import Sketch, Sketcher, sketch
+from gammatorch.analysis.scores import rank_layers, score_moments
 from gammatorch.analysis.sketched import SketchedMoments
 from gammatorch.analysis.tsqr import Triangle
 from gammatorch.errors import InvalidArgument
@@ -62,15 +64,15 @@ class Reduced:
     """Gains of one checkpoint or several without their channels.
 
     Attributes:
-        correlations: Moments, and what follows from them; of a batch of fixed size those that fill it up as well.
+        lenses: Moments, and what follows from them; of a batch of fixed size those that fill it up as well.
         axes: Principal axes of each checkpoint.
-        outliers: Outlier channels of each; None where they were not looked for.
+        massive: Massive channels of each, see :func:`~gammatorch.analysis.outliers.massive_channels`.
         fingerprints: A sketch of each checkpoint, none where none was asked for.
     """
 
-    correlations: Correlations
+    lenses: Lenses
     axes: list[PrincipalAxes]
-    outliers: Outliers | None
+    massive: list[Mapping[str, Any]]
     fingerprints: list[Sketch]
 
 
@@ -88,15 +90,19 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
         return _project([stack[0]], stack[0], layers, settings)
     taken = moments(stack, settings.dtype) if settings.batch is None else side_by_side(stack, settings.batch)
     check_magnitudes(taken, layers, settings.dtype)
-    correlations = Correlations(taken, layers)
+    correlations = Correlations(taken.home(), layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, [stack], stack.device)
     if method == "svd":
-        axes = [principal_axes(gamma.to(settings.dtype), "svd") for gamma in stack]
+        axes = [principal_axes(gamma.to(settings.dtype), "svd").home() for gamma in stack]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)[:checkpoints]
     fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
-    return Reduced(correlations, axes, None, fingerprints)
+    ranks = rank_layers(stack)
+    filled_up = torch.arange(len(correlations.norms)).clamp(max=checkpoints - 1)
+    ranked = Correlations(score_moments(ranks.scores).home().only(filled_up), layers)
+    massive: list[Mapping[str, Any]] = [*massive_channels(stack, ranks)]
+    return Reduced(Lenses(correlations, ranked, checkpoints), axes, massive, fingerprints)
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:
@@ -135,25 +141,23 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
     products = Accumulator(count, hidden, 1, gains.device, settings.dtype)
     triangle = Triangle(count, gains.device, settings.dtype)
     sketcher = Sketcher(count, hidden, settings.dims, settings.seed, gains.device, gains.dtype)
-    scan = OutlierScan(count, hidden)
     for block in gains.blocks():
         products.add(block[None])
-        scan.add(block)
         if method == "svd":
             triangle.add(block)
         if settings.fingerprint:
             sketcher.add(block)
     taken = products.finish()
     check_magnitudes(taken, gains.layers, settings.dtype)
-    correlations = Correlations(taken, gains.layers)
+    correlations = Correlations(taken.home(), gains.layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, (block[None] for block in gains.blocks()), gains.device)
     if method == "svd":
-        axes = [principal_axes(triangle.finish(), "svd", hidden)]
+        axes = [principal_axes(triangle.finish(), "svd", hidden).home()]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
     fingerprints = [sketcher.finish()] if settings.fingerprint else []
-    return Reduced(correlations, axes, scan.finish(correlations), fingerprints)
+    return Reduced(Lenses(correlations, None, 1), axes, [none_known()], fingerprints)
 
 
 def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
@@ -173,7 +177,8 @@ def _project(
         sketched.add(block)
     found, error, fingerprint = sketched.finish()
     check_magnitudes(found, layers, torch.float64)
-    correlations = Correlations(found, layers)
+    correlations = Correlations(found.home(), layers)
     (axes,) = axes_of_cosines(correlations.cosine, hidden)
     error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var
-    return Reduced(correlations, [replace(axes, method="project", error_estimate=error)], None, [fingerprint])
+    axes = replace(axes, method="project", error_estimate=error)
+    return Reduced(Lenses(correlations, None, 1), [axes], [none_known()], [fingerprint])

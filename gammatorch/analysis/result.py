@@ -17,7 +17,7 @@ from gammatorch.analysis.projection import Sketch
 from gammatorch.gains.stack import Origin
 from gammatorch.version import __version__
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Analysis:
     """What the directions of one site's gains say. Attributes bear the names of the JSON keys.
 
     What is undefined is NaN inside a tensor and None elsewhere, null in JSON: cosines and projections of a zero gain,
-    correlations of a constant one.
+    correlations of a constant one. Tensors are on the CPU, wherever the gains were.
 
     Attributes:
         num_layers: Number of rows, L.

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
-_MANTISSA, _LARGEST_BITS = 53, 3
+from gammatorch.analysis.gram import Moments, pieces, run_edges
+from gammatorch.gains.device import summing_device
+
+_MANTISSA, _WHOLE = 53, 3
 """Bits of a float64, and of the whole part of a score: below 2³ for any width."""
+
+_CHANNEL_BITS = 24
+"""Bits of the integers that are sorted which number the channel, beside 32 of the gain."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The gains of each layer put in order.
+
+    Attributes:
+        scores: See :func:`normal_scores`, shape (…, layer, hidden).
+        quartiles: First quartile, median and third quartile of each layer, shape (…, layer, 3).
+    """
+
+    scores: Tensor
+    quartiles: Tensor
 
 
 def normal_scores(gains: Tensor) -> Tensor:
     """Van der Waerden's scores of each layer's gains: rank r of H becomes the normal quantile of r / (H + 1).
 
-    Equal gains get the quantile of their mean rank. Correlations of the scores are rank correlations with the
-    efficiency of Pearson's on normal data; a channel of fifty times the usual gain counts for no more than the largest
-    of H does (van der Waerden 1952). The scores are rounded to so many binary places that sums of their products over
-    all channels are exact, so they have the same bits in any order and on any device.
+    Equal gains get the quantile of their mean rank. Correlations of the scores are rank correlations that lose nothing
+    to Pearson's on normal data, and a channel of fifty times the usual gain counts for no more than the largest of H
+    does (van der Waerden 1952). The scores are rounded to so many binary places that sums of their products over all
+    channels are exact, so these have the same bits in any order and on any device.
 
     Args:
         gains: Gain vectors γ, shape (…, layer, hidden), without NaN.
@@ -29,16 +50,71 @@ def normal_scores(gains: Tensor) -> Tensor:
         >>> normal_scores(torch.tensor([[5.0, 1.0, 900.0, 1.0]])).round(decimals=3)
         tensor([[ 0.2530, -0.5240,  0.8420, -0.5240]], dtype=torch.float64)
     """
+    return rank_layers(gains).scores
+
+
+def rank_layers(gains: Tensor) -> Ranked:
+    """Scores and quartiles of each layer, from one sort.
+
+    Args:
+        gains: Gain vectors γ, shape (…, layer, hidden), without NaN.
+    """
     hidden = gains.shape[-1]
-    ordered, channels = gains.sort(dim=-1)
-    place = torch.arange(hidden, device=gains.device, dtype=torch.int32)
-    new = torch.ones_like(channels, dtype=torch.bool)
-    torch.ne(ordered[..., 1:], ordered[..., :-1], out=new[..., 1:])
-    first = torch.where(new, place, 0).cummax(dim=-1).values  # of the equal gains each belongs to
-    ends = torch.roll(new, -1, dims=-1)  # the last gain of all ends a group as the first begins one
-    last = torch.where(ends, place, hidden).flip(-1).cummin(dim=-1).values.flip(-1)
-    scores = _quantiles(hidden).to(gains.device)[(first + last).long()]
-    return torch.empty_like(scores).scatter_(-1, channels, scores)
+    ordered, channels = _in_order(gains.detach().to(summing_device(gains.device)))
+    first = torch.ones_like(channels, dtype=torch.bool)  # of the gains equal to it
+    torch.ne(ordered[..., 1:], ordered[..., :-1], out=first[..., 1:])
+    quantiles = _quantiles(hidden).to(first.device)
+    if bool(first.all()):
+        in_order = quantiles[::2].expand(first.shape)
+    else:
+        place = torch.arange(hidden, device=first.device).expand_as(first)
+        begin, end = place[first], place[first.roll(-1, dims=-1)]  # after the last of a group comes the first of one
+        of_group = quantiles[begin + end]
+        in_order = of_group.repeat_interleave(end - begin + 1, output_size=first.numel()).view(first.shape)
+    quartiles = ordered[..., [hidden // 4, hidden // 2, 3 * hidden // 4]]
+    return Ranked(
+        torch.empty(first.shape, dtype=in_order.dtype, device=first.device).scatter_(-1, channels, in_order), quartiles
+    )
+
+
+def _in_order(gains: Tensor) -> tuple[Tensor, Tensor]:
+    """The gains of each layer in ascending order, and their channels.
+
+    On the CPU, where they are float32 numbers, by sorting integers that hold gain and channel: NumPy has vector
+    instructions for that, and takes a fifth of the time.
+    """
+    narrow = gains.to(torch.float32)
+    if gains.device.type != "cpu" or gains.shape[-1] > 1 << _CHANNEL_BITS or not torch.equal(narrow.to(gains), gains):
+        ordered, channels = gains.sort(dim=-1)
+        return ordered, channels
+    bits = (narrow + 0.0).view(torch.int32)  # 0 and -0 are equal
+    keys = (bits ^ (bits >> 31 & 0x7FFF_FFFF)).long()  # of negative numbers the larger pattern is the smaller number
+    packed = (keys << _CHANNEL_BITS).add_(torch.arange(gains.shape[-1]))
+    packed.numpy().sort(axis=-1)
+    channels = packed & (1 << _CHANNEL_BITS) - 1
+    keys = (packed >> _CHANNEL_BITS).int()
+    return (keys ^ (keys >> 31 & 0x7FFF_FFFF)).view(torch.float32), channels
+
+
+def score_moments(scores: Tensor) -> Moments:
+    """Moments of scores in the channel blocks of the gains, exact: no pivot is needed, as their mean is near 0.
+
+    Args:
+        scores: Shape (checkpoint, layer, hidden).
+    """
+    checkpoints, layers, hidden = scores.shape
+    edges = run_edges(hidden)
+    products = scores.new_empty(checkpoints, len(edges) - 1, layers, layers)
+    totals = scores.new_empty(checkpoints, len(edges) - 1, layers)
+    for start, count, runs in pieces(edges, 0, hidden, hidden):
+        by_run = rearrange(
+            scores[..., start : start + count],
+            "checkpoint layer (run channel) -> checkpoint run layer channel",
+            run=runs.stop - runs.start,
+        )
+        products[:, runs], totals[:, runs] = by_run @ by_run.mT, by_run.sum(dim=-1)
+    channels = torch.tensor(edges, dtype=torch.float64, device=scores.device).diff().expand(checkpoints, -1)
+    return Moments(products, totals, torch.zeros_like(totals[:, 0]), channels, channels.sum(-1))
 
 
 def score_step(hidden: int) -> float:
@@ -51,7 +127,7 @@ def score_step(hidden: int) -> float:
         >>> score_step(5120) == 2**-17
         True
     """
-    bits = (_MANTISSA - max(hidden - 1, 1).bit_length()) // 2 - _LARGEST_BITS
+    bits = (_MANTISSA - max(hidden - 1, 1).bit_length()) // 2 - _WHOLE
     return 2.0**-bits
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 
@@ -19,8 +21,23 @@ STEPS = 3
 """A jump is larger than this many ordinary steps from layer to layer beside it."""
 
 
-def change_points(correlations: Correlations) -> list[list[int] | None]:
-    """First layer of every phase after the first; none where the direction drifts, or stays.
+@dataclass(frozen=True)
+class Boundary:
+    """A jump of the direction from one layer to the next.
+
+    Attributes:
+        layer: The first layer after it.
+        jump: Correlation lost across it, beyond what the distance alone costs.
+        error: Its standard error over channels.
+    """
+
+    layer: int
+    jump: float
+    error: float
+
+
+def boundaries(correlations: Correlations) -> list[list[Boundary] | None]:
+    """Where every phase but the first begins; nowhere where the direction drifts, or stays.
 
     For every number of phases K the layers are cut so that Σ over phases of n − (1/n) Σ pearson is least, the scatter
     of the standardised gains about their phase's mean: exactly, by dynamic programming over all cuts (Fisher 1958;
@@ -39,24 +56,25 @@ def change_points(correlations: Correlations) -> list[list[int] | None]:
         correlations: Of one checkpoint or several.
 
     Returns:
-        For each checkpoint the layer indices; None where it cannot be told: fewer than six layers whose gains vary,
-        or fewer than eight channels. Layers of constant gain are passed over. Phases shorter than three layers are
-        not seen.
+        For each checkpoint its boundaries in the order of depth; None where it cannot be told: fewer than six layers
+        whose gains vary, or fewer than eight channels. Layers of constant gain are passed over. Phases shorter than
+        three layers are not seen.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
         >>> directions = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
-        >>> change_points(Correlations(moments(directions.repeat_interleave(6, dim=0)), tuple(range(12))))
-        [[6]]
+        >>> (found,) = boundaries(Correlations(moments(directions.repeat_interleave(6, dim=0)), tuple(range(12))))
+        >>> [one.layer for one in found]
+        [6]
     """
     return over_rows(_whole_or_by_kind, correlations, correlations.varied)
 
 
-def _whole_or_by_kind(correlations: Correlations) -> list[list[int] | None]:
-    whole = _change_points(correlations)
+def _whole_or_by_kind(correlations: Correlations) -> list[list[Boundary] | None]:
+    whole = _boundaries(correlations)
     if whole is None:
         return [None] * len(correlations.norms)
-    found: list[list[int] | None] = []
+    found: list[list[Boundary] | None] = []
     for checkpoint, (starts, every) in enumerate(zip(whole, correlations.period["period"], strict=True)):
         if every is None:
             found.append(starts)
@@ -66,12 +84,13 @@ def _whole_or_by_kind(correlations: Correlations) -> list[list[int] | None]:
     return found
 
 
-def _of_largest_kind(one: Correlations, every: int) -> list[int]:
-    """The change points that the layers of the largest kind show, of one checkpoint."""
+def _of_largest_kind(one: Correlations, every: int) -> list[Boundary]:
+    """The boundaries that the layers of the largest kind show, of one checkpoint."""
     rows = largest_kind(one.filled[0], every)
-    (starts,) = _change_points(one.only(torch.tensor([0]), torch.tensor(rows))) or [[]]
-    first_rows = (rows[rows.index(one.layers.index(start)) - 1 :][:2] for start in starts)
-    return [one.layers[_first_of_phase(one.filled[0], every, *around)] for around in first_rows]
+    (found,) = _boundaries(one.only(torch.tensor([0]), torch.tensor(rows))) or [[]]
+    around = (rows[rows.index(one.layers.index(start.layer)) - 1 :][:2] for start in found)
+    firsts = (one.layers[_first_of_phase(one.filled[0], every, *pair)] for pair in around)
+    return [replace(start, layer=first) for start, first in zip(found, firsts, strict=True)]
 
 
 def _first_of_phase(pearson: Tensor, every: int, before: int, start: int) -> int:
@@ -84,18 +103,22 @@ def _first_of_phase(pearson: Tensor, every: int, before: int, start: int) -> int
     return start
 
 
-def _change_points(correlations: Correlations) -> list[list[int]] | None:
+def _boundaries(correlations: Correlations) -> list[list[Boundary]] | None:
     """Those of each checkpoint; None for too few layers or channels."""
     layers, checkpoints = len(correlations.layers), len(correlations.norms)
     if layers < 2 * SHORTEST or correlations.without.shape[1] < FEWEST_BLOCKS:
         return None
-    jumps = _jumps(correlations)
-    chosen = torch.zeros(checkpoints, layers, dtype=torch.bool, device=jumps.device)
+    real, jump, error = _jumps(correlations)
+    chosen = torch.zeros_like(real)
     for cuts in _best_cuts(_scatter(correlations.filled)):
-        real = jumps.gather(1, cuts).all(dim=1, keepdim=True)
-        chosen = torch.where(real, torch.zeros_like(chosen).scatter(1, cuts, True), chosen)
+        all_real = real.gather(1, cuts).all(dim=1, keepdim=True)
+        chosen = torch.where(all_real, torch.zeros_like(chosen).scatter(1, cuts, True), chosen)
     return [
-        [layer for layer, start in zip(correlations.layers, starts, strict=True) if start] for starts in chosen.tolist()
+        [
+            Boundary(correlations.layers[row], float(jump[checkpoint, row]), float(error[checkpoint, row]))
+            for row in chosen[checkpoint].nonzero()[:, 0].tolist()
+        ]
+        for checkpoint in range(checkpoints)
     ]
 
 
@@ -126,8 +149,8 @@ def _best_cuts(scatter: Tensor) -> list[Tensor]:
     return cuts
 
 
-def _jumps(correlations: Correlations) -> Tensor:
-    """Which rows begin with a jump: shape (checkpoint, layer)."""
+def _jumps(correlations: Correlations) -> tuple[Tensor, Tensor, Tensor]:
+    """Which rows begin with a jump, how large it is, and its standard error: shape (checkpoint, layer)."""
     left, right, across = _window_means(correlations.filled)
     left_is_less = left.mean(dim=0) <= right.mean(dim=0)
     inside = torch.where(left_is_less, left, right)
@@ -135,10 +158,12 @@ def _jumps(correlations: Correlations) -> Tensor:
     step = (inside[0] - inside[1]).clamp(min=0)
     others = _window_means(correlations.without)
     jump_without = torch.where(left_is_less[:, None], others[0], others[1]).mean(dim=0) - others[2].mean(dim=0)
-    boundaries, blocks = jump.shape[-1], jump_without.shape[1]
-    error = student_t(1 - 0.025 / boundaries, blocks - 1) * standard_error(jump_without.transpose(1, 2))
-    real = (jump > SMALLEST_JUMP) & (jump > STEPS * step) & (jump > error)
-    return torch.nn.functional.pad(real, (SHORTEST, SHORTEST - 1))
+    places, blocks = jump.shape[-1], jump_without.shape[1]
+    error = standard_error(jump_without.transpose(1, 2))
+    sure = student_t(1 - 0.025 / places, blocks - 1) * error
+    real = (jump > SMALLEST_JUMP) & (jump > STEPS * step) & (jump > sure)
+    padded = (torch.nn.functional.pad(of, (SHORTEST, SHORTEST - 1)) for of in (real, jump, error))
+    return next(padded), next(padded), next(padded)
 
 
 def _window_means(pearson: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) 
 
     Returns:
         ``shared_energy, mean_pearson, effective_dimension`` as ``value, low, high``; ``depth_profile,
-        first_eigenvalue, entropy_rank, depth_contrast, schedules``.
+        first_eigenvalue, effective_rank, schedules``; of normal scores ``rank_correlation`` and ``depth_contrast``.
 
     Example:
         >>> round(statistics(np.outer([1, 2, 4, 5, 7, 9], np.arange(1.0, 65.0)))["mean_pearson"]["value"], 6)
@@ -101,23 +102,26 @@ def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) 
     pearson: Array = np.asarray(np.corrcoef(x), dtype=np.float64)
     share = np.maximum(np.linalg.eigvalsh(pearson), 0) / layers
     profile = [float(np.diagonal(pearson, lag).mean()) for lag in range(1, layers)]
-    pairs = [(np.diagonal(pearson, lag).sum(), layers - lag) for lag in range(1, layers)]
-    near, far = (sum(s for s, _ in part) / sum(n for _, n in part) for part in _near_and_far(pairs, layers))
+    ranks = np.corrcoef(normal_scores(x))
+    lag = np.abs(np.subtract.outer(np.arange(layers), np.arange(layers)))
+    near, far = ranks[(lag > 0) & (lag <= 2)].mean(), ranks[lag >= max(2, -(-layers // 2))].mean()
     axis = np.linalg.eigh(_cosine(x))[1][:, -1]
     bounds = {
         "shared_energy": (lambda y: axis @ _cosine(y) @ axis / layers, 1 / layers, 1.0),
-        "mean_pearson": (lambda y: np.atleast_2d(np.corrcoef(y))[np.triu_indices(layers, 1)].mean(), -1.0, 1.0),
         "effective_dimension": (_participation, 1.0, float(layers)),
     }
+    means = [np.corrcoef(part)[np.triu_indices(layers, 1)].mean() for part in (x, *left_out)]
     excess = {"effective_dimension": _counted_twice(pearson, left_out)}
     return {
         **{
             name: _jackknife(figure, x, left_out, t, least, most, excess.get(name, 0.0))
             for name, (figure, least, most) in bounds.items()
         },
+        "mean_pearson": _on_fishers_scale(np.array(means), t),
         "depth_profile": np.array(profile),
-        "first_eigenvalue": float(share[-1] * layers),
-        "entropy_rank": float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())),
+        "first_eigenvalue": float(np.linalg.eigvalsh(ranks)[-1]),
+        "rank_correlation": ranks,
+        "effective_rank": float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())),
         "depth_contrast": {"near": near, "far": far, "value": near - far},
         "schedules": _schedules(np.sqrt((x * x).mean(axis=1))),
     }
@@ -135,8 +139,32 @@ def _participation(x: Array) -> float:
     return float(layers / (1 + (layers - 1) * adjusted))
 
 
-def _near_and_far(by_lag: list[Any], layers: int) -> tuple[list[Any], list[Any]]:
-    return by_lag[: max(1, layers // 8)], by_lag[max(2, -(-layers // 2)) - 1 :]
+def normal_scores(gains: npt.ArrayLike) -> Array:
+    """Normal quantile of r / (H + 1) of each gain's rank r within its layer, the mean rank of those that are equal.
+
+    Args:
+        gains: Gain vectors γ, shape (layer, hidden).
+
+    Example:
+        >>> normal_scores([[5.0, 1.0, 900.0, 1.0]]).round(3)
+        array([[ 0.253, -0.524,  0.842, -0.524]])
+    """
+    x: Array = np.asarray(gains, dtype=np.float64)
+    quantile = np.vectorize(NormalDist().inv_cdf)
+    scores = np.empty_like(x)
+    for row, layer in enumerate(x):
+        values, which, counts = np.unique(layer, return_inverse=True, return_counts=True)
+        ranks = np.cumsum(counts) - (counts - 1) / 2
+        scores[row] = quantile(ranks / (len(layer) + 1))[which]
+    return scores
+
+
+def _on_fishers_scale(values: Array, t: float) -> dict[str, float]:
+    """A mean correlation, then without each run of channels, with its bounds about itself."""
+    value, without = np.arctanh(values[0]), np.arctanh(values[1:])
+    blocks = len(without)
+    half = t * np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
+    return {"value": float(values[0]), "low": float(np.tanh(value - half)), "high": float(np.tanh(value + half))}
 
 
 def _counted_twice(pearson: Array, left_out: list[Array]) -> float:
@@ -162,11 +190,11 @@ def _jackknife(
 ) -> dict[str, float]:
     value, without = float(figure(x)), np.array([figure(part) for part in left_out])
     blocks = len(without)
-    centre = blocks * value - (blocks - 1) * without.mean()
     variance = (blocks - 1) / blocks * ((without - without.mean()) ** 2).sum()
     half = t * np.sqrt(max(variance - excess, variance / 2))
-    low, high = np.clip([centre - half, centre + half], least, most)
-    return {"value": float(np.clip(value, least, most)), "low": float(low), "high": float(high)}
+    value = float(np.clip(value, least, most))
+    low, high = np.clip([value - half, value + half], least, most)
+    return {"value": value, "low": float(low), "high": float(high)}
 
 
 def _schedules(size: Array) -> dict[str, dict[str, float]]:

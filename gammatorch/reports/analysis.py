@@ -43,12 +43,13 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
     )
     for line in summary_lines(analysis):
         console.print(line)
-    print_table(
-        console,
-        "Directions by phase",
-        ("<phase", "layers", "N", "‖γ‖ mean", "‖γ‖ std", "intra_cos", "vs_other_cos"),
-        phase_rows(analysis),
-    )
+    if analysis.phases:
+        print_table(
+            console,
+            "Directions by phase",
+            ("<phase", "layers", "N", "‖γ‖ mean", "‖γ‖ std", "intra_cos", "vs_other_cos"),
+            phase_rows(analysis),
+        )
     print_table(
         console,
         "Neighbouring layers: cosine of the unit γ, and correlation once their means are gone",
@@ -62,7 +63,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         says_rows(analysis.statistics, analysis.num_layers),
     )
     console.print()
-    console.print(Text(analysis.answer.sentence, style="bold"))
+    console.print(Text(f"{analysis.answer.sentence} Support {analysis.answer.support:.2f}.", style="bold"))
     if analysis.gains is not None:
         console.print()
         console.print(cost_line(analysis, analysis.gains))

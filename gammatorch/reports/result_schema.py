@@ -24,8 +24,8 @@ from gammatorch.reports.schema import (
     within,
 )
 
-SCHEMA_VERSION = 1
-"""The newest that is read, of both formats."""
+SCHEMA_VERSIONS = {"norms": 2, "pairs": 1}
+"""What is read, by the name that tells a format."""
 
 _FIGURE = maybe(number)
 _INTERVAL = {"value": _FIGURE, "low": _FIGURE, "high": _FIGURE}
@@ -36,15 +36,22 @@ _STATISTICS = record(
     shared_projection=maybe(_BY_LAYER),
     shared_energy=record(**_INTERVAL),
     effective_dimension=record(**_INTERVAL),
+    effective_rank=_FIGURE,
     mean_pearson=record(**_INTERVAL, null_95=_FIGURE),
+    mean_rank_correlation=record(**_INTERVAL, null_95=_FIGURE),
     first_eigenvalue=record(value=_FIGURE, null_95=_FIGURE),
+    shared_directions=maybe(whole),
+    misfit=record(**_INTERVAL),
     depth_profile=many(_FIGURE, "lag"),
-    depth_contrast=record(near=_FIGURE, far=_FIGURE, **_INTERVAL),
+    depth_contrast=record(near=_FIGURE, far=_FIGURE, disattenuated=_FIGURE, **_INTERVAL),
+    depth_order=_FIGURE,
+    correlation_length=_FIGURE,
     phase_contrasts=many(record(name=text, **_INTERVAL)),
     change_points=maybe(many(whole)),
+    transitions=many(record(first=whole, last=whole, loss=number)),
     odd_layers=maybe(many(whole)),
     period=record(period=maybe(whole), **_INTERVAL),
-    outliers=record(channels=maybe(many(whole)), mean_pearson=_FIGURE, verdict=maybe(text)),
+    outliers=record(channels=maybe(many(whole)), layers=maybe(many(whole)), sizes=maybe(many(_FIGURE))),
     schedules=maybe(named(record(parameters=named(number), aicc=number))),
 )
 
@@ -117,7 +124,11 @@ def _run(document: Any, name: str, sizes: Sizes) -> None:
 
 
 _MATRIX = many(_FIGURE, "layer", "layer")
-_MATRICES_AND_PROVENANCE = record(cosine=_MATRIX, statistics=record(pearson=_MATRIX), provenance=_PROVENANCE)
+_MATRICES_AND_PROVENANCE = record(
+    cosine=_MATRIX,
+    statistics=record(pearson=_MATRIX, rank_correlation=maybe(_MATRIX)),
+    provenance=_PROVENANCE,
+)
 
 
 _ANALYSIS = record(
@@ -135,7 +146,7 @@ _ANALYSIS = record(
     explained_var=maybe(many(_FIGURE, "axis")),
     phases=many(_PHASE),
     statistics=_STATISTICS,
-    answer=record(verdict=text, sentence=text),
+    answer=record(verdict=text, support=number, between=maybe(many(text)), sentence=text),
     method=text,
     error_estimate=number,
     notes=many(text),

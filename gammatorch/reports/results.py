@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gammatorch.errors import ResultError
-from gammatorch.reports.result_schema import FORMATS, SCHEMA_VERSION
+from gammatorch.reports.result_schema import FORMATS, SCHEMA_VERSIONS
 from gammatorch.reports.schema import Misfit
 from gammatorch.reports.text import size
 
@@ -37,8 +37,9 @@ def read_result(path: Path) -> tuple[str, Mapping[str, Any]]:
     version = document.get("schema_version") if form else None
     if form is None or not isinstance(version, int):
         _refuse(path, f"is JSON, but no result that can be drawn: pass {DRAWN}")
-    if version > SCHEMA_VERSION:
-        _refuse(path, f"has schema_version {version}, this version reads {SCHEMA_VERSION}: upgrade gammatorch")
+    if version != (read := SCHEMA_VERSIONS[form]):
+        remedy = "upgrade gammatorch" if version > read else "make it again"
+        _refuse(path, f"has schema_version {version}, this version reads {read}: {remedy}")
     try:
         FORMATS[form]({**document}, "", {})
     except Misfit as misfit:

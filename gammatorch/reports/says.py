@@ -16,25 +16,35 @@ def says_rows(found: Mapping[str, Any], layers: int) -> Iterator[Row]:
         found: The statistics of an analysis, or those that a result file holds.
         layers: Number of layers.
     """
-    mean, lost = found["mean_pearson"], found["depth_contrast"]
+    mean, ranks, lost = found["mean_pearson"], found["mean_rank_correlation"], found["depth_contrast"]
+    if found["rank_correlation"] is not None:
+        yield _bounded("mean rank correlation", ranks, f"chance stays within ±{plainly(ranks['null_95'])}")
     yield _bounded("mean pearson", mean, f"chance stays within ±{plainly(mean['null_95'])}")
     yield _bounded("shared energy", found["shared_energy"], "1: one direction for all layers")
     yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1: one direction")
     first = found["first_eigenvalue"]
     yield _bounded("first eigenvalue", first, f"chance stays below {plainly(first['null_95'])}")
-    near_far = f"near {plainly(lost['near'])}, far {plainly(lost['far'])}"
-    yield _bounded("lost with depth", lost, near_far)
+    yield ("shared directions", _whole(found["shared_directions"]), "", "", "eigenvalues above chance")
+    yield _bounded("misfit of one", found["misfit"], "0: one direction explains all")
+    yield _bounded("lost with depth", lost, f"near {plainly(lost['near'])}, far {plainly(lost['far'])}")
+    if lost["disattenuated"] is not None:
+        yield ("lost, noise out", plainly(lost["disattenuated"]), "", "", "without each layer's own noise")
+    yield ("order of layers", plainly(found["depth_order"]), "", "", "2.5: near layers are more alike")
+    if found["correlation_length"] is not None:
+        yield ("correlation length", f"{found['correlation_length']:.1f}", "", "", "layers")
     for contrast in found["phase_contrasts"]:
         if contrast["value"] is not None:
             name = printable(contrast["name"], 24)
             yield _bounded(f"phase {name}", contrast, "within less across, same lags")
     starts, odd, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
+    turns = found["transitions"]
     if starts is not None:
-        yield ("phases found", str(len(starts) + 1 if starts else 0), "", "", ", ".join(map(str, starts)))
+        named = [*map(str, starts), *(f"{turn['first']} to {turn['last']}" for turn in turns)]
+        yield ("phases found", str(len(named) + 1 if named else 0), "", "", ", ".join(named))
     if odd:
         yield ("odd layers", str(len(odd)), "", "", ", ".join(map(str, odd)))
     if kinds["period"] is not None:
-        yield _bounded(f"every {kinds['period']} layers", kinds, "pearson above lags beside it")
+        yield _bounded(f"every {kinds['period']} layers", kinds, "correlation above lags beside")
     if outliers["channels"]:
         yield _outlier_row(outliers)
     if found["schedules"]:
@@ -42,9 +52,10 @@ def says_rows(found: Mapping[str, Any], layers: int) -> Iterator[Row]:
 
 
 def _outlier_row(outliers: Mapping[str, Any]) -> Row:
-    """How many channels stand out, and what is left without them."""
-    without = f"without: pearson {plainly(outliers['mean_pearson'])}, {outliers['verdict'] or 'undefined'}"
-    return ("outlier channels", str(len(outliers["channels"])), "", "", without)
+    """How many channels stand out, and the largest."""
+    most = max(zip(outliers["sizes"], outliers["channels"], strict=True), key=lambda one: one[0] or 0)
+    largest = f"largest: {most[1]}, {most[0]:.3g} × the median" if most[0] else ""
+    return ("massive channels", str(len(outliers["channels"])), "", "", largest)
 
 
 def _schedule_row(schedules: Mapping[str, Any]) -> Row:
@@ -58,6 +69,10 @@ def _schedule_row(schedules: Mapping[str, Any]) -> Row:
 def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:
     figures = [figure.get(part) for part in ("value", "low", "high")]
     return (name, *map(plainly, figures), "undefined" if figures[0] is None else mind)
+
+
+def _whole(count: int | None) -> str:
+    return "-" if count is None else str(count)
 
 
 def plainly(value: float | None) -> str:

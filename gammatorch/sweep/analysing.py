@@ -25,7 +25,7 @@ from gammatorch.gains.stack import Gains
 from gammatorch.gains.wide import WideGains
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
-from gammatorch.sweep.store import StoredItem
+from gammatorch.sweep.store import MATRICES, StoredItem
 
 _FEWEST, _MOST, _BYTES = 4, 16, 16_000_000
 """Items that are analysed together: on a GPU as many as ever, on the CPU as many as its caches hold about, by the bytes
@@ -149,7 +149,7 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
         gains_sha256=_digest(kept),
         weights=weights,
         gram=_gram(analysis),
-        pearson=analysis.statistics["pearson"].to("cpu", torch.float64).contiguous(),
+        **{name: _kept(analysis.statistics[name]) for name in MATRICES},
         sketch=sketch if weights is None else None,
         sketch_of=analysis.fingerprint.metadata if weights is None and analysis.fingerprint is not None else None,
     )
@@ -157,8 +157,12 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
 
 def _without_matrices(analysis: Analysis) -> Analysis:
     """They are kept as tensors: as lists they would cost more time than all the rest."""
-    statistics: Mapping[str, Any] = {name: value for name, value in analysis.statistics.items() if name != "pearson"}
+    statistics: Mapping[str, Any] = {name: of for name, of in analysis.statistics.items() if name not in MATRICES}
     return replace(analysis, cosine=analysis.cosine[:0], statistics=statistics)
+
+
+def _kept(matrix: Tensor | None) -> Tensor | None:
+    return None if matrix is None else matrix.to("cpu", torch.float64).contiguous()
 
 
 def _gram(analysis: Analysis) -> Tensor:

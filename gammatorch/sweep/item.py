@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Changes whenever the same checkpoint and settings would be stored otherwise: then all items are new."""
 
 _STEP = re.compile(r"(?:^|[^a-z])(?:step|checkpoint|ckpt|iteration|iter)[-_=]?(\d+)", re.IGNORECASE)

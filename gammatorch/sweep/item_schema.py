@@ -115,6 +115,8 @@ def check_tensors(found: Mapping[str, Tensor], layers: int, hidden: int) -> None
     """
     gains = "weights" if "weights" in found else "sketch"
     columns = {"gram": layers, "pearson": layers, gains: hidden if gains == "weights" else None}
+    if "rank_correlation" in found:
+        columns["rank_correlation"] = layers
     for name, width in columns.items():
         if name not in found:
             raise Misfit(f"{name} is missing")

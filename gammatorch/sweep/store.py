@@ -52,7 +52,7 @@ class StoredItem:
         layers: Layer index of each row.
         site: Place of the norm that was read.
         offset: What the stored weights lack: γ = offset + weight.
-        analysis: What ``gammatorch run --out`` writes, less provenance and the two layer × layer matrices, which
+        analysis: What ``gammatorch run --out`` writes, less provenance and the layer × layer matrices, which
             :meth:`document` puts back.
         provenance: Versions, bytes, requests, seconds: what may differ between runs that give the same numbers.
         files: Size in bytes and, where the Hub tells it, content hash of each weight file.
@@ -60,6 +60,7 @@ class StoredItem:
         weights: The gains as stored, shape (layer, hidden), without offset; None where wide, or not loaded.
         gram: G = γ γᵀ, shape (layer, layer), float64; None if not loaded.
         pearson: Correlations, NaN where undefined, shape (layer, layer); None if not loaded.
+        rank_correlation: Those of normal scores likewise; None also where wide gains have no ranks.
         sketch: Sketch of wide gains, offset included, shape (layer, bucket), float32; None where they are stored whole.
         sketch_of: What two sketches must share to be compared.
     """
@@ -76,6 +77,7 @@ class StoredItem:
     weights: Tensor | None = field(default=None, repr=False)
     gram: Tensor | None = field(default=None, repr=False)
     pearson: Tensor | None = field(default=None, repr=False)
+    rank_correlation: Tensor | None = field(default=None, repr=False)
     sketch: Tensor | None = field(default=None, repr=False)
     sketch_of: Mapping[str, int] | None = None
 
@@ -99,9 +101,9 @@ class StoredItem:
         if self.gram is not None and self.pearson is not None:
             lengths = self.gram.diagonal().sqrt()
             cosine = (self.gram / (lengths[:, None] * lengths)).clamp_(-1, 1).fill_diagonal_(1)
-            pearson = [[None if value != value else value for value in row] for row in self.pearson.tolist()]
             document["cosine"] = cosine.to(torch.float64).tolist()
-            document["statistics"] = {"pearson": pearson, **document["statistics"]}
+            matrices = {name: _plain(getattr(self, name)) for name in MATRICES}
+            document["statistics"] = {**matrices, **document["statistics"]}
         return document
 
 
@@ -211,7 +213,17 @@ class Store:
             _flush_folder(path.parent)
 
 
-_TENSORS = ("weights", "gram", "pearson", "sketch")
+MATRICES = ("pearson", "rank_correlation")
+"""Statistics that are layer × layer, which an item keeps as tensors."""
+
+_TENSORS = ("weights", "gram", *MATRICES, "sketch")
+
+
+def _plain(matrix: Tensor | None) -> list[list[float | None]] | None:
+    """As JSON has it: NaN as None."""
+    if matrix is None:
+        return None
+    return [[None if value != value else value for value in row] for row in matrix.tolist()]
 
 
 def done_keys(folder: str | os.PathLike[str]) -> set[str]:

@@ -17,9 +17,9 @@ from gammatorch.analysis.intervals import student_t
 from gammatorch.analysis.measures import STATISTICS
 from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
 from gammatorch.analysis.schedules import schedules
-from gammatorch.analysis.segments import change_points
+from gammatorch.analysis.segments import boundaries
 from gammatorch.bench import reference
-from gammatorch.bench.worlds import PLANTED, WORLDS, draw, planted, truth
+from gammatorch.bench.worlds import KNOWN, PLANTED, WORLDS, draw, planted, truth
 
 LAWS = settings(deadline=None, max_examples=25)
 SHAPES = st.tuples(st.integers(6, 9), st.integers(32, 80), st.integers(0, 10_000))
@@ -29,7 +29,7 @@ def world(name, seed=0, layers=64, hidden=5120, device="cpu"):
     return torch.from_numpy(draw(name, seed, layers, hidden)).to(device)
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_each_world_gets_its_own_right_sentence(name, device):
     sentences = set()
     for seed in range(5):
@@ -40,7 +40,7 @@ def test_each_world_gets_its_own_right_sentence(name, device):
     assert len(sentences) == 1 and name.split("-")[0] in sentences.pop().lower()
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_intervals_cover_the_truth(name):
     draws, expected = 60, truth(name, 24)
     gains = torch.stack([world(name, seed, 24, 1024) for seed in range(draws)])
@@ -60,7 +60,7 @@ def test_intervals_cover_the_truth(name):
         assert np.mean([bound["high"] - bound["low"] for bound in bounds]) < max(0.2 * abs(value), 0.15)
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_statistics_match_numpy(name, device):
     gamma = world(name, 1, 24, 700, device)
     found = gammatorch.analyze(gamma).statistics
@@ -70,16 +70,17 @@ def test_statistics_match_numpy(name, device):
         for part in ("low", "high"):  # 1e-6: the expansion of Student's quantile
             assert found[figure][part] == pytest.approx(expected[figure][part], rel=1e-6, abs=1e-6), (figure, part)
     np.testing.assert_allclose(found["depth_profile"].cpu(), expected["depth_profile"], atol=1e-11)
-    assert found["first_eigenvalue"]["value"] == pytest.approx(expected["first_eigenvalue"], rel=1e-11)
-    assert found["entropy_rank"] == pytest.approx(expected["entropy_rank"], rel=1e-9)
+    assert found["first_eigenvalue"]["value"] == pytest.approx(expected["first_eigenvalue"], rel=1e-4)
+    assert found["effective_rank"] == pytest.approx(expected["effective_rank"], rel=1e-9)
+    np.testing.assert_allclose(found["rank_correlation"], expected["rank_correlation"], atol=3e-5)
     for part in ("near", "far", "value"):
-        assert found["depth_contrast"][part] == pytest.approx(expected["depth_contrast"][part], abs=1e-11)
+        assert found["depth_contrast"][part] == pytest.approx(expected["depth_contrast"][part], abs=3e-5)
     for fit, values in expected["schedules"].items():
         assert found["schedules"][fit]["aicc"] == pytest.approx(values["aicc"], rel=1e-6, abs=1e-4)
 
 
 def test_a_batch_gives_the_statistics_of_a_loop():
-    batch = torch.stack([world(name, 2, 24, 512) for name in WORLDS])
+    batch = torch.stack([world(name, 2, 24, 512) for name in KNOWN])
     for one, gamma in zip(gammatorch.analyze(batch), batch, strict=True):
         alone = gammatorch.analyze(gamma, method="gram")
         assert one.answer == alone.answer and one.method == "gram"
@@ -174,8 +175,8 @@ def test_a_schedule_is_recognised_with_its_parameters(name, size):
 
 def test_the_partition_is_the_best_of_all():
     """Every cut of eight layers into two phases, by hand."""
-    gamma = draw("isotropic", 0, 8, 4096)
-    gamma[4:] = draw("isotropic", 9, 8, 4096)[4:]
+    gamma = draw("shared-direction", 0, 8, 4096)
+    gamma[4:] = draw("shared-direction", 9, 8, 4096)[4:]
     pearson = np.corrcoef(gamma)
 
     def scatter(start, stop):
@@ -196,22 +197,22 @@ def test_a_walk_has_no_phases(walk):
 
 @pytest.mark.parametrize("odd", [[15], [0, 31], [0, 1]])
 def test_odd_layers_are_named_and_are_neither_a_phase_nor_a_drift(odd):
-    gamma = world("isotropic", 0, 32, 2048)
+    gamma = world("shared-direction", 0, 32, 2048)
     gamma[odd] = world("layer-specific", 1, 32, 2048)[odd]
     found = gammatorch.analyze(gamma)
     assert found.statistics["odd_layers"] == odd and found.statistics["change_points"] == []
-    assert found.answer.verdict == "isotropic" and f"{', '.join(map(str, odd))} stand" in found.answer.sentence
+    assert found.answer.verdict == "shared-direction" and f"{', '.join(map(str, odd))} stand" in found.answer.sentence
 
 
 def test_a_run_of_three_that_differ_is_a_phase_and_not_odd():
-    gamma = world("isotropic", 0, 32, 2048)
-    gamma[29:] = world("isotropic", 1, 32, 2048)[29:]
+    gamma = world("shared-direction", 0, 32, 2048)
+    gamma[29:] = world("shared-direction", 1, 32, 2048)[29:]
     found = gammatorch.analyze(gamma).statistics
     assert found["odd_layers"] == [] and found["change_points"] == [29]
 
 
 @pytest.mark.parametrize("every", [2, 4, 6])
-@pytest.mark.parametrize("name", ["isotropic", "drift", "phases"])
+@pytest.mark.parametrize("name", ["shared-direction", "drift", "phases"])
 def test_kinds_of_layers_that_alternate_are_seen_whatever_else_there_is(name, every):
     trouble = {2: "every second", 4: "every fourth", 6: "every sixth"}[every] + " of another kind"
     found = gammatorch.analyze(torch.from_numpy(draw(name, 0, 48, 2048, trouble)))
@@ -253,13 +254,13 @@ def test_a_walk_of_kinds_that_alternate_has_no_phases(walk, every):
         assert gammatorch.analyze(torch.from_numpy(gains), method="gram").statistics["change_points"] == []
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_no_kinds_alternate_where_none_do(name):
     for seed in range(10):
         assert gammatorch.analyze(world(name, seed, 40, 1024)).statistics["period"]["period"] is None
 
 
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_outlier_channels_are_named_with_what_is_said_without_them(name):
     disturbed, plain = (torch.from_numpy(draw(name, 1, 64, 5120, trouble)) for trouble in ("outlier channels", None))
     channels = sorted(set((disturbed / plain > 5).all(dim=0).nonzero()[:, 0].tolist()))
@@ -269,12 +270,12 @@ def test_outlier_channels_are_named_with_what_is_said_without_them(name):
     kept = np.delete(disturbed.numpy(), channels, axis=1)
     assert outliers["mean_pearson"] == pytest.approx(np.corrcoef(kept)[np.triu_indices(64, 1)].mean(), abs=1e-9)
     assert outliers["verdict"] == name
-    assert ("6 outlier channels carry" in found.answer.sentence) == (name != "isotropic")
+    assert ("6 outlier channels carry" in found.answer.sentence) == (name != "shared-direction")
     assert gammatorch.analyze(plain).statistics["outliers"]["channels"] == []
 
 
 @pytest.mark.parametrize("trouble", ["heavy tails", "bfloat16", "scales", "odd ends"])
-@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize("name", KNOWN)
 def test_what_real_checkpoints_have_beside_changes_no_verdict(name, trouble):
     found = gammatorch.analyze(torch.from_numpy(draw(name, 2, 64, 5120, trouble)))
     assert found.answer.verdict == name

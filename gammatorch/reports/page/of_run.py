@@ -22,7 +22,7 @@ def run_page(document: Mapping[str, Any]) -> str:
     return page(
         document["model"] or "Gains of a tensor",
         [
-            paragraph(document["answer"]["sentence"], "answer"),
+            paragraph(f"{document['answer']['sentence']} Support {document['answer']['support']:.2f}.", "answer"),
             facts(_head(document)),
             section("Notes", bullets(document["notes"])),
             section("Pictures", pictures(FIGURES, document)),

@@ -30,6 +30,11 @@ def cosine(document: Mapping[str, Any]) -> Figure:
     return _between_layers(document, document["cosine"], "cosine")
 
 
+def rank_correlation(document: Mapping[str, Any]) -> Figure:
+    """Correlations between the normal scores of every pair of layers."""
+    return _between_layers(document, document["statistics"]["rank_correlation"], "rank correlation")
+
+
 def pearson(document: Mapping[str, Any]) -> Figure:
     """Correlations between the gains of every pair of layers."""
     return _between_layers(document, document["statistics"]["pearson"], "Pearson r")

@@ -8,10 +8,19 @@ from gammatorch.reports.pictures import by_layer, matrices, spectrum
 from gammatorch.reports.pictures.picture import Picture
 
 FIGURES: Mapping[str, Picture] = {
+    "rank_correlation": Picture(
+        "Rank correlation between layers",
+        "Correlation between the normal scores of the ranks of every pair of layers' gains, over channels, which no "
+        "few massive channels can carry; the answer rests on it. 0 is what independent gains have. Black boxes are "
+        "phases: bright boxes on a darker ground are layers that share a direction of their own.",
+        matrices.rank_correlation,
+        ("statistics.rank_correlation",),
+        matrix=True,
+    ),
     "pearson": Picture(
-        "Correlation between layers",
-        "Pearson r between the gains of every pair of layers, over channels; 0 is what independent gains have. Black "
-        "boxes are phases: bright boxes on a darker ground are layers that share a direction of their own.",
+        "Pearson correlation between layers",
+        "Pearson r between the gains of every pair of layers, over channels. Where it differs from the rank "
+        "correlation, a few channels of large gain carry it.",
         matrices.pearson,
         ("statistics.pearson",),
         matrix=True,

@@ -1,0 +1,130 @@
+"""What the evidence says, as statistics: figures with their bounds, for JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from gammatorch.analysis.bounds import about_value
+from gammatorch.analysis.depth import correlation_length
+from gammatorch.analysis.evidence import ORDERED
+from gammatorch.analysis.lenses import Lenses
+from gammatorch.analysis.nulls import mean_pearson_null
+from gammatorch.analysis.support import DRIFT
+
+Figures = list[Mapping[str, float | None]]
+
+
+def mean_rank_correlation(lenses: Lenses) -> Figures:
+    """Mean correlation of normal scores over pairs of layers without outlier layers, and what chance gives.
+
+    Args:
+        lenses: Of one checkpoint or several.
+
+    Returns:
+        For each ``value``, ``low``, ``high``, ``null_95``, see :func:`~gammatorch.analysis.nulls.mean_pearson_null`;
+        of Pearson's correlations where the gains have no ranks; None where fewer than two layers count.
+    """
+    worth = lenses.robust.effective_channels.tolist()
+    found: Figures = []
+    for one, channels in zip(lenses.evidence, worth[: lenses.count], strict=True):
+        pairs = one.count * (one.count - 1) // 2
+        null = mean_pearson_null(pairs, max(2, round(channels))) if pairs else None
+        found.append({**_bounded(one.overall, "fisher"), "null_95": null})
+    return found
+
+
+def depth_contrast(lenses: Lenses) -> Figures:
+    """What near layers share, what the far ones still do, and what is lost between.
+
+    ``near`` is the mean correlation of layers one and two apart, ``far`` of those at least half the depth apart, and
+    ``value`` = near − far is what drifts. Outlier layers are left out: one at an end is in more far pairs than near
+    ones, and would look like a drift. Where kinds of layers alternate, it is that of the largest kind.
+
+    Args:
+        lenses: Of one checkpoint or several.
+
+    Returns:
+        For each ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, over channels);
+        ``disattenuated``, the difference without what each layer's own noise makes of it (from 24 layers on), see
+        :func:`~gammatorch.analysis.reliability.disattenuated`. None where undefined.
+    """
+    return [
+        {
+            "near": _defined(float(one.near[0])),
+            "far": _defined(float(one.far[0])),
+            **_bounded(one.loss / 2, "fisher", 2),
+            "disattenuated": _defined(one.true_loss),
+        }
+        for one in lenses.evidence
+    ]
+
+
+def misfit(lenses: Lenses) -> Figures:
+    """Root mean square of what one direction leaves of the correlations, beyond chance, with its bounds.
+
+    Args:
+        lenses: Of one checkpoint or several.
+    """
+    return [_bounded(one.misfit, "plain", least=0) for one in lenses.evidence]
+
+
+def depth_order(lenses: Lenses) -> list[float | None]:
+    """Standard score of how much the order of the layers matters, None below six layers.
+
+    Args:
+        lenses: Of one checkpoint or several.
+    """
+    return [_defined(float(one.order[0])) if bool(one.order.any()) else None for one in lenses.evidence]
+
+
+def correlation_lengths(lenses: Lenses) -> list[float | None]:
+    """Layers over which correlation falls by a factor e, where the direction turns with depth.
+
+    Args:
+        lenses: Of one checkpoint or several.
+    """
+    return [
+        correlation_length(one.profile.tolist()) if one.order[0] >= ORDERED and one.loss[0] >= DRIFT else None
+        for one in lenses.evidence
+    ]
+
+
+def change_points(lenses: Lenses) -> list[list[int] | None]:
+    """First layers of the phases after the first, None where they cannot be told.
+
+    Args:
+        lenses: Of one checkpoint or several.
+    """
+    return [None if one.boundaries is None else [found.layer for found in one.boundaries] for one in lenses.evidence]
+
+
+def turns(lenses: Lenses) -> list[list[dict[str, Any]]]:
+    """Turns that take several layers: ``first``, the last layer before, ``last``, the first after, and the ``loss``.
+
+    Args:
+        lenses: Of one checkpoint or several.
+    """
+    return [
+        [
+            {"first": turn.first, "last": turn.last, "loss": turn.loss}
+            for turn in sorted(one.transitions, key=lambda turn: turn.first)
+        ]
+        for one in lenses.evidence
+    ]
+
+
+def _bounded(figure: Tensor, scale: str, factor: float = 1, least: float = -math.inf) -> dict[str, float | None]:
+    """A figure of all channels first, then without each block, with its bounds."""
+    found = about_value(figure[0], figure[1:], scale)
+    return {
+        name: _defined(max(least, factor * float(part)))
+        for name, part in (("value", found.value), ("low", found.low), ("high", found.high))
+    }
+
+
+def _defined(figure: float) -> float | None:
+    return figure if math.isfinite(figure) else None

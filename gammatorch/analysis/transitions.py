@@ -1,0 +1,98 @@
+"""Turns that take several layers, between runs of layers that hold their direction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gammatorch.analysis.intervals import standard_error, student_t
+from gammatorch.analysis.reliability import disattenuated
+
+SMALLEST_TURN = 0.08
+"""Correlation that must be lost across a transition, beyond what steady turning would cost."""
+
+_SUDDEN = 0.75
+"""Share of the loss across that must lie beyond what steady turning would cost."""
+
+_WIDEST = 8
+"""Layers between the two runs, at most."""
+
+_RUN = (3, 6)
+"""Layers of the runs on both sides that are looked at: one more than lie between them, within these bounds."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A turn over several layers.
+
+    Attributes:
+        first: The last layer of the run before it.
+        last: The first layer of the run after it.
+        loss: Correlation lost across, beyond what steady turning would cost.
+        error: Its standard error over channels.
+    """
+
+    first: int
+    last: int
+    loss: float
+    error: float
+
+
+def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> list[Transition]:
+    """Transitions between runs of layers, the largest first.
+
+    With D = 1 − r of correlations without each layer's own noise: D across, between the layers before a and those after
+    b, less the D within either run (the greater of both) times the square of how much further apart the layers across
+    are. A direction that turns steadily loses with the square of the distance at most, so what is left was lost
+    between a and b. It counts from 0.08 on, if it is three quarters of D across, and exceeds its error over channels
+    for all places at once (95 %, Bonferroni). A course that slows down, as one that saturates, has no run on one side.
+
+    Args:
+        correlation: Between the layers, shape (layer, layer).
+        changes: What it changes by without each block of channels, shape (block, layer, layer).
+        layers: Layer index of each row.
+
+    Returns:
+        Without those that lie across a larger one.
+    """
+    lost = (1 - disattenuated(correlation)).clamp(min=0)
+    found: list[tuple[float, int, int, int]] = []
+    places = 0
+    for between in range(1, _WIDEST + 1):
+        run = min(_RUN[1], max(_RUN[0], between + 1))
+        if 2 * run + between > len(layers):
+            break
+        beyond, across = _beyond_steady(lost[None], run, between)[0]
+        places += len(beyond)
+        real = (beyond > SMALLEST_TURN) & (beyond > _SUDDEN * across)
+        found += [(float(beyond[start]), start, run, between) for start in real.nonzero()[:, 0].tolist()]
+    if not found:
+        return []
+    others = (1 - disattenuated(correlation + changes)).clamp(min=0)
+    quantile = student_t(1 - 0.025 / places, len(changes) - 1)
+    kept: list[Transition] = []
+    for loss, start, run, between in sorted(found, reverse=True):
+        first, last = layers[start + run - 1], layers[start + run + between]
+        if all(last <= other.first or other.last <= first for other in kept):
+            around = slice(start, start + 2 * run + between)
+            error = float(standard_error(_beyond_steady(others[:, around, around], run, between)[:, 0, 0]))
+            if loss > quantile * error:
+                kept.append(Transition(first, last, loss, error))
+    return kept
+
+
+def _beyond_steady(lost: Tensor, run: int, between: int) -> Tensor:
+    """What is lost beyond steady turning, and across in all, at every place: shape (1 + block, 2, place)."""
+    windows = lost.unfold(-2, run, 1).unfold(-2, run, 1)  # (1 + block, start, start, row, column)
+    within, across = (windows.diagonal(offset, 1, 2).movedim(-1, 1) for offset in (0, run + between))
+    lag = (torch.arange(run)[:, None] - torch.arange(run)).abs().to(lost)
+    apart = lag >= run // 2
+    inside = (within * apart).sum((-2, -1)) / apart.sum()
+    further = (run + between) / float(lag[apart].mean())
+    count = across.shape[1]
+    steady = torch.maximum(inside[:, :count], inside[:, run + between :][:, :count]) * further**2
+    total = across.mean((-2, -1))
+    return torch.stack([total - steady, total], dim=1)
