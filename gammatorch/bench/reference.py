@@ -123,7 +123,7 @@ def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) 
         "rank_correlation": ranks,
         "effective_rank": float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum())),
         "depth_contrast": {"near": near, "far": far, "value": near - far},
-        "schedules": _schedules(np.sqrt((x * x).mean(axis=1))),
+        "schedules": _schedules(np.log(np.sqrt((x * x).mean(axis=1)))),
     }
 
 
@@ -153,7 +153,7 @@ def normal_scores(gains: npt.ArrayLike) -> Array:
     quantile = np.vectorize(NormalDist().inv_cdf)
     scores = np.empty_like(x)
     for row, layer in enumerate(x):
-        values, which, counts = np.unique(layer, return_inverse=True, return_counts=True)
+        _, which, counts = np.unique(layer, return_inverse=True, return_counts=True)
         ranks = np.cumsum(counts) - (counts - 1) / 2
         scores[row] = quantile(ranks / (len(layer) + 1))[which]
     return scores
@@ -197,27 +197,38 @@ def _jackknife(
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def _schedules(size: Array) -> dict[str, dict[str, float]]:
-    """AICc of each schedule: linear ones by lstsq, exponents by a fine grid."""
-    n = len(size)
-    k = np.arange(1.0, n + 1)
-    grid = np.linspace(-1, 1, 40_001)
-    linear = {
-        "constant": [np.ones(n)],
-        "linear": [np.ones(n), k],
-        "logarithmic": [1 / np.log(1 + k)],
+def _schedules(heights: Array) -> dict[str, dict[str, float]]:
+    """AICc of each schedule of eight layers or more, by generalised least squares on ln RMS γ without its ends."""
+    reach = len(heights) - 1.0
+    at, y = np.arange(1.0, reach), heights[1:-1]
+    n, one = len(y), np.ones_like(y)
+    changes = np.linspace(-4, 4, 161)
+    laws = {
+        "none": ([one], [0 * at], 3),
+        "geometric": ([one, at], [0 * at], 4),
+        "linear": ([one], [np.log(1 + np.expm1(change) / reach * at) for change in changes], 4),
+        "logarithmic": ([one], [-np.log(np.log(at + 2))], 3),
+        "power": ([one, np.log(at + 1)], [0 * at], 4),
     }
-    rss = {name: (_residual(np.stack(columns, axis=1), size), len(columns)) for name, columns in linear.items()}
-    for name, shapes in (("geometric", np.exp(grid[:, None] * 0.1 * (k - 1))), ("power", k ** -grid[:, None])):
-        scale = (shapes @ size) / (shapes * shapes).sum(axis=1)
-        rss[name] = (float(((size - scale[:, None] * shapes) ** 2).sum(axis=1).min()), 2)
-    aicc = {}
-    for name, (residual, parameters) in rss.items():
-        m = parameters + 1
-        aicc[name] = {"aicc": float(n * np.log(residual / n) + 2 * m + 2 * m * (m + 1) / (n - m - 1))}
-    return aicc
+    lowest = dict.fromkeys(laws, np.inf)
+    for rho in np.tanh(np.linspace(0, np.arctanh(0.99), 48)):
+        factor = np.linalg.cholesky(rho ** np.abs(at[:, None] - at))
+        determinant = 2 * np.log(np.diagonal(factor)).sum()
+        for name, (columns, offsets, _) in laws.items():
+            x = np.linalg.solve(factor, np.stack(columns, axis=1))
+            rss = _residuals(x, np.linalg.solve(factor, (y - np.array(offsets)).T))
+            place, width = int(rss.argmin()), float(changes[1] - changes[0])
+            centre = float(changes[place])
+            while len(offsets) > 1 and width > 1e-9:  # a finer grid about the best, and again
+                finer = np.clip(np.linspace(centre - width, centre + width, 21), -4, 4)
+                courses = np.log(1 + np.expm1(finer)[:, None] / reach * at)
+                rss = _residuals(x, np.linalg.solve(factor, (y - courses).T))
+                centre, width = float(finer[rss.argmin()]), width / 10
+            lowest[name] = min(lowest[name], float(n * np.log(rss.min() / n) + determinant))
+    return {name: {"aicc": lowest[name] + 2 * m + 2 * m * (m + 1) / (n - m - 1)} for name, (_, _, m) in laws.items()}
 
 
-def _residual(columns: Array, size: Array) -> float:
-    fitted = columns @ np.linalg.lstsq(columns, size, rcond=None)[0]
-    return float(((size - fitted) ** 2).sum())
+def _residuals(columns: Array, heights: Array) -> Array:
+    """Sum of squares that least squares leave of each column of heights."""
+    left = heights - columns @ np.linalg.lstsq(columns, heights, rcond=None)[0]
+    return np.asarray((left**2).sum(axis=0))

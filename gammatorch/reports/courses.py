@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 COURSES: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
-    "constant": lambda fit, k: fit["t0"],
+    "none": lambda fit, k: fit["t0"],
     "geometric": lambda fit, k: fit["t0"] * fit["a"] ** (k - 1),
     "linear": lambda fit, k: fit["t0"] + fit["b"] * (k - 1),
     "logarithmic": lambda fit, k: fit["c"] / math.log1p(k),

@@ -13,6 +13,7 @@ from gammatorch.reports.schema import (
     ascending,
     axis,
     counts,
+    flag,
     many,
     maybe,
     named,
@@ -31,6 +32,8 @@ _FIGURE = maybe(number)
 _INTERVAL = {"value": _FIGURE, "low": _FIGURE, "high": _FIGURE}
 _BY_LAYER = many(_FIGURE, "layer")
 _LAYER_INTERVAL = record(value=_BY_LAYER, low=_BY_LAYER, high=_BY_LAYER)
+
+_SCHEDULE = record(parameters=named(number), aicc=number, r_squared=number, rho=number, chosen=flag)
 
 _STATISTICS = record(
     shared_projection=maybe(_BY_LAYER),
@@ -52,7 +55,7 @@ _STATISTICS = record(
     odd_layers=maybe(many(whole)),
     period=record(period=maybe(whole), **_INTERVAL),
     outliers=record(channels=maybe(many(whole)), layers=maybe(many(whole)), sizes=maybe(many(_FIGURE))),
-    schedules=maybe(named(record(parameters=named(number), aicc=number))),
+    schedules=maybe(named(_SCHEDULE)),
 )
 
 _PHASE = record(

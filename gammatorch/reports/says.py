@@ -48,7 +48,7 @@ def says_rows(found: Mapping[str, Any], layers: int) -> Iterator[Row]:
     if outliers["channels"]:
         yield _outlier_row(outliers)
     if found["schedules"]:
-        yield _schedule_row(found["schedules"])
+        yield from _schedule_rows(found["schedules"])
 
 
 def _outlier_row(outliers: Mapping[str, Any]) -> Row:
@@ -58,12 +58,17 @@ def _outlier_row(outliers: Mapping[str, Any]) -> Row:
     return ("massive channels", str(len(outliers["channels"])), "", "", largest)
 
 
-def _schedule_row(schedules: Mapping[str, Any]) -> Row:
-    """The schedule that fits best, and by how much it beats the next."""
-    (name, best), (following, second) = sorted(schedules.items(), key=lambda fit: float(fit[1]["aicc"]))[:2]
-    parameters = ", ".join(f"{label} {value:.4g}" for label, value in best["parameters"].items())
-    ahead = second["aicc"] - best["aicc"]
-    return ("RMS γ over depth", name, "", "", f"{parameters}; AICc {ahead:.1f} below {following}")
+def _schedule_rows(schedules: Mapping[str, Any]) -> Iterator[Row]:
+    """The schedule that is chosen, if any, how far the AICc of each is above the lowest, and the R² of each."""
+    fits = sorted(schedules.items(), key=lambda fit: float(fit[1]["aicc"]))
+    named = [(printable(name, 24), fit) for name, fit in fits]
+    (name, best), *others = named
+    above = ", ".join(f"{other} +{fit['aicc'] - best['aicc']:.3g}" for other, fit in others)
+    yield ("RMS γ over depth", name if best["chosen"] else "no law", "", "", f"AICc {name} 0, {above}")
+    if best["chosen"]:
+        parameters = ", ".join(f"{printable(label, 24)} {value:.4g}" for label, value in best["parameters"].items())
+        yield (f"{name} law", "", "", "", parameters)
+    yield ("R² of ln RMS γ", "", "", "", ", ".join(f"{other} {fit['r_squared']:.2f}" for other, fit in named))
 
 
 def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:

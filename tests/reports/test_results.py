@@ -60,6 +60,11 @@ CHANGED = {
         1e50,
         "statistics.schedules.geometric.parameters are no geometric schedule's",
     ),
+    "schedule that may be chosen": (
+        ["statistics", "schedules", "linear", "chosen"],
+        "yes",
+        "statistics.schedules.linear.chosen is 'yes', neither true nor false",
+    ),
     "schedule without its parameters": (
         ["statistics", "schedules", "linear", "parameters"],
         {},

@@ -39,7 +39,7 @@ def projections(document: Mapping[str, Any]) -> Figure:
 
 
 def rms(document: Mapping[str, Any]) -> Figure:
-    """RMS γ of each layer, and the schedules that were fitted to it, best first."""
+    """RMS γ of each layer, and the schedules that were fitted to it, lowest AICc first."""
     figure, axes = _over_layers(document)
     layers, root = document["layers"], math.sqrt(document["hidden"])
     size = [None if norm is None else norm / root for norm in document["norms"]]
@@ -58,7 +58,7 @@ _DASHES = ("--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 def _draw_schedules(axes: Axes, layers: Sequence[int], fits: Mapping[str, Any]) -> None:
     best, *others = sorted(fits, key=lambda name: float(fits[name]["aicc"]))
-    said = {best: f"{best}, best AICc"}
+    said = {best: f"{best}, {'chosen' if fits[best]['chosen'] else 'lowest AICc'}"}
     said |= {name: f"{name}, +{fits[name]['aicc'] - fits[best]['aicc']:.1f}" for name in others}
     dashes = cycle(_DASHES)
     for place, name in enumerate(said):

@@ -41,9 +41,10 @@ FIGURES: Mapping[str, Picture] = {
         ("norms",),
     ),
     "rms": Picture(
-        "RMS γ and the schedules that fit it",
-        "RMS γ of each layer (dots) and the annealing schedules fitted to it, the best by AICc solid; the legend says "
-        "by how much the AICc of the others is higher. Less than 2 between two of them decides nothing.",
+        "RMS γ and the schedules fitted to it",
+        "RMS γ of each layer (dots) and the annealing schedules fitted to it with errors that persist from layer to "
+        "layer, the lowest AICc solid; the legend says by how much that of the others is higher. A law is chosen only "
+        "where it is clear of none and of the next. From eight layers on the first and the last are left out.",
         by_layer.rms,
         ("statistics.schedules",),
     ),
