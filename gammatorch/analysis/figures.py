@@ -121,7 +121,7 @@ def _bounded(figure: Tensor, scale: str, factor: float = 1, least: float = -math
     """A figure of all channels first, then without each block, with its bounds."""
     found = about_value(figure[0], figure[1:], scale)
     return {
-        name: _defined(max(least, factor * float(part)))
+        name: _defined(factor * float(part.clamp(min=least)))
         for name, part in (("value", found.value), ("low", found.low), ("high", found.high))
     }
 

@@ -24,6 +24,13 @@ _RUN = (3, 6)
 """Layers of the runs on both sides that are looked at: one more than lie between them, within these bounds."""
 
 
+_NEARLY = 0.9
+"""Share of the largest loss from which on a narrower place is taken instead."""
+
+_Place = tuple[float, int, int, int]
+"""Loss, first row of the run before, layers of a run, layers between the runs."""
+
+
 @dataclass(frozen=True)
 class Transition:
     """A turn over several layers.
@@ -59,7 +66,7 @@ def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> 
         Without those that lie across a larger one.
     """
     lost = (1 - disattenuated(correlation)).clamp(min=0)
-    found: list[tuple[float, int, int, int]] = []
+    found: list[_Place] = []
     places = 0
     for between in range(1, _WIDEST + 1):
         run = min(_RUN[1], max(_RUN[0], between + 1))
@@ -74,14 +81,34 @@ def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> 
     others = (1 - disattenuated(correlation + changes)).clamp(min=0)
     quantile = student_t(1 - 0.025 / places, len(changes) - 1)
     kept: list[Transition] = []
-    for loss, start, run, between in sorted(found, reverse=True):
-        first, last = layers[start + run - 1], layers[start + run + between]
-        if all(last <= other.first or other.last <= first for other in kept):
+    taken: list[_Place] = []
+    for largest in sorted(found, reverse=True):
+        if not any(_overlap(largest, other) for other in taken):
+            taken.append(best := _narrowest(found, largest))
+            loss, start, run, between = best
             around = slice(start, start + 2 * run + between)
             error = float(standard_error(_beyond_steady(others[:, around, around], run, between)[:, 0, 0]))
             if loss > quantile * error:
-                kept.append(Transition(first, last, loss, error))
+                first, last = _ends(best)
+                kept.append(Transition(layers[first], layers[last], loss, error))
     return kept
+
+
+def _ends(place: _Place) -> tuple[int, int]:
+    """Row of the last layer before the turn, and of the first after it."""
+    _, start, run, between = place
+    return start + run - 1, start + run + between
+
+
+def _overlap(one: _Place, other: _Place) -> bool:
+    (first, last), (begin, end) = _ends(one), _ends(other)
+    return first < end and begin < last
+
+
+def _narrowest(found: Sequence[_Place], one: _Place) -> _Place:
+    """Of those that overlap with a turn and lose nearly as much the one with the fewest layers between."""
+    rivals = (other for other in found if _overlap(one, other) and other[0] >= _NEARLY * one[0])
+    return min(rivals, key=lambda other: (other[3], -other[0]))
 
 
 def _beyond_steady(lost: Tensor, run: int, between: int) -> Tensor:

@@ -328,12 +328,12 @@ def test_settings_that_do_not_exist_are_refused(settings):
         gammatorch.analyze(torch.rand(4, 4), **settings)
 
 
-def test_the_presets_and_thirds():
+def test_phases_are_the_presets_or_what_the_data_show():
     assert list(assign_phases("auto", range(64), model_type="qwen3")) == ["A", "B", "C", "D", "E", "tail"]
     assert assign_phases("qwen3-32b", range(64))["E"] == list(range(47, 59))
-    assert [len(rows) for rows in assign_phases("auto", range(64)).values()] == [22, 21, 21]
-    assert list(assign_phases("auto", range(36), model_type="qwen3")) == ["early", "middle", "late"]
-    assert assign_phases("auto", range(4)) == {"all": [0, 1, 2, 3]}
+    assert assign_phases("auto", range(64)) == assign_phases("auto", range(36), model_type="qwen3") == {}
+    assert assign_phases("auto", range(6), starts=[4]) == {"P1": [0, 1, 2, 3], "P2": [4, 5]}
+    assert assign_phases("auto", range(8), turns=[(2, 5)]) == {"P1": [0, 1, 2], "P2": [5, 6, 7]}
     assert assign_phases("a=3,b=5-", [3, 5, 9]) == {"a": [0], "b": [1, 2]}
 
 

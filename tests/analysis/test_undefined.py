@@ -68,7 +68,7 @@ def test_a_dead_layer_is_null_and_leaves_the_others_as_they_are(name, method, de
     for one in ("singular_values", "explained_var"):
         torch.testing.assert_close(getattr(found, one)[:-1], getattr(alone, one)[:-1], **close)  # the last is rounding
     torch.testing.assert_close(found.proj_top1[rows], alone.proj_top1, rtol=0, atol=1e-9)
-    for one in ("shared_energy", "mean_pearson", "effective_dimension", "first_eigenvalue", "entropy_rank"):
+    for one in ("shared_energy", "mean_pearson", "effective_dimension", "first_eigenvalue", "effective_rank"):
         torch.testing.assert_close(found.statistics[one], alone.statistics[one], **close)
     starts = [layer + (layer >= dead) for layer in alone.statistics["change_points"]]
     assert found.statistics["change_points"] == starts
