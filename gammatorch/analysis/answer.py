@@ -147,6 +147,8 @@ def _reservations(statistics: Mapping[str, Any]) -> Iterator[str]:
     if odd:
         names = ", ".join(map(str, odd))
         yield f"Layer {names} stands apart from all others." if len(odd) == 1 else f"Layers {names} stand apart."
+    if statistics["depth_order"] is None:
+        yield "With fewer than six layers neither a drift nor several directions could be told."
     pearson, ranks = statistics["mean_pearson"]["value"], statistics["mean_rank_correlation"]["value"]
     if statistics["rank_correlation"] is not None and None not in (pearson, ranks) and abs(pearson - ranks) > CARRIED:
         yield f"Pearson's mean correlation is {pearson:.3f} instead: {_carriers(statistics['outliers'])}."

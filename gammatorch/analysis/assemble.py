@@ -55,10 +55,10 @@ def assemble(
         statistics["singular_gap"] = axis.singular_gap
         statistics["outliers"] = dict(reduced.massive[row])
         notes = list(origin.notes) if origin else []
-        notes += unranked(lenses.ranked is not None)
         notes += undefined(axis.explained_var, statistics, layers)
         notes += unseen(axis)
         notes += doubtful(axis.singular_gap, cosine, origin)
+        notes += unranked(lenses.ranked is not None)
         evidence = lenses.evidence[row]
         found = support(evidence) if evidence.count > 1 else None
         copies = axis.explained_var is None and _equal(lengths)

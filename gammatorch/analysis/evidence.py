@@ -56,7 +56,7 @@ class Evidence:
         true_loss: ``loss`` of disattenuated correlations; NaN below 24 layers.
         misfit: Root mean square of what one direction leaves of the correlations, beyond chance.
         own_misfit: The same within the largest kind.
-        order: Standard score of how much the order of the layers matters.
+        order: Standard score of how much the order of the layers matters; NaN below six layers.
         boundaries: Where the direction jumps, None where that cannot be told; none where order does not matter.
         transitions: Where it turns over several layers.
         outliers: Outlier layers.
@@ -183,7 +183,7 @@ def _evidence(
     scale = of_one.clamp(min=_FAINT)
     turn, order = (near - far) / (scale[:, None] * scale), order_weights(whole, near > 0)
     if not enough:
-        turn, order = torch.zeros_like(whole), torch.zeros_like(whole)
+        turn, order = torch.zeros_like(whole), torch.full_like(whole, torch.nan)
     closest, mean, close, distant, turned, ordered = chosen.figures(
         [_closest(whole), _mean_of(lag > 0), near, far, turn, order]
     )

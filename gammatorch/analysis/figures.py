@@ -78,18 +78,22 @@ def depth_order(lenses: Lenses) -> list[float | None]:
     Args:
         lenses: Of one checkpoint or several.
     """
-    return [_defined(float(one.order[0])) if bool(one.order.any()) else None for one in lenses.evidence]
+    return [_defined(float(one.order[0])) for one in lenses.evidence]
 
 
 def correlation_lengths(lenses: Lenses) -> list[float | None]:
-    """Layers over which correlation falls by a factor e, where the direction turns with depth.
+    """Layers over which correlation falls by a factor e, where the direction turns with depth and has no boundary.
 
     Args:
         lenses: Of one checkpoint or several.
     """
-    return [
-        correlation_length(one.profile.tolist()) if one.order[0] >= ORDERED and one.loss[0] >= DRIFT else None
+    steady = (
+        bool(one.order[0] >= ORDERED) and bool(one.loss[0] >= DRIFT) and not (one.boundaries or one.transitions)
         for one in lenses.evidence
+    )
+    return [
+        correlation_length(one.profile.tolist()) if turns else None
+        for one, turns in zip(lenses.evidence, steady, strict=True)
     ]
 
 
