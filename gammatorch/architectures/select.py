@@ -179,6 +179,9 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             f"no learned norm stands on the block's input ({stack.layout}); "
             f"post_attention is the nearest: {PLACES['post_attention']}"
         )
+    within = [known for known in stack.sites if known.place not in ("query", "key", "final")]
+    if site == "auto" and [known.place for known in within] == ["pre_mlp"]:
+        return within[0], f"no learned norm stands on the block's input; its only one stands {PLACES['pre_mlp']}"
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     in_blocks = any(known.place in PLACES and known.place != "final" for known in stack.sites)
     possible = strange or [known for known in stack.sites if known.place != "final"]
