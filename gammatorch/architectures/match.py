@@ -261,6 +261,6 @@ def _finals_beside(stack: str, entries: Mapping[str, TensorEntry], config: Model
         for name in names:
             for leaf in LEAVES:
                 entry = entries.get(f"{beside}.{name}{leaf}" if beside else f"{name}{leaf}")
-                if entry is not None and len(entry.shape) == 1:
+                if entry is not None and entry.is_row:
                     found.append(entry)
     return found
