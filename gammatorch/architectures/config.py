@@ -216,6 +216,8 @@ def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str, most: 
         value = config.get(name)
         if value is not None and not isinstance(value, Mapping):  # LXMERT counts those of three encoders
             if not _is_count(value, most):
-                raise MalformedCheckpoint(f"{name} is {value!r}, not a positive whole number up to {most}", file=where)
+                raise MalformedCheckpoint(
+                    f"{name} is {value!r}, not a positive whole number up to {most}: write it as one", file=where
+                )
             return value
     return None

@@ -52,6 +52,7 @@ _GPT_OSS = frozenset({"attn.norm", "mlp.norm"})
 _GGUF_CONFORMER = frozenset({"ffn_norm", "ffn_norm_1", "ln1", "ln2"})
 _OLMO = {"attn_norm": "post_attention", "ff_norm": "post_mlp"}
 _OLMO_CORE = {"attention_norm": "post_attention", "feed_forward_norm": "post_mlp"}
+_OLMO_HEADS = {"q_norm": "query", "k_norm": "key"}
 _ON_HEADS = re.compile(r"(^|[._])(q|k|query|key)_?(layer_?)?(norm|ln)|norm_[qk]$")
 _WITHIN_MLP = re.compile(r"(mlp|ffn?|feed_?forward)\.(layer_?norm|norm|ln)")
 _EAGLE = "fc"
@@ -242,15 +243,18 @@ def _second_of_three(evidence: Evidence) -> Collection[str]:
     return () if not _crosses(evidence) and evidence.names >= _NORMS_OF_DECODERS else found[:1]
 
 
+def _is_olmo(evidence: Evidence) -> bool:
+    """Whether blocks have the names of allenai/OLMo, or of OLMo-core."""
+    old = evidence.names >= _OLMO.keys() and evidence.holds("att_proj.")
+    return old or (evidence.names >= _OLMO_CORE.keys() and evidence.holds("attention.w_q."))
+
+
 def _is_reordered(evidence: Evidence) -> bool | None:
     """Whether OLMo's norms stand on what its sub-layers give; None where nothing says so, and False in other models."""
-    if evidence.names >= _OLMO.keys() and evidence.holds("att_proj."):
-        said = evidence.config.says("norm_after")
-    elif evidence.names >= _OLMO_CORE.keys() and evidence.holds("attention.w_q."):
-        kinds = evidence.config.kinds_of("block")
-        said = kinds == {kind for kind in kinds if "reordered" in kind} if kinds else None
-    else:
+    if not _is_olmo(evidence):
         return False
+    kinds = evidence.config.kinds_of("block")
+    said = all("reordered" in kind for kind in kinds) if kinds else evidence.config.says("norm_after")
     normed = any(map(_ON_HEADS.search, evidence.names))
     return said if said is not None or normed else False
 
@@ -352,7 +356,8 @@ def _to_third(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict
 
 
 def _to_reordered(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    return {**places, **_there({**_OLMO, **_OLMO_CORE}, evidence)}
+    on_output = {**_OLMO, **_OLMO_CORE} if _is_reordered(evidence) else {}
+    return {**places, **_there({**on_output, **_OLMO_HEADS}, evidence)}
 
 
 def _to_mlp(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
@@ -425,7 +430,7 @@ MOVED = (
     PlaceRule(
         "OLMo's reordered norms",
         "allenai/OLMo model.py by norm_after, OLMo-core by block.name: x + norm(sub-layer(x))",
-        lambda evidence, side: _is_reordered(evidence) is True,
+        lambda evidence, side: _is_olmo(evidence) and _is_reordered(evidence) is not None,
         _to_reordered,
     ),
     PlaceRule(

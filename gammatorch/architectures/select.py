@@ -29,6 +29,7 @@ from gammatorch.errors import (
     WidthMismatch,
 )
 
+_FLAT = "_flat_param"
 _NAMED = 8
 """Candidates that a message names."""
 
@@ -138,6 +139,12 @@ def _named_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoi
     if not stacks and any(".lora_" in key for key in checkpoint.entries):
         raise SiteNotFound(
             "holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model", file=where
+        )
+    if not stacks and any(key.rpartition(".")[2].startswith(_FLAT) for key in checkpoint.entries):
+        raise SiteNotFound(
+            f"holds FSDP's flattened parameters ({_FLAT}), in which no norm has a name: save the model again with a "
+            "full or a sharded state dict",
+            file=where,
         )
     if not stacks:
         raise SiteNotFound(

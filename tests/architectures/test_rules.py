@@ -76,6 +76,12 @@ SIDES: dict[str, tuple[Shapes, str | None, dict[str, str]]] = {
         said(encoder_normalize_before=True),
         {"self_attn_layer_norm": "input", "final_layer_norm": "pre_mlp"},
     ),
+    "RoBERTa of fairseq": (
+        blocks_of(["self_attn_layer_norm", "final_layer_norm"], "decoder.sentence_encoder.layers")
+        | {"decoder.sentence_encoder.emb_layer_norm.weight": (4,), "decoder.lm_head.layer_norm.weight": (4,)},
+        said(encoder_normalize_before=True),
+        {"self_attn_layer_norm": "post_attention", "final_layer_norm": "post_mlp"},
+    ),
     "diffusers": (
         blocks_of(["ln_1", "ln_2"]) | matrices(["attn1.to_q.weight"]),
         said(_class_name="SomeTransformer2DModel"),
@@ -376,3 +382,15 @@ def test_the_only_norm_of_a_draft_head_is_chosen_with_a_note():
     selection = select(checkpoint_of(shapes | {"fc.weight": (4, 8)}, said(model_type="qwen2_eagle")))
     assert (selection.site, len(selection.entries)) == ("pre_mlp", 1)
     assert any("no norm stands on the input" in note for note in selection.notes)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_sentence_encoder_of_xlm_r_is_pre_norm_where_a_norm_follows_its_last_block(ends):
+    """XLM-R XL has one; XLM-R and RoBERTa have a norm on the embeddings alone. ESM's, under other names, is another."""
+    stack = "encoder.sentence_encoder"
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], f"{stack}.layers")
+    shapes[f"{stack}.layernorm_embedding.weight"] = shapes["encoder.lm_head.layer_norm.weight"] = (4,)
+    if ends:
+        shapes[f"{stack}.layer_norm.weight"] = (4,)
+    told = places_of(checkpoint_of(shapes))
+    assert told["self_attn_layer_norm"] == ("input" if ends else "post_attention")
