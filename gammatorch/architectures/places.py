@@ -22,6 +22,7 @@ from gammatorch.architectures.families import (
     GGUF_PLACES,
     MACARON,
     MOVABLE,
+    NUMBERED,
     ODD_PLACES,
     PLAIN,
     STEMS,
@@ -349,7 +350,8 @@ def _to_diffusers(places: Mapping[str, str], evidence: Evidence, side: Side) -> 
 
 def _to_third(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
     _, third = _second_and_third(evidence) or ("", "")
-    if third not in evidence.names - side.untold:
+    is_said = third in evidence.names - side.untold and (side.before or third in NUMBERED)
+    if not is_said:  # the MLP's own, where norms may stand after the residual, may stand there or at its beginning
         return dict(places)
     of_mlp = "pre_mlp" if side.before else "post_mlp"
     return {name: place for name, place in places.items() if place != of_mlp} | {third: of_mlp}

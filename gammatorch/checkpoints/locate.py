@@ -202,11 +202,20 @@ def pointed_folder(folder: str | os.PathLike[str]) -> tuple[str, str] | None:
     path = Path(folder)
     if not path.is_dir():
         return None
-    told = {inner: by for by, inner in _pointers(path) if inner not in ("", ".", "..") and (path / inner).is_dir()}
+    told = {inner: by for by, inner in _pointers(path) if _is_within(path, inner)}
     if len(told) != 1:
         return None
     ((inner, by),) = told.items()
     return str(path / inner), f"{inner} was read, {by}"
+
+
+def _is_within(folder: Path, inner: str) -> bool:
+    """Whether there is such a folder, and no link that leads back to where it stands."""
+    try:
+        target = os.path.realpath(folder / inner)
+        return os.path.isdir(target) and os.path.commonpath([target, os.path.realpath(folder)]) != target
+    except ValueError:  # no name of a file
+        return False
 
 
 def _pointers(folder: Path) -> Iterator[tuple[str, str]]:

@@ -394,3 +394,15 @@ def test_the_sentence_encoder_of_xlm_r_is_pre_norm_where_a_norm_follows_its_last
         shapes[f"{stack}.layer_norm.weight"] = (4,)
     told = places_of(checkpoint_of(shapes))
     assert told["self_attn_layer_norm"] == ("input" if ends else "post_attention")
+
+
+def test_the_mlps_own_norm_tells_no_side_where_no_norm_follows_the_last_block():
+    shapes = blocks_of(["ln1", "ln2", "ffn.ln"], "decoder.layers") | matrices(["enc_attn.w"], "decoder.layers")
+    assert places_of(checkpoint_of(shapes)) == {"ln1": "ln1", "ln2": "ln2", "ffn.ln": "ffn.ln"}
+
+
+def test_the_norms_of_hunyuan_dit_are_not_those_of_diffusers():
+    """hydit/modules/models.py: attn1(norm1), attn2(norm3), mlp(norm2); in diffusers norm3 is the MLP's."""
+    shapes = blocks_of(["norm1", "norm2", "norm3"], "blocks") | {"t_embedder.mlp.0.weight": (4, 4)}
+    shapes |= matrices(["attn1.Wqkv.weight", "attn2.q_proj.weight", "mlp.fc1.weight"], "blocks")
+    assert not set(places_of(checkpoint_of(shapes)).values()) & {"input", "pre_mlp", "post_attention", "post_mlp"}

@@ -93,6 +93,13 @@ def test_a_pointer_to_nothing_is_not_followed(tmp_path, text):
         read(tmp_path / "run")
 
 
+def test_a_pointer_that_leads_back_is_not_followed(tmp_path):
+    (tmp_path / "latest").write_text("again")
+    (tmp_path / "again").symlink_to(tmp_path)
+    with pytest.raises(errors.CheckpointNotFound, match="holds no weights"):
+        read(tmp_path)
+
+
 def test_pointers_to_two_folders_are_not_followed(tmp_path):
     put(tmp_path / "a")
     put(tmp_path / "b")
