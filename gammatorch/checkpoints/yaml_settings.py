@@ -20,7 +20,7 @@ def read_yaml(raw: bytes) -> dict[str, Any]:
         >>> read_yaml(b"model: {norm_after: true}"), read_yaml(b"!!python/object:os.system x"), read_yaml(b"a: &b [*b]")
         ({'model': {'norm_after': True}}, {}, {})
     """
-    import yaml  # huggingface_hub needs it anyway, and a run without such a file does not
+    import yaml  # type: ignore[import-untyped]  # takes as long as some runs, and few have such a file
 
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
