@@ -9,11 +9,7 @@ from torch import Tensor
 
 from gammatorch.analysis.outliers import massive_channels
 from gammatorch.gains.stack import StoredWeights
-
-NEGATIVE = 0.1
-"""Share of stored weights below zero from which on, with a mean within a quarter of zero, a norm looks zero-centred."""
-
-_NEAR_ZERO = 0.25
+from gammatorch.gains.stored import looks_zero_centred
 
 _SHIFT = 0.02
 """How close to 1 the typical difference from a reference must be to be an offset added twice, or lost."""
@@ -158,7 +154,7 @@ def shifted(gamma: Tensor, reference: Tensor) -> int:
 def _convention(stored: StoredWeights) -> list[Finding]:
     """Whether finite stored weights look like those of the convention they are read by; see :func:`audit`."""
     mean, negative = stored.mean, stored.negative
-    if stored.offset == 0 and negative >= NEGATIVE and abs(mean) <= _NEAR_ZERO:
+    if stored.offset == 0 and looks_zero_centred(mean, negative):
         evidence = f"mean {mean:.3g}, {negative:.1%} below zero"
         text = f"read as γ = w, but the weights look zero-centred, γ = 1 + w ({evidence})"
         return [Finding("error", "convention", stored.site, text)]

@@ -71,6 +71,11 @@ class ModelConfig:
         said = {level[name] for level in self._levels if isinstance(level.get(name), bool)}
         return said.pop() if len(said) == 1 else None
 
+    def kinds_of(self, part: str) -> set[str]:
+        """What kinds of a part config.json names, wherever it stands: ``block.name`` in OLMo-core's."""
+        found = [level.get("name") for of in (self.whole, self.settings) for key, level in _parts(of) if key == part]
+        return {kind for kind in found if isinstance(kind, str)}
+
     def part_of(self, stack: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         """The part of config.json that tells of a stack, and its types: the innermost whose name the stack's name
         holds (``qformer_config``), else the text model's."""
@@ -211,6 +216,8 @@ def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str, most: 
         value = config.get(name)
         if value is not None and not isinstance(value, Mapping):  # LXMERT counts those of three encoders
             if not _is_count(value, most):
-                raise MalformedCheckpoint(f"{name} is {value!r}, not a positive whole number up to {most}", file=where)
+                raise MalformedCheckpoint(
+                    f"{name} is {value!r}, not a positive whole number up to {most}: write it as one", file=where
+                )
             return value
     return None

@@ -22,7 +22,7 @@ _TOWER_TYPE = re.compile(r"_(vision|audio|image)(_\w+)?$")
 """Types of towers that were saved on their own, so that their keys do not say it."""
 
 _TORCH = frozenset({"self_attn.in_proj_weight", "linear1.weight", "linear2.weight"})
-_DIFFUSERS_SELF = "attn1."
+_DIFFUSERS_SELF, _HUNYUAN_SELF = "attn1.", "attn1.Wqkv."
 _SWIN_V2 = frozenset({"attention.self.logit_scale", "attn.logit_scale"})
 _FLASH_ATTN = re.compile(r"^(attn|mixer)\.Wqkv\.")
 _RELATIVE = "attn.rel_pos."
@@ -80,8 +80,9 @@ class Evidence:
 
     @property
     def is_diffusers(self) -> bool:
-        """Whether the blocks are those of diffusers, which calls its self-attention ``attn1``."""
-        return self.holds(_DIFFUSERS_SELF)
+        """Whether the blocks are those of diffusers, which calls its self-attention ``attn1``, as HunyuanDiT's authors
+        do, whose third norm is cross-attention's."""
+        return self.holds(_DIFFUSERS_SELF) and not self.holds(_HUNYUAN_SELF)
 
     @property
     def is_swin_v2(self) -> bool:

@@ -130,6 +130,7 @@ VOCABULARY: Mapping[str, tuple[str, ...]] = {
         "ffw_layer_end.pre_layer_norm",
         "ffn.layernorm_before_ffn",
         "feed_forward_layer_norm",
+        "feed_forward_norm",
         "ff_layer_norm",
         "ffn_layer_norm",
         "intermediate.LayerNorm",
@@ -221,11 +222,12 @@ MACARON = frozenset(
 )
 """First norms of conformers, whose blocks begin and end with an MLP."""
 
-NUMBERED = frozenset(
-    f"{stem}{number}"
-    for stem in ("ln_", "ln", "layer_norm", "layernorm", "layernorm_", "norm", "norm_")
-    for number in (1, 2, 3)
+STEMS = tuple(
+    f"{word}{joint}" for word in ("ln", "norm", "layernorm", "layer_norm", "rmsnorm", "rms_norm") for joint in ("", "_")
 )
+"""What stands before the number in :data:`NUMBERED`."""
+
+NUMBERED = frozenset(f"{stem}{number}" for stem in STEMS for number in (1, 2, 3))
 """Names that count the norms of a block, and tell nothing else."""
 
 MOVABLE = NUMBERED | frozenset(
@@ -281,6 +283,12 @@ block has all of them."""
 
 BETWEEN = re.compile(r"cross|enc(oder)?_?(dec|att)")
 """Names of norms that stand at cross-attention, which is no place of its own."""
+
+CROSSES = re.compile(
+    r"(^|[._])(cross_?att\w*|(enc(oder)?|src|context|memory|multihead)_att\w*|enc_?dec_?att\w*|attn2)[._]",
+    re.IGNORECASE,
+)
+"""Names of tensors of cross-attention, whatever libraries call it."""
 
 HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.", "nextn.")
 """Names that only the block of a multi-token-prediction head has."""

@@ -83,7 +83,7 @@ def group_keys(
                 names = {f"{name}.{rest}": names[rest]}
             blocks[stack][layer].update(names)
             for name, key in names.items() if may_be_norms else ():
-                if is_norm(name, len(entries[key].shape)):
+                if is_norm(name, entries[key].dimensions):
                     twin = norms[stack][name].setdefault(layer, entries[key])
                     if twin.key != entries[key].key:
                         raise two_for_one(layer, twin, entries[key])
@@ -124,7 +124,7 @@ def _plainly(found: re.Match[str]) -> str:
 
 def may_end_elsewhere(entries: Mapping[str, TensorEntry]) -> bool:
     """Whether a norm in no block, which does not stand before the first one, may be the final one of another name."""
-    outside = (key for key, entry in entries.items() if not _INDEX.search(key) and is_norm(key, len(entry.shape)))
+    outside = (key for key, entry in entries.items() if not _INDEX.search(key) and is_norm(key, entry.dimensions))
     return not all(map(_BEFORE_BLOCKS.search, outside))
 
 

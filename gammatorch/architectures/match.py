@@ -38,7 +38,7 @@ from gammatorch.architectures.order import (
     rivals,
 )
 from gammatorch.architectures.parts import types_of
-from gammatorch.architectures.places import norm_after_convolution, read_places, residual_is_normed
+from gammatorch.architectures.places import is_draft_head, norm_after_convolution, read_places, residual_is_normed
 from gammatorch.architectures.sides import choose_side
 from gammatorch.architectures.stages import Stage, choice_note, join_chunks, main_stage, split_stages, stages_of
 from gammatorch.architectures.sublayers import places_of_slots
@@ -167,6 +167,8 @@ def _describe(
     notes = tuple(notes_on(name, heads, fed_with, kinds, config))
     if evidence.is_torch and not evidence.is_known:
         notes += (f"{name} is PyTorch's nn.Transformer: norm1 stands on the block's input if norm_first was set",)
+    if is_draft_head(evidence):
+        notes += (f"no norm stands on the input of {name}, as in EAGLE's draft heads: the one there is the MLP's",)
     found: dict[str, list[tuple[str, Rows]]] = defaultdict(list)
     for rest, rows in norms.items():
         kept = {layer: entry for layer, entry in rows.items() if layer not in heads}
@@ -259,6 +261,6 @@ def _finals_beside(stack: str, entries: Mapping[str, TensorEntry], config: Model
         for name in names:
             for leaf in LEAVES:
                 entry = entries.get(f"{beside}.{name}{leaf}" if beside else f"{name}{leaf}")
-                if entry is not None and len(entry.shape) == 1:
+                if entry is not None and entry.is_row:
                     found.append(entry)
     return found

@@ -6,18 +6,22 @@ conversion has added to the weights already is not added again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from gammatorch.architectures.base import PLACES
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.conversions import NONE, Conversion, find_conversion
 from gammatorch.architectures.evidence import TOWER
-from gammatorch.architectures.families import OFFSETS, is_known
+from gammatorch.architectures.families import OFFSETS, PARTS, USUAL_PARTS, is_known, known_types
 from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.parts import types_of
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
+
+_CLASS, _JOINTS = re.compile(r"(For[A-Z]|LMHead|Model).*"), re.compile("[-_]")
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,32 @@ def find_offsets(
         conversion = NONE  # a tower's norms stay as they are
     unknown = next((model_type for model_type in types if not is_known(model_type)), None)
     if types and unknown is None:
-        return StackOffsets(types, within, conversion=conversion, doubt=conversion.told_by)
+        doubt = conversion.told_by or _contradiction(config, types)
+        return StackOffsets(types, within, conversion=conversion, doubt=doubt)
     doubt = None
     if config.zero_centred is None and unknown is not None:
         doubt = f"model type {unknown!r} is not among the known ones"
     elif config.zero_centred is None:
         doubt = "no config.json" if checkpoint.config is None else "config.json names no model type"
     return StackOffsets(types, within, config.zero_centred, conversion, doubt)
+
+
+def _contradiction(config: ModelConfig, types: tuple[str, ...]) -> str | None:
+    """What ``architectures`` says of the offset that the types do not, None where the two agree or do not tell."""
+    named = config.whole.get("architectures")
+    for name in named if isinstance(named, list) else ():
+        of_class = _types_by_class().get(_JOINTS.sub("", _CLASS.sub("", str(name)).lower()))
+        if of_class is None or of_class in types or of_class in PARTS or of_class in USUAL_PARTS:
+            continue
+        if offset_of_type(of_class, "input") != offset_of_type(types[-1], "input"):
+            return f"config.json says model type {types[-1]!r} and architecture {name!r}, whose norms differ"
+    return None
+
+
+@cache
+def _types_by_class() -> Mapping[str, str]:
+    """Known types by what the names of their classes begin with, in small letters."""
+    return {_JOINTS.sub("", known): known for known in known_types()}
 
 
 def matching(entries: Mapping[str, TensorEntry], text: str) -> Iterable[TensorEntry]:

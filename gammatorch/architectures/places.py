@@ -18,11 +18,14 @@ from gammatorch.architectures.families import (
     BARE,
     BETWEEN,
     CROSS_FIRST,
+    CROSSES,
     GGUF_PLACES,
     MACARON,
     MOVABLE,
+    NUMBERED,
     ODD_PLACES,
     PLAIN,
+    STEMS,
     VOCABULARY,
 )
 from gammatorch.architectures.keys import is_batch_norm
@@ -48,6 +51,12 @@ _BERT_BEFORE = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_
 _HYENA = frozenset({"pre_norm", "post_norm"})
 _GPT_OSS = frozenset({"attn.norm", "mlp.norm"})
 _GGUF_CONFORMER = frozenset({"ffn_norm", "ffn_norm_1", "ln1", "ln2"})
+_OLMO = {"attn_norm": "post_attention", "ff_norm": "post_mlp"}
+_OLMO_CORE = {"attention_norm": "post_attention", "feed_forward_norm": "post_mlp"}
+_OLMO_HEADS = {"q_norm": "query", "k_norm": "key"}
+_ON_HEADS = re.compile(r"(^|[._])(q|k|query|key)_?(layer_?)?(norm|ln)|norm_[qk]$")
+_WITHIN_MLP = re.compile(r"(mlp|ffn?|feed_?forward)\.(layer_?norm|norm|ln)")
+_EAGLE = "fc"
 _NORMS_RESIDUALS = "_rpn_"
 _SAY_ON_OUTPUT = ("norm_after", "swin_norm")
 _NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
@@ -194,6 +203,67 @@ def residual_is_normed(config: ModelConfig) -> bool:
     return set_so or not _NORMED_RESIDUAL_TYPES.isdisjoint(config.types)
 
 
+def is_draft_head(evidence: Evidence) -> bool:
+    """Whether the only norm of the blocks is one that stands before the MLP beside an input norm, and that is missing:
+    by the model's type, or by the layer that feeds EAGLE's draft heads."""
+    return bool(_alone(evidence)) and (evidence.is_known or evidence.beside(_EAGLE)) and evidence.holds("mlp.")
+
+
+def _alone(evidence: Evidence) -> Collection[str]:
+    """The one norm of blocks that have no other to tell its place by."""
+    names = [name for name in evidence.names if not _ON_HEADS.search(name)]
+    return names if len(names) == 1 and names[0] in AMBIGUOUS else ()
+
+
+def _not_told_alone(evidence: Evidence) -> Collection[str]:
+    return () if is_draft_head(evidence) else _alone(evidence)
+
+
+def _second_and_third(evidence: Evidence) -> tuple[str, str] | None:
+    """The second norm of blocks that number theirs, and the one before the MLP, where there is a third norm."""
+    for stem in STEMS:
+        first, second, third = (f"{stem}{number}" for number in (1, 2, 3))
+        if evidence.names >= {first, second, third}:
+            return second, third
+        within = [name for name in evidence.names if _WITHIN_MLP.fullmatch(name)]
+        if evidence.names >= {first, second} and _crosses(evidence):
+            return second, within[0] if len(within) == 1 else ""
+    return None
+
+
+def _crosses(evidence: Evidence) -> bool:
+    """Whether blocks have a cross-attention, and no norm that its own name gives to it."""
+    own = any(BETWEEN.search(name) and not _ON_HEADS.search(name) for name in evidence.names)
+    return any(map(CROSSES.search, evidence.kinds)) and not own and not evidence.is_diffusers
+
+
+def _second_of_three(evidence: Evidence) -> Collection[str]:
+    found = _second_and_third(evidence)
+    if found is None or evidence.is_diffusers or (not _crosses(evidence) and evidence.is_known):
+        return ()
+    return () if not _crosses(evidence) and evidence.names >= _NORMS_OF_DECODERS else found[:1]
+
+
+def _is_olmo(evidence: Evidence) -> bool:
+    """Whether blocks have the names of allenai/OLMo, or of OLMo-core."""
+    old = evidence.names >= _OLMO.keys() and evidence.holds("att_proj.")
+    return old or (evidence.names >= _OLMO_CORE.keys() and evidence.holds("attention.w_q."))
+
+
+def _is_reordered(evidence: Evidence) -> bool | None:
+    """Whether OLMo's norms stand on what its sub-layers give; None where nothing says so, and False in other models."""
+    if not _is_olmo(evidence):
+        return False
+    kinds = evidence.config.kinds_of("block")
+    said = all("reordered" in kind for kind in kinds) if kinds else evidence.config.says("norm_after")
+    normed = any(map(_ON_HEADS.search, evidence.names))
+    return said if said is not None or normed else False
+
+
+def _of_olmo(evidence: Evidence) -> Collection[str]:
+    return (*_OLMO, *_OLMO_CORE) if _is_reordered(evidence) is None else ()
+
+
 def _latent(evidence: Evidence) -> Collection[str]:
     return {_QUERY_LATENT} if evidence.holds(_ITS_PROJECTION) else ()
 
@@ -245,6 +315,21 @@ LEFT_OUT = (
         "llama.cpp clip.cpp: conformers number MLPs before attention, CogVLM is post-norm",
         _of_gguf_towers,
     ),
+    NameRule(
+        "numbers beside cross-attention",
+        "OpenNMT-py, UER, x-transformers' names: the second of three is cross-attention's; untold without such a one",
+        _second_of_three,
+    ),
+    NameRule(
+        "OLMo without its settings",
+        "allenai/OLMo and OLMo-core: OLMo 2 has the names of OLMo 1 and OLMoE, with norms on queries and keys as OLMoE",
+        _of_olmo,
+    ),
+    NameRule(
+        "only norm of a block",
+        "SafeAILab/EAGLE leaves a Llama's first norm out; elsewhere such a norm may stand on either side of attention",
+        _not_told_alone,
+    ),
     NameRule("EAGLE-3 in GGUF", "llama.cpp eagle3.cpp: attn_norm is on the embedding of the token", _of_eagle),
 )
 """In order of the text above: what is taken out of the vocabulary's reach."""
@@ -261,6 +346,24 @@ def _to_diffusers(places: Mapping[str, str], evidence: Evidence, side: Side) -> 
     if not crosses and "norm3" not in evidence.names:
         of_numbers["norm2"] = "pre_mlp"
     return {**places, **_there(of_numbers, evidence)}
+
+
+def _to_third(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    _, third = _second_and_third(evidence) or ("", "")
+    is_said = third in evidence.names - side.untold and (side.before or third in NUMBERED)
+    if not is_said:  # the MLP's own, where norms may stand after the residual, may stand there or at its beginning
+        return dict(places)
+    of_mlp = "pre_mlp" if side.before else "post_mlp"
+    return {name: place for name, place in places.items() if place != of_mlp} | {third: of_mlp}
+
+
+def _to_reordered(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    on_output = {**_OLMO, **_OLMO_CORE} if _is_reordered(evidence) else {}
+    return {**places, **_there({**on_output, **_OLMO_HEADS}, evidence)}
+
+
+def _to_mlp(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+    return {**places, **dict.fromkeys(_alone(evidence), "pre_mlp")}
 
 
 def _to_end(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
@@ -319,6 +422,24 @@ MOVED = (
         "diffusers BasicTransformerBlock: norm1, attn1, norm2, attn2, norm3, MLP; 57 of its classes by their keys",
         lambda evidence, side: evidence.is_diffusers,
         _to_diffusers,
+    ),
+    PlaceRule(
+        "numbers beside cross-attention",
+        "OpenNMT-py decoders/transformer.py, UER transformer.py: self-attention, cross-attention, MLP",
+        lambda evidence, side: _crosses(evidence) and _second_and_third(evidence) is not None,
+        _to_third,
+    ),
+    PlaceRule(
+        "OLMo's reordered norms",
+        "allenai/OLMo model.py by norm_after, OLMo-core by block.name: x + norm(sub-layer(x))",
+        lambda evidence, side: _is_olmo(evidence) and _is_reordered(evidence) is not None,
+        _to_reordered,
+    ),
+    PlaceRule(
+        "EAGLE's draft heads",
+        "SafeAILab/EAGLE cnets.py: the first block of a Llama without its input norm",
+        lambda evidence, side: is_draft_head(evidence),
+        _to_mlp,
     ),
     PlaceRule("norm at a block's end", "FunASR SANM encoder", lambda evidence, side: bool(_at_end(evidence)), _to_end),
     PlaceRule(

@@ -29,6 +29,7 @@ from gammatorch.errors import (
     WidthMismatch,
 )
 
+_FLAT = "_flat_param"
 _NAMED = 8
 """Candidates that a message names."""
 
@@ -139,6 +140,12 @@ def _named_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoi
         raise SiteNotFound(
             "holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model", file=where
         )
+    if not stacks and any(key.rpartition(".")[2].startswith(_FLAT) for key in checkpoint.entries):
+        raise SiteNotFound(
+            f"holds FSDP's flattened parameters ({_FLAT}), in which no norm has a name: save the model again with a "
+            "full or a sharded state dict",
+            file=where,
+        )
     if not stacks:
         raise SiteNotFound(
             "no norm in any numbered block (norms without weights, like OLMo 1's, have no gain): "
@@ -179,6 +186,9 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
             f"no learned norm stands on the block's input ({stack.layout}); "
             f"post_attention is the nearest: {PLACES['post_attention']}"
         )
+    within = [known for known in stack.sites if known.place not in ("query", "key", "final")]
+    if site == "auto" and [known.place for known in within] == ["pre_mlp"]:
+        return within[0], f"no learned norm stands on the block's input; its only one stands {PLACES['pre_mlp']}"
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     in_blocks = any(known.place in PLACES and known.place != "final" for known in stack.sites)
     possible = strange or [known for known in stack.sites if known.place != "final"]

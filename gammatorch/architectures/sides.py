@@ -51,6 +51,9 @@ _QUERY_FORMER = "output_query.LayerNorm"
 _QUERIES = "transformer_module."
 """What holds the decoder of queries in Mask2Former and its kin, of which alone ``pre_norm`` is said."""
 
+_SENTENCES = re.compile(r"(^|\.)sentence_encoder\.layers$")
+_ON_EMBEDDINGS = ("emb_layer_norm", "layernorm_embedding")
+
 _SAYS_BEFORE = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm", "patchtst": "pre_norm"}
 _SAYS_AFTER = {"focalnet": "use_post_layernorm"}
 _SAID_OF_EACH = ("fastspeech2_conformer", "fastspeech2_conformer_with_hifigan")
@@ -91,6 +94,11 @@ def _fairseq_text(evidence: Evidence) -> Side | None:
     if own is None or evidence.types or not evidence.names >= _FAIRSEQ:
         return None
     return _said(evidence.config.says(f"{own['side']}_normalize_before"))
+
+
+def _fairseq_sentences(evidence: Evidence) -> Side | None:
+    is_roberta = _SENTENCES.search(evidence.stack) and any(map(evidence.beside, _ON_EMBEDDINGS))
+    return Side(evidence.ends) if is_roberta and not evidence.types and evidence.names >= _FAIRSEQ else None
 
 
 def _query_former(evidence: Evidence) -> Side | None:
@@ -195,6 +203,12 @@ SIDE_RULES = (
         "normalize_before of fairseq",
         "fairseq transformer_layer.py, encoder.layers and decoder.layers; not RoBERTa's sentence_encoder",
         _fairseq_text,
+    ),
+    SideRule(
+        "RoBERTa of fairseq",
+        "fairseq transformer_sentence_encoder.py and roberta/model.py (RoBERTa, XLM-R): encoder_normalize_before is of "
+        "the embeddings in the old, and puts a norm after the last block in the new (XLM-R XL)",
+        _fairseq_sentences,
     ),
     SideRule("diffusers", "BasicTransformerBlock and what was made after it: the last norm has no weights", _diffusers),
     SideRule(

@@ -108,6 +108,21 @@ class TensorEntry(NamedTuple):
             width *= extent
         return width
 
+    @property
+    def dimensions(self) -> int:
+        """Number of extents; 2 for one row of values with several extents of 1 beside it.
+
+        Example:
+            >>> [TensorEntry("", "F32", shape, "", 0, 0).dimensions for shape in ((4,), (1, 4), (4, 1, 1), (4, 2, 1))]
+            [1, 2, 2, 3]
+        """
+        return min(len(self.shape), 2) if self.is_row else len(self.shape)
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is one row of values, whatever extents of 1 stand around it."""
+        return sum(extent != 1 for extent in self.shape) <= 1 and len(self.shape) > 0
+
 
 def stored_bytes(entries: Iterable[TensorEntry]) -> int:
     """Bytes that tensors take as stored, all together.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gammatorch.checkpoints.magic import what_is
+from gammatorch.checkpoints.magic import RENAME, what_is
 
 _SAVE = "load it with what wrote it, save its weights as safetensors, and pass those"
 _EXPORTED = "pass the model that it was made from"
@@ -38,8 +38,12 @@ _PICKLE = _named(
     "it is never executed, so load it yourself, save its state dict with torch.save, and pass that",
 )
 
+_UNFINISHED = _named("part|partial|incomplete|crdownload|aria2", "an unfinished download", "download it to its end")
+_PACKED = "a packed archive", "unpack it, and pass a model's folder"
+_TAR = _named("tar", *_PACKED)
+
 FOREIGN = (
-    _named("part|partial|incomplete|crdownload|aria2", "an unfinished download", "download it to its end"),
+    _UNFINISHED,
     _named("onnx|ort", "an ONNX graph", _EXPORTED),
     _named("tflite", "a TensorFlow Lite graph", _EXPORTED),
     _named("engine|plan|trt", "a TensorRT engine", _EXPORTED),
@@ -55,7 +59,8 @@ FOREIGN = (
     _named("npy", "a NumPy array", _ARRAYS),
     _named("ggml|ggjt", "a file in GGML's old format", "convert it to GGUF"),
     _PICKLE,
-    _named(r"tar|tgz|tar\.(gz|bz2|xz|zst)|zip|7z|rar|mar", "a packed archive", "unpack it, and pass a model's folder"),
+    _TAR,
+    _named(r"tgz|tar\.(gz|bz2|xz|zst)|zip|7z|rar|mar", *_PACKED),
     _named("gz|bz2|xz|zst|lz4", "a compressed file", "unpack it, and pass what comes out"),
 )
 """The first that a name fits counts."""
@@ -76,8 +81,8 @@ def foreign_file(name: str, head: bytes) -> tuple[str, str] | None:
     """
     named = next((one for one in FOREIGN if one.pattern.fullmatch(name)), None)
     told = what_is(head) if not name.endswith(".json") else None
-    is_weights = told is not None and told[1].startswith("let its name end")
-    if named is None or (is_weights and (named is _PICKLE or not head.startswith(b"PK"))):
+    is_weights = told is not None and told[1].startswith(RENAME) and named is not _UNFINISHED
+    if named is None or (is_weights and (named in (_PICKLE, _TAR) or not head.startswith(b"PK"))):
         return told  # of what other formats put into zip archives it would say that torch.save wrote it
     return named.what, named.remedy
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +14,18 @@ from gammatorch.checkpoints.foreign import foreign_file
 from gammatorch.checkpoints.hub.patience import Patience
 from gammatorch.checkpoints.hub.settings import importing_hub
 from gammatorch.checkpoints.local import LocalSource, strange_file
+from gammatorch.checkpoints.magic import RENAME
 from gammatorch.checkpoints.shards import siblings
-from gammatorch.checkpoints.weights import CONFIG, DCP_METADATA, DCP_SUFFIX, RANK_FOLDER, SUFFIXES, is_weights
+from gammatorch.checkpoints.weights import (
+    CONFIG,
+    CONFIG_YAML,
+    DCP_METADATA,
+    DCP_SUFFIX,
+    RANK_FOLDER,
+    SUFFIXES,
+    is_weights,
+)
 from gammatorch.errors import (
-    CheckpointError,
     CheckpointNotFound,
     InvalidArgument,
     UnreadableCheckpoint,
@@ -34,6 +44,16 @@ _ADDRESS = re.compile(
 
 _HEAD_BYTES = 16
 
+_WITHIN_RUN = re.compile(
+    rf"(global_step|iter_|step[-_]?|checkpoint-)\d+|pytorch_model(_fsdp)?_\d+|model_and_optim|{RANK_FOLDER.pattern}"
+)
+"""Folders that trainers make within that of a run, where config.json stands."""
+
+_ITERATION = re.compile(r"\d{1,12}", re.ASCII)
+_POINTER_BYTES = 100_000
+_HIGHEST = 3
+"""Folders above the weights in which config.json is looked for."""
+
 
 @dataclass(frozen=True)
 class Location:
@@ -44,12 +64,16 @@ class Location:
         source: Its files.
         target: The one file the user named, None for a whole folder or repository.
         notes: What a reader of the results should know.
+        suffix: How the name of that file would end if it told its format; None where it does.
+        above: A folder above, which holds the config.json of files that have none beside them; None if there is none.
     """
 
     model: str
     source: ByteSource
     target: str | None = None
     notes: tuple[str, ...] = ()
+    suffix: str | None = None
+    above: ByteSource | None = None
 
 
 def locate(
@@ -134,12 +158,13 @@ def _local(path: Path, name: str) -> Location:
         return Location(name, LocalSource(folder), target=path.name)
     if path.name.endswith((DCP_METADATA, DCP_SUFFIX)):
         raise UnsupportedFormat("is one file of a torch.distributed checkpoint: pass its folder", file=name)
-    if path.suffix not in SUFFIXES:
-        raise _unread(path, name)
-    beside = [other for other in (CONFIG, *siblings(path.name)) if other != path.name and (folder / other).is_file()]
+    suffix = None if path.suffix in SUFFIXES else _suffix_by_content(path, name)
+    others = (CONFIG, CONFIG_YAML, *siblings(path.name))
+    beside = [other for other in others if other != path.name and (folder / other).is_file()]
     if CONFIG not in beside:
         _check_no_config(folder)
-    return Location(name, LocalSource(folder, [path.name, *beside]), target=path.name)
+    above, notes = _config_above(folder) if CONFIG not in beside else (None, ())
+    return Location(name, LocalSource(folder, [path.name, *beside]), path.name, notes, suffix, above)
 
 
 def _folder(path: Path, name: str) -> Location:
@@ -151,7 +176,77 @@ def _folder(path: Path, name: str) -> Location:
         source = LocalSource(path, name=f"{model}@{snapshot['commit'][:7]}", revision=snapshot["commit"])
     if CONFIG not in source.files:
         _check_no_config(path)
-    return Location(model, source)
+    above, notes = _config_above(path) if CONFIG not in source.files else (None, ())
+    return Location(model, source, notes=notes, above=above)
+
+
+def _config_above(folder: Path) -> tuple[ByteSource | None, tuple[str, ...]]:
+    """The config.json above a folder that a trainer made within that of a run, and a note that names it."""
+    within = Path(os.path.abspath(folder))
+    for _ in range(_HIGHEST):
+        if _WITHIN_RUN.fullmatch(within.name) is None:
+            break
+        within = within.parent
+        if (within / CONFIG).is_file():
+            return LocalSource(within, [CONFIG]), (f"{within / CONFIG} was used, there is none beside the weights",)
+    return None, ()
+
+
+def pointed_folder(folder: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """The folder that a file, or the layout of a folder without weights, says is meant, and a note; None if none does,
+    or several are.
+
+    Args:
+        folder: What was asked for.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        return None
+    told = {inner: by for by, inner in _pointers(path) if _is_within(path, inner)}
+    if len(told) != 1:
+        return None
+    ((inner, by),) = told.items()
+    return str(path / inner), f"{inner} was read, {by}"
+
+
+def _is_within(folder: Path, inner: str) -> bool:
+    """Whether there is such a folder, and no link that leads back to where it stands."""
+    try:
+        target = os.path.realpath(folder / inner)
+        return os.path.isdir(target) and os.path.commonpath([target, os.path.realpath(folder)]) != target
+    except ValueError:  # no name of a file
+        return False
+
+
+def _pointers(folder: Path) -> Iterator[tuple[str, str]]:
+    """What tells which folder within is meant, and its name: DeepSpeed's, Megatron-LM's, sentence-transformers' files,
+    and the Hub's cache where it holds one commit."""
+    texts = {name: _small(folder / name) for name in ("latest", "latest_checkpointed_iteration.txt", "modules.json")}
+    latest, iteration, modules = (text.strip() for text in texts.values())
+    if latest and "/" not in latest:
+        yield "which latest names", latest
+    if iteration and "/" not in iteration:
+        folder_of_it = f"iter_{int(iteration):07d}" if _ITERATION.fullmatch(iteration) else iteration
+        yield "which latest_checkpointed_iteration.txt names", folder_of_it
+    try:
+        first = json.loads(modules)[0]["path"] if modules else ""
+    except (ValueError, LookupError, TypeError, RecursionError):
+        first = ""
+    if isinstance(first, str) and first and "/" not in first:
+        yield "the first of modules.json", first
+    commits = os.listdir(folder / "snapshots") if (folder / "snapshots").is_dir() else []
+    if len(commits) == 1 and folder.name.startswith("models--"):
+        yield "the only commit there", f"snapshots/{commits[0]}"
+
+
+def _small(path: Path) -> str:
+    """The text of a small file; nothing where there is none."""
+    try:
+        if not path.is_file() or path.stat().st_size > _POINTER_BYTES:
+            return ""
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _check_no_config(folder: Path) -> None:
@@ -176,24 +271,29 @@ def strange_weights(model: str | os.PathLike[str]) -> tuple[str, str] | None:
     return told[0] if told and len(told) == len(named) else None
 
 
-def _unread(path: Path, name: str) -> CheckpointError:
-    """What to raise for a file whose name is no weight file's."""
+def _suffix_by_content(path: Path, name: str) -> str:
+    """How the name of a file would end if it told its format.
+
+    Raises:
+        CheckpointError: It is of none that is read, or cannot be read.
+    """
     if strange := strange_file(path):
-        return UnsupportedFormat(strange, file=name)
+        raise UnsupportedFormat(strange, file=name)
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
-        return UnreadableCheckpoint(f"cannot be read ({error.strerror})", file=name)
+        raise UnreadableCheckpoint(f"cannot be read ({error.strerror})", file=name) from error
     found = foreign_file(path.name, head)
     if found is None:
-        return UnsupportedFormat(
+        raise UnsupportedFormat(
             f"is none of the files that are read ({', '.join(SUFFIXES)}): pass one of them, or the folder of a model",
             file=name,
         )
     what, remedy = found
-    unread = "" if remedy.startswith("let its name end") else ", which gammatorch does not read"
-    return UnsupportedFormat(f"is {what}{unread}: {remedy}", file=name)
+    if remedy.startswith(RENAME):
+        return remedy.removeprefix(RENAME)
+    raise UnsupportedFormat(f"is {what}, which gammatorch does not read: {remedy}", file=name)
 
 
 def _may_be_commit(path: Path) -> bool:

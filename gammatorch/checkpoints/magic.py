@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+RENAME = "let its name end in "
+"""Begins the remedy for a file in a format that is read; what follows is how the names of such files end."""
+
 _PICKLE = ("a pickle, which was not executed", "load it yourself, and save its state dict with torch.save")
 _BEGINNINGS = (
     (b"version ", "a Git LFS pointer, not the weights", "run `git lfs pull`"),
     (b"<", "a web page or an error in XML, not the weights", "download it again"),
     (b'{"', "JSON, not the weights", "download it again"),
-    (b"PK\3\4", "an archive as torch.save writes it", "let its name end in .bin"),
-    (b"\x80\2\x8a\n", "a file as torch.save wrote it of old", "let its name end in .bin"),
+    (b"PK\3\4", "an archive as torch.save writes it", f"{RENAME}.bin"),
+    (b"\x80\2\x8a\n", "a file as torch.save wrote it of old", f"{RENAME}.bin"),
     (b"\x80\4\x95", *_PICKLE),
     (b"\x80\5\x95", *_PICKLE),
     (b"\x80", *_PICKLE),
-    (b"GGUF", "GGUF", "let its name end in .gguf"),
+    (b"GGUF", "GGUF", f"{RENAME}.gguf"),
     (b"\x1f\x8b", "packed with gzip", "unpack it first"),
     (b"\x89HDF", "HDF5, as TensorFlow writes it", "save it again with save_pretrained(..., safe_serialization=True)"),
 )
@@ -49,9 +52,9 @@ def what_is(head: bytes | bytearray) -> tuple[str, str] | None:
         >>> what_is(b"\\x80\\4\\0\\0\\0\\0\\0\\0broken") is None
         True
     """
-    if head[_LENGTH_BYTES : _LENGTH_BYTES + 2] == b'{"':
-        return "safetensors", "let its name end in .safetensors"
     is_length = head[_TOO_LONG] == bytes(4)
+    if is_length and head[_LENGTH_BYTES : _LENGTH_BYTES + 2] == b'{"':
+        return "safetensors", f"{RENAME}.safetensors"
     return next(
         (
             (what, remedy)

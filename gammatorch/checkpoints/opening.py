@@ -14,16 +14,27 @@ from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntr
 from gammatorch.checkpoints.contents import Contents
 from gammatorch.checkpoints.formats import READERS
 from gammatorch.checkpoints.held import hold, is_model
-from gammatorch.checkpoints.locate import locate, strange_weights
+from gammatorch.checkpoints.locate import locate, pointed_folder, strange_weights
 from gammatorch.checkpoints.safetensors.headers import read_headers
 from gammatorch.checkpoints.safetensors.metadata import SHARDING_INFO, add_aliases, is_part, read_metadata
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.shards import index_suffix, parse_index, some
-from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES, as_weights, find_weights
-from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedCheckpoint
+from gammatorch.checkpoints.weights import (
+    CONFIG,
+    CONFIG_YAML,
+    FOLDER_SUFFIXES,
+    RANK_FOLDER,
+    as_weights,
+    find_weights,
+    left_out,
+)
+from gammatorch.checkpoints.yaml_settings import YAML_CAP, read_yaml
+from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedCheckpoint, UnsupportedFormat
 
 JSON_CAP = 256_000_000
 """Longest config.json or index that is read, in bytes."""
+
+_OTHER_CONFIG = "download it again, or take it away to have the names of the tensors tell what they can"
 
 DEFAULT_MODEL = "Qwen/Qwen3-32B"
 
@@ -68,8 +79,20 @@ def open_checkpoint(
     started = time.perf_counter()
     location = locate(model, revision, token, cache=cache)
     try:
-        checkpoint = open_source(location.source, model=location.model, target=location.target)
-    except CheckpointNotFound:
+        checkpoint = open_source(
+            location.source,
+            model=location.model,
+            target=location.target,
+            suffix=location.suffix,
+            above=location.above,
+        )
+    except (CheckpointNotFound, UnsupportedFormat) as error:
+        pointed = pointed_folder(model) if location.target is None else None
+        if pointed is not None:
+            checkpoint = open_checkpoint(pointed[0])
+            return replace(checkpoint, notes=(pointed[1], *checkpoint.notes))
+        if isinstance(error, UnsupportedFormat):
+            raise
         if inside := _folders_with_weights(model):
             raise CheckpointNotFound(
                 f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
@@ -83,13 +106,22 @@ def open_checkpoint(
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)
 
 
-def open_source(source: ByteSource, *, model: str | None = None, target: str | None = None) -> Checkpoint:
+def open_source(
+    source: ByteSource,
+    *,
+    model: str | None = None,
+    target: str | None = None,
+    suffix: str | None = None,
+    above: ByteSource | None = None,
+) -> Checkpoint:
     """Open the checkpoint that a source of bytes holds.
 
     Args:
         source: Its files.
         model: The name it goes by; the source's own if None.
         target: The one weight file or index to open; None to find the weights by their names.
+        suffix: How the name of that file would end if it told its format; None where it does.
+        above: Where config.json is if the source has none.
 
     Raises:
         CheckpointError: As :func:`open_checkpoint`.
@@ -98,7 +130,11 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         (find_weights(source.files, source.name), None) if target is None else as_weights(target, source.files)
     )
     config = _json_read(source, CONFIG) if CONFIG in source.files else None
-    first = [config] if config is not None else []
+    settings = _yaml_read(source) if config is None and above is None else None
+    first = [read for read in (config, settings) if read is not None]
+    if config is None and above is not None:
+        config = _json_read(above, CONFIG)
+        above.read([config])
     shard_of: Mapping[str, str] = {}
     files = weights.files
     if weights.index is not None:  # without it the shards are unknown, so it costs a round
@@ -108,7 +144,7 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         files, shard_of = parse_index(
             bytes(index.into), source.files, f"{source.name}/{weights.index}", index_suffix(weights.index)
         )
-    reader = READERS.get(weights.layout or PurePath(files[0]).suffix)
+    reader = READERS.get(weights.layout or suffix or PurePath(files[0]).suffix)
     entries: Mapping[str, TensorEntry]
     if reader is None:
         contents, entries = _read_safetensors(source, files, first)
@@ -117,16 +153,20 @@ def open_source(source: ByteSource, *, model: str | None = None, target: str | N
         entries = merge_entries(contents.tables, source.name)
     absent = frozenset(shard_of.keys() - entries.keys()) if shard_of else frozenset()
     index_notes = _index_notes(weights.index, shard_of, entries, absent) if shard_of else ()
-    stored_config = _parse_config(bytes(config.into), f"{source.name}/{CONFIG}") if config is not None else None
+    holder = source if above is None else above
+    stored_config = _parse_config(bytes(config.into), f"{holder.name}/{CONFIG}") if config is not None else None
+    told = read_yaml(bytes(settings.into)) if settings is not None else None
+    notes = (*weights.notes, *index_notes, *contents.notes)
+    left = left_out(files, notes, source.files) if suffix is None and weights.layout is None else ()
     return Checkpoint(
         model=model if model is not None else source.name,
         source=contents.source,
         files=files,
         entries=entries,
         config=contents.config if contents.config is not None else stored_config,
-        notes=(*weights.notes, *index_notes, *contents.notes),
+        notes=(*notes, *left),
         target=target,
-        settings=contents.settings,
+        settings={CONFIG_YAML: told, **contents.settings} if told else contents.settings,
         missing=missing or contents.missing,
         metadata=contents.metadata,
         absent=absent,
@@ -176,9 +216,20 @@ def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
         return []
 
 
-def _holds_weights(folder: str | os.PathLike[str]) -> bool:
+def _holds_weights(folder: str | os.PathLike[str], within: bool = True) -> bool:
+    """Whether weights stand in a folder, or in folders of ranks in it."""
     with os.scandir(folder) as held:
-        return any(entry.name.endswith(FOLDER_SUFFIXES) for entry in held)
+        return any(
+            entry.name.endswith(FOLDER_SUFFIXES)
+            or (within and RANK_FOLDER.fullmatch(entry.name) and entry.is_dir() and _holds_weights(entry.path, False))
+            for entry in held
+        )
+
+
+def _yaml_read(source: ByteSource) -> Read | None:
+    """A read of the settings that a trainer has written to config.yaml, None where there are none, or more than any."""
+    size = source.files.get(CONFIG_YAML, 0)
+    return Read(CONFIG_YAML, 0, memoryview(bytearray(size))) if 0 < size <= YAML_CAP else None
 
 
 def _json_read(source: ByteSource, file: str) -> Read:
@@ -192,7 +243,7 @@ def _parse_config(raw: bytes, where: str) -> Mapping[str, Any]:
     try:
         config = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise MalformedCheckpoint(f"is not valid JSON ({error})", file=where) from None
+        raise MalformedCheckpoint(f"is not valid JSON ({error}): {_OTHER_CONFIG}", file=where) from None
     if not isinstance(config, dict):
-        raise MalformedCheckpoint("is not a JSON object", file=where)
+        raise MalformedCheckpoint(f"is not a JSON object: {_OTHER_CONFIG}", file=where)
     return config

@@ -145,7 +145,10 @@ def parse_index(
         shard_of = json.loads(raw)["weight_map"]
         files = sorted(set(shard_of.values()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise MalformedCheckpoint("is not an index of shards (no weight_map in it)", file=where) from None
+        raise MalformedCheckpoint(
+            "is not an index of shards (no weight_map in it): download it again, or pass the file of the weights",
+            file=where,
+        ) from None
     present = set(names)
     for file in files:
         # checked before any path or URL is built from it

@@ -11,6 +11,9 @@ from gammatorch.checkpoints.shards import ShardSet, shard_sets, siblings, some
 from gammatorch.errors import CheckpointError, CheckpointNotFound, IncompleteCheckpoint, UnsupportedFormat
 
 CONFIG = "config.json"
+CONFIG_YAML = "config.yaml"
+"""What trainers write their settings to where there is no config.json (OLMo)."""
+
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -313,6 +316,31 @@ def as_weights(target: str, names: Collection[str]) -> tuple[Weights, str | None
         )
     note = (f"{target} is one of {len(shards)} shards: all of them were read",) if shards else ()
     return Weights(shards or (target,), notes=note), None
+
+
+def left_out(files: Collection[str], notes: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
+    """A note on weight files beside those that are read, where none tells of them yet.
+
+    Args:
+        files: The files that are read.
+        notes: What is told already.
+        names: Names of all files.
+
+    Example:
+        >>> left_out(["model.safetensors"], (), ["model.safetensors", "pytorch_model.bin", "optimizer.bin"])
+        ('not read: pytorch_model.bin',)
+    """
+    if any(note.startswith("not read") for note in notes) or not all(file.endswith(SUFFIXES) for file in files):
+        return ()
+    ranks = [pattern for _, pattern in _RANKS]
+    others = [name for name in names if name.endswith(SUFFIXES) and is_weights(name) and name not in files]
+    return _left(
+        sorted(
+            name
+            for name in others
+            if not any(name in note for note in notes) and not any(rank.fullmatch(name) for rank in ranks)
+        )
+    )
 
 
 _PARTS = ((DCP_SHARD, "a part of every tensor, and no more"), (_LAYER_FILE, "one layer of the model"))

@@ -28,6 +28,9 @@ _USUAL = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF1
 STORED_DTYPES = {**_USUAL, **_FLOAT8}
 """Stored types that are read as gains, by safetensors' spelling."""
 
+_NEGATIVE, _NEAR_ZERO, _NEAR_ONE = 0.1, 0.25, 0.5
+"""Share of stored weights below zero, and how far their mean may be from 0 or 1, where a convention is suspected."""
+
 _SCALE = re.compile(r"scale|zero|amax|absmax|quant", re.IGNORECASE)
 """What names of tensors hold that say how to turn a quantised tensor beside them into numbers."""
 
@@ -118,17 +121,47 @@ def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[Tens
 
 
 def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
-    """What a reader should know where an offset is taken, not known.
+    """What a reader should know where an offset is taken, not known, or where the weights look like another one's.
 
     Args:
         selection: What was chosen.
         weights: As stored, shape (layer, hidden).
         raw: Whether the stored weights are what was asked for.
     """
-    if raw or selection.offset_doubt is None:
+    if raw:
         return []
-    negative = (weights < 0).to(weights.dtype).mean().item()
-    return [offset_note(selection, weights.mean().item(), negative)]
+    return weighed_notes(selection, weights.mean().item(), (weights < 0).to(weights.dtype).mean().item())
+
+
+def weighed_notes(selection: Selection, mean: float, negative: float) -> list[str]:
+    """The same from what the stored weights weigh.
+
+    Args:
+        selection: What was chosen.
+        mean: Mean of the stored weights.
+        negative: The share of them below zero.
+    """
+    if selection.offset_doubt is not None:
+        return [offset_note(selection, mean, negative)]
+    if selection.offset == 0 and looks_zero_centred(mean, negative):
+        return ["suspect: read as γ = w, but the stored weights lie about 0, as those of γ = 1 + w do"]
+    if selection.offset == 1 and abs(mean - 1) <= _NEAR_ONE and not negative:
+        return ["suspect: read as γ = 1 + w, but the stored weights lie about 1, as those of γ = w do"]
+    return []
+
+
+def looks_zero_centred(mean: float, negative: float) -> bool:
+    """Whether stored weights look like those of norms that multiply by 1 + w: about 0, and a tenth of them below it.
+
+    Args:
+        mean: Their mean.
+        negative: The share of them below zero.
+
+    Example:
+        >>> looks_zero_centred(0.02, 0.4), looks_zero_centred(0.02, 0.0)
+        (True, False)
+    """
+    return negative >= _NEGATIVE and abs(mean) <= _NEAR_ZERO
 
 
 def offset_note(selection: Selection, mean: float, negative: float) -> str:

@@ -17,7 +17,7 @@ from gammatorch.gains.device import choose_device, choose_dtype
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.staging import unpack
-from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, offset_note
+from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, weighed_notes
 from gammatorch.gains.stream import describe
 
 BUFFER_BYTES = 64_000_000
@@ -78,8 +78,8 @@ class WideGains:
         self.dtype = choose_dtype(dtype, self.device) if self.offset else exact
         self.columns = self._columns(parse_bytes(memory), stored, among)
         self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
-        self._weighed = selection.offset_doubt is not None and not raw
-        self._sum = self._negative = 0.0
+        self._weighed = 0 if raw else 1 if selection.offset_doubt is None else self.hidden
+        self._sum = self._negative = self._values = 0.0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -129,18 +129,16 @@ class WideGains:
                 weights = unpack(staged, piece, self.device, self.dtype)
                 reader.copied()
                 check_finite(weights, self._checkpoint, entries, first=start)
-                if self._weighed:
+                if start < self._weighed:
                     self._sum += float(weights.sum(dtype=torch.float64))
                     self._negative += float((weights < 0).sum())
+                    self._values += weights.numel()
                 yield weights + self.offset if self.offset else weights
 
     def origin(self) -> Origin:
         """Where the gains came from, and what reading them has cost so far."""
-        values = len(self.layers) * self.hidden
-        notes = []
-        if self._weighed:
-            mean, negative = self._sum / values, self._negative / values
-            notes.append(offset_note(self._selection, mean, negative))
+        values = self._values
+        notes = weighed_notes(self._selection, self._sum / values, self._negative / values) if values else []
         return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
     def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:

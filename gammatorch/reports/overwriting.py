@@ -114,6 +114,9 @@ def _is_part(name: str) -> bool:
 
 def _parts(folder: str) -> Iterator[os.stat_result]:
     """What the files in a folder are that may belong to a model or a sweep, links followed."""
+    for above in (os.path.join(folder, os.pardir), os.path.join(folder, os.pardir, os.pardir)):
+        with contextlib.suppress(OSError):  # its config.json is read where there is none beside the weights
+            yield os.stat(os.path.join(above, CONFIG))
     for place in (folder, *(os.path.join(folder, name) for name in STORE_FOLDERS)):
         for name in _names(place):
             if not name.endswith(_RESULT_SUFFIXES):

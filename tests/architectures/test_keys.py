@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import gammatorch
 from gammatorch.architectures.keys import group_keys
+from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.errors import MalformedCheckpoint
@@ -174,3 +176,16 @@ def test_blocks_in_chunks_are_one_stack_that_a_pattern_can_name():
     assert select(checkpoint, "final").entries[0].key == "backbone.norm.weight"
     begun_anew = {re.sub(r"1\.([345])\.", lambda found: f"1.{int(found[1]) - 3}.", key): (4,) for key in shapes}
     assert select(checkpoint_of(begun_anew)).stack == "backbone.blocks.1"
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1, 1), (1, 1, 4), (1, 4, 1, 1)])
+@pytest.mark.parametrize("which", ["input_layernorm", "norm", ""])
+def test_a_row_of_values_is_a_gain_whatever_extents_of_one_stand_around_it(shape, which):
+    """As norms over channels of images have them, and files whose tensors were all brought to one rank."""
+    shapes = {
+        key: shape if key.endswith(f"{which}.weight") and "mlp" not in key else old for key, old in llama().items()
+    }
+    (stack,) = find_stacks(checkpoint_of(shapes))
+    assert [site.place for site in stack.sites] == ["input", "pre_mlp", "final"]
+    gains = gammatorch.read_gains(checkpoint_of(shapes), device="cpu")
+    assert (gains.site, tuple(gains.gamma.shape)) == ("input", (3, 4))

@@ -10,7 +10,7 @@ import gammatorch
 from gammatorch.architectures.config import read_config
 from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
-from tests.architectures.headers import blocks_of, checkpoint_of
+from tests.architectures.headers import blocks_of, checkpoint_of, llama
 
 NORMS = ["input_layernorm", "post_attention_layernorm"]
 GEMMA = {"model_type": "gemma2", "num_hidden_layers": 3}
@@ -171,3 +171,21 @@ def test_an_offset_of_the_known_part_of_an_unknown_type_is_said_to_be_taken():
     gains = gammatorch.read_gains(checkpoint, device="cpu")
     assert gains.offset == 1
     assert gains.notes[0].startswith("model type 'novel_vlm' is not among the known ones: offset taken as 1")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture", "offset"),
+    [("llama", "GemmaForCausalLM", 0.0), ("gemma", "LlamaForCausalLM", 1.0), ("mistral", "NemotronForCausalLM", 0.0)],
+)
+def test_a_type_that_the_architecture_contradicts_is_doubted(model_type, architecture, offset):
+    """The type decides, as in transformers, and a note tells of the other."""
+    config = json.dumps({"model_type": model_type, "architectures": [architecture], "num_hidden_layers": 3})
+    selection = select(checkpoint_of(llama(), config))
+    assert selection.offset == offset
+    assert architecture in (selection.offset_doubt or "")
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "LlamaModel", "MyOwnLM", "MistralForCausalLM", 3])
+def test_an_architecture_of_the_same_offset_says_nothing(architecture):
+    config = json.dumps({"model_type": "llama", "architectures": [architecture], "num_hidden_layers": 3})
+    assert select(checkpoint_of(llama(), config)).offset_doubt is None

@@ -9,6 +9,7 @@ import pytest
 
 from gammatorch.architectures import places, sides
 from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Checkpoint
 from tests.architectures.headers import blocks_of, checkpoint_of
 
@@ -75,6 +76,12 @@ SIDES: dict[str, tuple[Shapes, str | None, dict[str, str]]] = {
         said(encoder_normalize_before=True),
         {"self_attn_layer_norm": "input", "final_layer_norm": "pre_mlp"},
     ),
+    "RoBERTa of fairseq": (
+        blocks_of(["self_attn_layer_norm", "final_layer_norm"], "decoder.sentence_encoder.layers")
+        | {"decoder.sentence_encoder.emb_layer_norm.weight": (4,), "decoder.lm_head.layer_norm.weight": (4,)},
+        said(encoder_normalize_before=True),
+        {"self_attn_layer_norm": "post_attention", "final_layer_norm": "post_mlp"},
+    ),
     "diffusers": (
         blocks_of(["ln_1", "ln_2"]) | matrices(["attn1.to_q.weight"]),
         said(_class_name="SomeTransformer2DModel"),
@@ -101,6 +108,11 @@ SIDES: dict[str, tuple[Shapes, str | None, dict[str, str]]] = {
 }
 """Shapes, config.json and the places that the rule brings about; those of "no norm follows" are what is left."""
 
+OLMO = (
+    blocks_of(["attn_norm", "ff_norm"], "transformer.blocks")
+    | matrices(["att_proj.weight"], "transformer.blocks")
+    | {"transformer.ln_f.weight": (4,)}
+)
 LEFT_OUT: dict[str, tuple[Shapes, str | None, str]] = {
     "norms beside two convolutions": (NUMBERS | matrices(["conv1.weight", "conv2.weight"]) | FINAL, None, "norm1"),
     "batch norms": (NUMBERS | vectors(["norm1.running_mean"]) | FINAL, None, "norm1"),
@@ -129,6 +141,17 @@ LEFT_OUT: dict[str, tuple[Shapes, str | None, str]] = {
         said(model_type="gguf:clip"),
         "ln1",
     ),
+    "numbers beside cross-attention": (
+        blocks_of(["ln_1", "ln_2"]) | matrices(["src_attn.weight"]) | FINAL,
+        None,
+        "ln_2",
+    ),
+    "OLMo without its settings": (
+        OLMO | blocks_of(["q_norm", "k_norm"], "transformer.blocks"),
+        None,
+        "attn_norm",
+    ),
+    "only norm of a block": (blocks_of(["post_attention_layernorm"]) | FINAL, None, "post_attention_layernorm"),
     "EAGLE-3 in GGUF": (blocks_of(["attn_norm", "attn_norm_2"], "blk"), said(model_type="gguf:eagle3"), "attn_norm"),
 }
 """Shapes, config.json and a name that tells no place, or not that one."""
@@ -144,6 +167,21 @@ MOVED: dict[str, tuple[Shapes, str | None, dict[str, str]]] = {
         blocks_of(["norm1", "norm2", "norm3"]) | matrices(["attn1.to_q.weight", "attn2.to_q.weight"]),
         None,
         {"norm1": "input", "norm3": "pre_mlp"},
+    ),
+    "numbers beside cross-attention": (
+        blocks_of(["ln1", "ln2", "ffn.ln"]) | matrices(["context_attn.w"]) | FINAL,
+        None,
+        {"ln1": "input", "ln2": "ln2", "ffn.ln": "pre_mlp"},
+    ),
+    "OLMo's reordered norms": (
+        OLMO | blocks_of(["q_norm", "k_norm"], "transformer.blocks"),
+        said(model={"norm_after": True}),
+        {"attn_norm": "post_attention", "ff_norm": "post_mlp"},
+    ),
+    "EAGLE's draft heads": (
+        blocks_of(["post_attention_layernorm"], "layers") | matrices(["mlp.up_proj.weight"], "layers"),
+        said(model_type="llama"),
+        {"post_attention_layernorm": "pre_mlp"},
     ),
     "norm at a block's end": (
         blocks_of(["input_layernorm", "post_attention_layernorm", "final_layernorm"]) | FINAL,
@@ -280,3 +318,91 @@ def test_the_second_norm_of_rwkv_in_gguf_stands_before_the_mlp(architecture):
 def test_the_second_norm_of_others_in_gguf_stands_at_no_place(architecture):
     shapes = blocks_of(["attn_norm", "attn_norm_2"], "blk")
     assert places_of(checkpoint_of(shapes, said(model_type=f"gguf:{architecture}")))["attn_norm_2"] == "attn_norm_2"
+
+
+@pytest.mark.parametrize("stem", ["ln_", "ln", "norm", "norm_", "layernorm", "layer_norm_", "rms_norm"])
+@pytest.mark.parametrize("attention", ["cross_attn", "context_attn", "encoder_attn", "attn2", "EncDecAttention"])
+@pytest.mark.parametrize("end", [True, False])
+def test_the_third_norm_of_a_decoder_is_the_mlps_whatever_they_are_called(stem, attention, end):
+    """Of UER, OpenNMT and x-transformers' names; after the residual where no norm follows the last block."""
+    shapes = blocks_of([f"{stem}{number}" for number in (1, 2, 3)]) | matrices([f"{attention}.q.weight"])
+    config = None if end else said(model_type="bert")
+    assert places_of(checkpoint_of(shapes | (FINAL if end else {}), config)) == {
+        f"{stem}1": "input" if end else "post_attention",
+        f"{stem}2": f"{stem}2",
+        f"{stem}3": "pre_mlp" if end else "post_mlp",
+    }
+
+
+def test_the_second_norm_is_the_mlps_where_cross_attention_has_its_own():
+    shapes = blocks_of(["ln_1", "ln_2", "ln_cross_attn"]) | matrices(["crossattention.c_attn.weight"]) | FINAL
+    assert places_of(checkpoint_of(shapes)) == {"ln_1": "input", "ln_2": "pre_mlp", "ln_cross_attn": "ln_cross_attn"}
+
+
+def test_of_three_norms_without_cross_attention_the_second_is_not_told():
+    shapes = blocks_of(["ln1", "ln2", "ln3"]) | FINAL
+    assert places_of(checkpoint_of(shapes)) == {"ln1": "input", "ln2": "ln2", "ln3": "ln3"}
+
+
+@pytest.mark.parametrize(
+    ("config", "attention", "mlp"),
+    [
+        ({"block": {"name": "reordered_norm"}}, "post_attention", "post_mlp"),
+        ({"block": {"name": "default"}}, "input", "pre_mlp"),
+        ({}, "attention_norm", "feed_forward_norm"),
+    ],
+)
+def test_the_sides_of_olmo_core_are_those_of_its_kind_of_block(config, attention, mlp):
+    """Its keys are the same either way; those of OLMo 2 and 3, without their configuration, are told by nothing."""
+    names = ["attention_norm", "feed_forward_norm", "attention.q_norm", "attention.k_norm"]
+    shapes = blocks_of(names, "blocks") | matrices(["attention.w_q.weight"], "blocks") | {"lm_head.norm.weight": (4,)}
+    told = places_of(checkpoint_of(shapes | {"norm.weight": (4,)}, said(model=config)))
+    assert (told["attention_norm"], told["feed_forward_norm"]) == (attention, mlp)
+
+
+def test_olmo_before_its_norms_moved_and_olmoe_are_pre_norm():
+    assert places_of(checkpoint_of(OLMO))["attn_norm"] == "input"
+    with_heads = OLMO | blocks_of(["q_norm", "k_norm"], "transformer.blocks")
+    assert places_of(checkpoint_of(with_heads, said(model={"norm_after": False})))["attn_norm"] == "input"
+
+
+@pytest.mark.parametrize("stem", ["layer_norm_", "rms_norm"])
+def test_numbers_are_told_by_a_known_type_alone_where_no_norm_follows(stem):
+    """JinaBERT v2 says bert, and has its norms after the residual; UER has either under the same names."""
+    shapes = blocks_of([f"{stem}1", f"{stem}2"], "encoder.layer")
+    told = places_of(checkpoint_of(shapes, said(model_type="bert")))
+    assert told == {f"{stem}1": "post_attention", f"{stem}2": "post_mlp"}
+    assert places_of(checkpoint_of(shapes)) == {f"{stem}1": f"{stem}1", f"{stem}2": f"{stem}2"}
+
+
+def test_the_only_norm_of_a_draft_head_is_chosen_with_a_note():
+    """EAGLE's, and with Qwen's names in HASS: fc brings embedding and hidden state together."""
+    names = ["post_attention_layernorm"]
+    shapes = blocks_of(names, "layers", layers=1) | matrices(["mlp.up_proj.weight"], "layers", layers=1)
+    selection = select(checkpoint_of(shapes | {"fc.weight": (4, 8)}, said(model_type="qwen2_eagle")))
+    assert (selection.site, len(selection.entries)) == ("pre_mlp", 1)
+    assert any("no norm stands on the input" in note for note in selection.notes)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_sentence_encoder_of_xlm_r_is_pre_norm_where_a_norm_follows_its_last_block(ends):
+    """XLM-R XL has one; XLM-R and RoBERTa have a norm on the embeddings alone. ESM's, under other names, is another."""
+    stack = "encoder.sentence_encoder"
+    shapes = blocks_of(["self_attn_layer_norm", "final_layer_norm"], f"{stack}.layers")
+    shapes[f"{stack}.layernorm_embedding.weight"] = shapes["encoder.lm_head.layer_norm.weight"] = (4,)
+    if ends:
+        shapes[f"{stack}.layer_norm.weight"] = (4,)
+    told = places_of(checkpoint_of(shapes))
+    assert told["self_attn_layer_norm"] == ("input" if ends else "post_attention")
+
+
+def test_the_mlps_own_norm_tells_no_side_where_no_norm_follows_the_last_block():
+    shapes = blocks_of(["ln1", "ln2", "ffn.ln"], "decoder.layers") | matrices(["enc_attn.w"], "decoder.layers")
+    assert places_of(checkpoint_of(shapes)) == {"ln1": "ln1", "ln2": "ln2", "ffn.ln": "ffn.ln"}
+
+
+def test_the_norms_of_hunyuan_dit_are_not_those_of_diffusers():
+    """hydit/modules/models.py: attn1(norm1), attn2(norm3), mlp(norm2); in diffusers norm3 is the MLP's."""
+    shapes = blocks_of(["norm1", "norm2", "norm3"], "blocks") | {"t_embedder.mlp.0.weight": (4, 4)}
+    shapes |= matrices(["attn1.Wqkv.weight", "attn2.q_proj.weight", "mlp.fc1.weight"], "blocks")
+    assert not set(places_of(checkpoint_of(shapes)).values()) & {"input", "pre_mlp", "post_attention", "post_mlp"}

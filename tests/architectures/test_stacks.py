@@ -363,6 +363,7 @@ def test_what_stands_beside_the_model_is_not_the_main_stack(side):
 
 def test_stages_may_be_lists_of_lists():
     shapes = {f"encoder.block.{stage}.{n}.layer_norm_1.weight": (4 << stage,) for stage in (0, 1) for n in (0, 1)}
+    shapes["encoder.layer_norm.weight"] = (8,)
     selection = select(checkpoint_of(shapes, '{"model_type": "pvt"}'), stack="encoder.block.1")
     assert (selection.site, selection.layers) == ("input", (0, 1))
 

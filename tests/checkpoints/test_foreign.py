@@ -104,11 +104,6 @@ def test_weights_beside_such_files_are_read_all_the_same(tmp_path):
 
 
 RENAMED = {
-    "weights": (save({"a": torch.ones(2)}), "is safetensors: let its name end in .safetensors"),
-    "model.st": (save({"a": torch.ones(2)}), "is safetensors: let its name end in .safetensors"),
-    "q4": (b"GGUF\3\0\0\0", "is GGUF: let its name end in .gguf"),
-    "network.pkl": (archive(lambda made: torch.save({}, made)), "is an archive as torch.save writes it: let its name"),
-    "state.dict": (archive(lambda made: torch.save({}, made)), "is an archive as torch.save writes it: let its name"),
     "pointer": (b"version https://git-lfs", "is a Git LFS pointer, not the weights, which gammatorch does not read"),
     "README": (b"# A model", r"is none of the files that are read \(.*\): pass one of them, or the folder of a model"),
     "result.json": (b'{"schema_version": 1}', r"is none of the files that are read \(.*\): pass one of them"),
@@ -121,6 +116,37 @@ def test_a_file_of_another_name_is_told_by_its_beginning(tmp_path, name):
     content, message = RENAMED[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(errors.UnsupportedFormat, match=f"^{re.escape(str(tmp_path / name))}: {message}"):
+        gammatorch.open_checkpoint(tmp_path / name)
+
+
+NORMS = {f"model.layers.{layer}.input_layernorm.weight": torch.arange(8.0) + layer for layer in range(3)}
+TORCH = archive(lambda made: torch.save(NORMS, made))
+OLD = archive(lambda made: torch.save(NORMS, made, _use_new_zipfile_serialization=False))
+
+
+@pytest.mark.parametrize(
+    "name", ["model_best.pth.tar", "x.tar", "network.pkl", "x.th", "x.pyth", "x.PT", "x.params", "x.weights", "x"]
+)
+@pytest.mark.parametrize("content", [TORCH, OLD, save(NORMS)], ids=["archive", "old", "safetensors"])
+def test_a_file_of_another_name_is_read_by_its_content(tmp_path, name, content):
+    """As trainers call what torch.save writes, moco's and timm's .pth.tar among them: no such archive is a tar."""
+    (tmp_path / name).write_bytes(content)
+    gains = gammatorch.read_gains(tmp_path / name, device="cpu")
+    assert gains.gamma.equal(torch.stack(list(NORMS.values())))
+
+
+@pytest.mark.parametrize("name", ["Model.SafeTensors", "lora.sft", "weights"])
+def test_such_a_file_is_read_with_the_config_beside_it(tmp_path, name):
+    (tmp_path / name).write_bytes(save(NORMS))
+    (tmp_path / "config.json").write_text('{"model_type": "gemma", "num_hidden_layers": 3}')
+    assert gammatorch.read_gains(tmp_path / name, device="cpu").offset == 1
+
+
+@pytest.mark.parametrize("name", ["model.npz", "model.zip", "model.keras", "model.safetensors.part", "x.tar"])
+def test_other_archives_and_unfinished_downloads_stay_what_their_names_say(tmp_path, name):
+    content = b"model/weights.bin" + bytes(300) if name == "x.tar" else TORCH
+    (tmp_path / name).write_bytes(save(NORMS) if name.endswith(".part") else content)
+    with pytest.raises(errors.UnsupportedFormat, match="which gammatorch does not read"):
         gammatorch.open_checkpoint(tmp_path / name)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from safetensors.torch import save_file
 
 import gammatorch
 from gammatorch import errors
+from gammatorch.architectures.select import select
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.gains.wide import WideGains
 
 PATTERN = "layers.{layer}.norm.weight"
 
@@ -149,3 +153,28 @@ def test_staging_is_pinned_and_the_result_is_on_the_gpu(tmp_path, device, monkey
     assert pinned[0] is True
     assert gains.gamma.is_cuda
     assert gains.gamma.cpu().equal(gammatorch.read_gains(tmp_path, device="cpu").gamma)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "mean", "suspected"),
+    [
+        *[("llama", 0.0, True), ("mistral", 0.02, True), ("gemma", 1.0, True), ("qwen3_next", 1.0, True)],
+        *[("llama", 1.0, False), ("gemma", 0.0, False), ("gemma", 2.0, False)],
+    ],
+)
+def test_weights_that_look_like_those_of_the_other_convention_are_suspected(tmp_path, model_type, mean, suspected):
+    """A config.json of another model beside the weights: the numbers stay those of its type, and a note says so."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        f"model.layers.{layer}.input_layernorm.weight": mean + 0.1 * torch.randn(64, generator=generator)
+        for layer in range(4)
+    }
+    save(tmp_path, tensors)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "num_hidden_layers": 4}))
+    with gammatorch.open_checkpoint(tmp_path) as checkpoint:
+        narrow = gammatorch.read_gains(checkpoint, device="cpu")
+        assert any("suspect" in note for note in narrow.notes) == suspected
+        wide = WideGains(checkpoint, select(checkpoint), device="cpu")
+        for _ in wide.blocks():
+            pass
+        assert any("suspect" in note for note in wide.origin().notes) == suspected

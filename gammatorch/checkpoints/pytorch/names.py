@@ -121,6 +121,12 @@ _CLASSES_OF_TORCH = (
 )
 """Packages of PyTorch whose classes trainers keep beside the weights, or as the model itself."""
 
+_MODULES_OF_FUNCTIONS = ("torch.nn.functional", "torch.nn.init", "torch._C._nn", "torch._C._special")
+_FUNCTIONS_OF_TORCH = frozenset(
+    (("torch._C", "_VariableFunctionsClass"), ("torch._C", "TensorBase"), ("torch._C", "_TensorBase"))
+)
+"""What whole modules name as their activation: functions on tensors, by module, and the classes that hold others."""
+
 NAMES: Mapping[tuple[str, str], Name] = {
     **{(module, name): Name("opaque") for module, names in _DATA.items() for name in names.split()},
     ("collections", "OrderedDict"): Name("dict"),
@@ -168,7 +174,9 @@ def may_be_passed_over(module: str, name: str) -> bool:
         >>> may_be_passed_over("os", "system"), may_be_passed_over("torch", "load")
         (False, False)
     """
-    if module.partition(".")[0] not in _GUARDED:
+    if module.partition(".")[0] not in _GUARDED or (module, name) in _FUNCTIONS_OF_TORCH:
+        return True
+    if module in _MODULES_OF_FUNCTIONS and name.isidentifier():
         return True
     within = any(f"{module}.".startswith(f"{known}.") for known in (*_CLASSES_OF_DATA, *_CLASSES_OF_TORCH))
     return within and name.rpartition(".")[2].lstrip("_")[:1].isupper()

@@ -6,6 +6,7 @@ import argparse
 import collections
 import datetime
 import enum
+import functools
 import os
 import pickle
 import random
@@ -204,6 +205,10 @@ BESIDE = {
     ],
     "random states": [random.getstate(), torch.get_rng_state()],
     "optimizer": torch.optim.AdamW([torch.nn.Parameter(torch.ones(2))]).state_dict(),
+    "functions of modules": [
+        *(torch.nn.functional.relu, torch.nn.functional.gelu, torch.tanh, torch.special.expit, torch.Tensor.relu),
+        *(torch.nn.init.zeros_, functools.partial(torch.nn.functional.gelu, approximate="tanh")),
+    ],
     "long text": "é" * 300,
 }
 
@@ -317,3 +322,28 @@ def test_what_is_not_part_of_a_state_dict_is_named(value, named, tmp_path):
     torch.save({"model": {"w": torch.ones(3)}, "beside": value}, tmp_path / "x.pt")
     with pytest.raises(errors.UnsupportedFormat, match=rf"names \w*{named}.*, which is no part of a state dict"):
         gammatorch.open_checkpoint(tmp_path / "x.pt")
+
+
+class CallsSoftmax:
+    """Pickles to a call of a function on tensors, which would fail if it were made."""
+
+    def __reduce__(self):
+        return torch.nn.functional.softmax, (None, None)
+
+
+def test_a_function_on_tensors_is_a_name_and_never_called(tmp_path):
+    weights = {f"net.layers.{layer}.norm.weight": torch.rand(8) for layer in range(3)}
+    torch.save({"act": torch.tanh, "called": CallsSoftmax(), "state_dict": weights}, tmp_path / "x.pt")
+    with pytest.raises(AttributeError):
+        torch.load(tmp_path / "x.pt", weights_only=False)
+    assert gammatorch.read_gains(tmp_path / "x.pt", device="cpu").layers == (0, 1, 2)
+
+
+@pytest.mark.parametrize("name", ["torch.nn.functional os.system", "torch._C._nn __class__.mro", "torch._C _load"])
+def test_no_name_leads_out_of_a_module_of_functions(name):
+    module, attribute = name.encode().split()
+    with pytest.raises(errors.UnsupportedFormat, match="nothing was executed"):
+        read_pickle(
+            b"\x80\4\x8c" + bytes([len(module)]) + module + b"\x8c" + bytes([len(attribute)]) + attribute + b"\x93.",
+            "m",
+        )
