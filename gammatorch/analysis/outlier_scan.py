@@ -21,6 +21,9 @@ _WATCHED, _FEWEST = 0.75, 0.125
 """Shares of the layers: so many are held against the guess, and a channel that is out of it in so many of these is
 kept. One that stands out does so in half of all layers, so in a quarter at least that are watched."""
 
+_MASK_BYTES = 4
+"""What it takes to hold a gain against the range, beside the gain."""
+
 
 class OutlierScan:
     """Which channels stand out of gains that arrive as column blocks of any width, in channel order.
@@ -66,7 +69,7 @@ class OutlierScan:
         count = columns.shape[-1]
         here = self._sampled[(self._sampled >= self._channel) & (self._sampled < self._channel + count)]
         self._samples.append(_exact(columns[:, (here - self._channel).to(columns.device)]))
-        for part in torch.split(columns, chunk_width(columns, columns.dtype), dim=1):
+        for part in torch.split(columns, chunk_width(columns, _MASK_BYTES), dim=1):
             if not bool(self._varied.all()):
                 self._varied |= (part != self._first).any(dim=-1)
             if self._count <= MOST_SUSPECTS:
