@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,14 +13,18 @@ from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint
 from gammatorch.checkpoints.opening import Model, open_checkpoint
-from gammatorch.errors import InvalidArgument
+from gammatorch.errors import InvalidArgument, OutOfDeviceMemory
 from gammatorch.gains.columns import ColumnReader, column_block
-from gammatorch.gains.device import choose_device, choose_dtype
+from gammatorch.gains.device import choose_device, choose_dtype, release
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.staging import unpack
 from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, offset_note
 from gammatorch.gains.stream import describe
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 BUFFER_BYTES = 64_000_000
 """Most bytes of one buffer; larger ones read no faster, and leave the device waiting for the first."""
@@ -29,7 +35,7 @@ WORKING_BYTES = 128_000_000
 _BYTES_OF_PAIR = 2_048
 """What it takes for each pair of layers: products in 32 runs of channels, and as much again for what follows."""
 
-_LEAST_COLUMNS = 2_048
+LEAST_COLUMNS = 2_048
 """Blocks narrower than a page of the disk are not worth reading."""
 
 
@@ -148,7 +154,7 @@ class WideGains:
         across = sum(dtype.itemsize for dtype in stored)
         cast = len(stored) * self.dtype.itemsize if self.offset or set(stored) != {self.dtype} else 0
         fixed = WORKING_BYTES + _BYTES_OF_PAIR * len(stored) ** 2
-        least = fixed + min(self.hidden, _LEAST_COLUMNS) * (2 * across + 2 * cast)
+        least = fixed + min(self.hidden, LEAST_COLUMNS) * (2 * across + 2 * cast)
         if memory < among * least:
             megabytes = -(-among * least // 10**6)
             what = f"{len(stored)} layers" + (f" of {among} checkpoints" if among > 1 else "")
@@ -157,8 +163,30 @@ class WideGains:
                 f"pass --memory {megabytes}MB or more"
             )
         columns = min((memory // among - fixed) // (2 * across + 2 * cast), BUFFER_BYTES // across)
-        columns = max(columns, _LEAST_COLUMNS)
-        return min(self.hidden, columns - columns % _LEAST_COLUMNS)
+        columns = max(columns, LEAST_COLUMNS)
+        return min(self.hidden, columns - columns % LEAST_COLUMNS)
+
+
+def narrower_when_full(gains: WideGains, work: Callable[[], Result]) -> Result:
+    """What some work on column blocks gives; where the device's memory is full it begins again, with blocks of half the
+    width.
+
+    Args:
+        gains: The column blocks that the work goes through.
+        work: It, from the first block to the last.
+
+    Raises:
+        OutOfDeviceMemory: Not even the narrowest blocks fit.
+    """
+    while True:
+        try:
+            return work()
+        except OutOfDeviceMemory:
+            if gains.columns <= LEAST_COLUMNS:
+                raise
+        release(gains.device)
+        gains.columns = max(LEAST_COLUMNS, gains.columns // 2)
+        _log.info("the memory of %s is full: going on with blocks of %d columns", gains.device, gains.columns)
 
 
 def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
