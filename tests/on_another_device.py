@@ -11,9 +11,15 @@ from safetensors.torch import load_file
 
 import gammatorch
 from gammatorch import errors
+from gammatorch.analysis import outlier_scan
 from gammatorch.analysis.analyze import analyze_together
+from gammatorch.analysis.outlier_scan import OutlierScan
+from gammatorch.analysis.tsqr import Triangle
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.gains import device, stream, wide
+from gammatorch.sweep.analysing import analyse
+from gammatorch.sweep.item import Item, Settings
+from gammatorch.sweep.reading import Loaded
 from tests.pretend_device import DEVICE, NAME, Pretending, register
 
 METHODS = [
@@ -91,6 +97,19 @@ def test_batches_of_fixed_size_stay_on_their_device(on_device, folder):
         assert_the_same(one, other)
 
 
+def test_few_items_of_a_sweep_are_not_copied_to_fill_up_a_batch(on_device, folder, monkeypatch):
+    with gammatorch.open_checkpoint(folder) as checkpoint:
+        gains = gammatorch.read_gains(checkpoint, device="cpu", raw=True)
+    moved = []
+    stack = torch.stack
+    monkeypatch.setattr(torch, "stack", lambda rows, **how: (moved.append(len(rows)), stack(rows, **how))[1])
+    item = Loaded(Item("a", str(folder), ""), gains, {})
+    (there,), (here,) = (analyse([item], Settings(), place) for place in (DEVICE, torch.device("cpu")))
+    assert moved[0] == 1, "nothing but the gains of the one item goes to the device"
+    torch.testing.assert_close(there.gram, here.gram, rtol=1e-14, atol=0)
+    assert there.analysis["answer"] == here.analysis["answer"]
+
+
 def test_comparisons_and_sketches_stay_on_their_device(on_device, folder):
     there, here = (gammatorch.read_gains(folder, device=place) for place in (on_device, "cpu"))
     figures, expected = (gammatorch.compare([one, one]).pairs[0].figures for one in (there, here))
@@ -99,6 +118,32 @@ def test_comparisons_and_sketches_stay_on_their_device(on_device, folder):
     sketch = gammatorch.sketch(there, dims=512)
     assert sketch.values.device == DEVICE
     assert sketch.values.cpu().equal(gammatorch.sketch(here, dims=512).values)
+
+
+def test_a_sketch_that_was_kept_compares_with_one_on_the_device(on_device, folder, tmp_path):
+    there, here = (gammatorch.sketch(gammatorch.read_gains(folder, device=place)) for place in (on_device, "cpu"))
+    gammatorch.save_sketch(tmp_path / "kept.safetensors", here)
+    kept = gammatorch.load_sketch(tmp_path / "kept.safetensors")
+    for one, other in ((there, kept), (kept, there)):
+        assert one.drift(other)[0].device == one.values.device and not one.drift(other)[0].any()
+        assert one.cosine(other)[0].cpu().equal(here.cosine(here)[0])
+
+
+def test_wide_gains_are_multiplied_in_few_large_pieces(on_device, monkeypatch):
+    wide_gains = (torch.rand(8, 40_000) + 0.5).bfloat16()
+    factored, held, cast = [], [], []
+    qr, ordered, empty = torch.linalg.qr, outlier_scan._ordered, torch.empty_like
+    monkeypatch.setattr(torch.linalg, "qr", lambda rows, **how: (factored.append(rows.shape), qr(rows, **how))[1])
+    monkeypatch.setattr(outlier_scan, "_ordered", lambda part: (held.append(part.shape), ordered(part))[1])
+    monkeypatch.setattr(torch, "empty_like", lambda like: (cast.append(like.shape), empty(like))[1])
+    triangle, scan = Triangle(8, DEVICE), OutlierScan(8, 40_000)
+    triangle.add(wide_gains.to(DEVICE))
+    scan.add(wide_gains.to(DEVICE))
+    found = gammatorch.sketch(wide_gains.to(DEVICE))
+    assert len(factored) == 1, "one factor of all columns, not one after the other"
+    assert max(shape[1] for shape in held) == 40_000
+    assert not cast, "the sketch casts as it adds"
+    assert found.values.cpu().equal(gammatorch.sketch(wide_gains).values)
 
 
 def test_layers_of_several_types_are_put_in_order_on_the_device(on_device, tmp_path):

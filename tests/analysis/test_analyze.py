@@ -352,3 +352,17 @@ def test_the_presets_and_thirds():
 def test_phases_that_make_no_sense_are_refused(text, message):
     with pytest.raises(errors.InvalidArgument, match=message):
         assign_phases(text, range(4))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_half_precision_is_seen_to_be_finite_at_once(monkeypatch, value):
+    """Its sums overflow from 65,504, and then every number was looked at by itself."""
+    looked_at, isfinite = [], torch.Tensor.isfinite
+    gamma = torch.full((2, 70_000), 2.0, dtype=torch.float16)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "isfinite", lambda values: (looked_at.append(values.numel()), isfinite(values))[1])
+        gammatorch.analyze(gamma, method="gram")
+    assert looked_at and max(looked_at) < 70_000
+    gamma[1, 3] = value
+    with pytest.raises(errors.NonFiniteGain, match="row 1"):
+        gammatorch.analyze(gamma)
