@@ -16,6 +16,7 @@ from gammatorch.analysis.analyze import analyze_together
 from gammatorch.analysis.outlier_scan import OutlierScan
 from gammatorch.analysis.tsqr import Triangle
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.checkpoints.held import HeldSource
 from gammatorch.gains import device, stream, wide
 from gammatorch.sweep.analysing import analyse
 from gammatorch.sweep.item import Item, Settings
@@ -70,6 +71,33 @@ def test_a_model_in_memory_is_read_on_the_device_that_it_is_on(on_device, folder
     there, here = (gammatorch.read_gains({key: held[key].to(device) for key in held}) for device in (DEVICE, "cpu"))
     assert there.gamma.device == DEVICE and torch.equal(there.gamma.cpu(), here.gamma)
     assert_the_same(gammatorch.analyze(there), gammatorch.analyze(here))
+
+
+def test_a_wide_model_in_memory_is_taken_where_it_is(on_device, monkeypatch):
+    def read(*_):
+        raise AssertionError("its bytes went through the host")
+
+    monkeypatch.setattr(HeldSource, "read", read)
+    rows = torch.rand(3, 6000, dtype=torch.float64) + 0.5
+    state = {f"h.{n}.weight": rows[n].reshape(60, 100).T.to(DEVICE) for n in range(3)}  # not contiguous
+    arrived = []
+    gains = gammatorch.scan_gains(state, pattern="h.{layer}.weight", advance=arrived.append)
+    blocks = list(gains.blocks(2048))
+    assert gains.device == DEVICE and {block.device for block in blocks} == {DEVICE}
+    assert [block.shape[1] for block in blocks] == [2048, 2048, 1904] and sum(arrived) == rows.nbytes
+    expected = torch.stack([row.reshape(60, 100).T.reshape(-1) for row in rows])
+    assert torch.cat(blocks, dim=1).cpu().equal(expected)
+    assert gammatorch.analyze(gains).cosine.cpu().equal(gammatorch.analyze(expected, method="gram").cosine)
+    state["h.1.weight"][3, 3] = torch.nan
+    with pytest.raises(errors.NonFiniteGain, match="h.1.weight: holds nan at channel 183"):
+        list(gains.blocks(2048))
+
+
+def test_checkpoints_on_several_devices_are_compared_on_that_of_the_first(on_device, folder):
+    wide_gains = [gammatorch.scan_gains(folder, device=place) for place in (on_device, "cpu")]
+    for one in (wide_gains, wide_gains[::-1]):
+        compared = gammatorch.compare(one)
+        assert compared.device == str(one[0].device) and compared.pairs[0].kinship.verdict == "identical"
 
 
 @pytest.mark.parametrize("settings", METHODS)
