@@ -21,7 +21,8 @@ from gammatorch.gains import device, stream, wide
 from gammatorch.sweep.analysing import analyse
 from gammatorch.sweep.item import Item, Settings
 from gammatorch.sweep.reading import Loaded
-from tests.pretend_device import DEVICE, NAME, Pretending, register
+from tests.device_jobs import jobs
+from tests.pretend_device import DEVICE, NAME, Pretending, counted, register
 
 METHODS = [
     {"method": "svd"},
@@ -190,6 +191,40 @@ def test_what_is_not_finite_is_named_from_the_device(on_device):
     gamma[1, 3] = torch.nan
     with pytest.raises(errors.NonFiniteGain, match="row 1"):
         gammatorch.analyze(gamma.to(DEVICE))
+
+
+CEILINGS = {
+    "svd": (1518, 87),
+    "gram": (1526, 87),
+    "16 together": (3475, 560),
+    "wide, gram": (1564, 99),
+    "wide, svd": (1564, 99),
+    "wide, sketch": (61, 1),
+}
+"""Kernels and waits of the jobs, as they were counted: whoever needs more says why, whoever needs fewer lowers them."""
+
+
+def test_what_a_device_is_asked_for_does_not_grow(on_device):
+    work = jobs(DEVICE)
+    assert set(work) == set(CEILINGS)
+    for name, job in work.items():
+        with counted() as counts:
+            job()
+        most = (counts.kernels.total(), counts.waits.total())
+        assert most[0] <= CEILINGS[name][0] and most[1] <= CEILINGS[name][1], f"{name}: {most}, not {CEILINGS[name]}"
+
+
+def test_what_a_device_is_asked_for_is_counted(on_device):
+    there = torch.ones(3, 4, dtype=torch.float64).to(DEVICE)
+    with counted() as counts:
+        (there @ there.mT)[0, 0].item()  # a product and a wait; a transposed view is no work
+        there.sum(-1).tolist()
+        there[there > 0].cpu()  # how many there are must be known
+        torch.ones(2).to(DEVICE)
+        there.to(torch.float32)
+    assert counts.kernels == {"mm": 1, "sum": 1, "gt": 1, "index": 1, "_to_copy": 1}
+    assert counts.waits == {"item": 1, "tolist": 1, "index": 1, "fetch": 1}
+    assert (counts.sent, counts.fetched) == (8, 24 + 96)
 
 
 def test_a_line_that_forgets_the_device_is_noticed(on_device):
