@@ -10,6 +10,9 @@ from gammatorch.analysis.gram import chunk_width
 _LAYERS = 4
 """Columns of a chunk at least, as a multiple of the layers, so that little is done twice."""
 
+_COPIES = 2
+"""Of a chunk: one to stand under the factor so far, one that the factorisation works in."""
+
 
 class Triangle:
     """R of Xᵀ = Q R, by QR of one chunk of columns after another (TSQR; Demmel, Grigori, Hoemmen and Langou 2012).
@@ -40,7 +43,7 @@ class Triangle:
         Args:
             columns: Of every layer, shape (layer, column), any floating type.
         """
-        width = max(_LAYERS * len(columns), chunk_width(columns, self._factor.dtype.itemsize))
+        width = max(_LAYERS * len(columns), chunk_width(columns, _COPIES * self._factor.dtype.itemsize))
         for chunk in torch.split(columns, width, dim=-1):
             rows = torch.cat([self._factor, chunk.mT.to(self._factor.dtype)])
             self._factor = torch.linalg.qr(rows, mode="r").R

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,22 @@ def test_who_only_passes_a_gpu_on_takes_nothing_of_it(broken, monkeypatch):
     task = Task(Path("out"), Settings())
     assert workers._devices(task, items=9) == ["cuda:0", "cuda:1", "cuda:2"]
     assert workers._devices(replace(task, device="cuda:1", workers=2), items=9) == ["cuda:1", "cuda:1"]
+
+
+def test_a_gpu_is_made_ready_while_the_hub_answers(monkeypatch):
+    asked = []
+
+    def choose(name):
+        asked.append(name)
+        raise errors.DeviceError("told where it is needed")
+
+    monkeypatch.setattr(device, "choose_device", choose)
+    monkeypatch.setattr("gammatorch.checkpoints.opening.open_checkpoint", lambda *_, **__: contextlib.nullcontext())
+    with import_module("gammatorch.cli.run")._open("org/name", None, None, True, False, "cuda:1"):
+        for thread in threading.enumerate():
+            if thread.name == "gammatorch-start":
+                thread.join()
+    assert asked == ["cuda:1"]
 
 
 def test_it_is_asked_once_whether_it_can_be_used(monkeypatch):
