@@ -104,13 +104,12 @@ def run(
             chosen = [(checkpoint, selection)]
             with one_thread() if selection.nbytes <= SMALL_BYTES else contextlib.nullcontext():
                 (gains,) = open_gains(chosen, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
-                work = partial(analyze, gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
                 if isinstance(gains, Gains):
                     progress.stage("analysing")
-                    analysis = work()
                 else:
                     progress.stage("reading gains", total=selection.nbytes * passes(method, dtype, *gains.shape))
-                    analysis = narrower_when_full(gains, work)
+                work = partial(analyze, gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
+                analysis = narrower_when_full([gains], work)
     if device == "auto" and analysis.device == "cpu" and not has_cuda():
         session.notice("no CUDA device: ran on the CPU")
     from gammatorch.reports.analysis import print_analysis

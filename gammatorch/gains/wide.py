@@ -185,26 +185,27 @@ class WideGains:
         return min(self.hidden, columns - columns % LEAST_COLUMNS)
 
 
-def narrower_when_full(gains: WideGains, work: Callable[[], Result]) -> Result:
-    """What some work on column blocks gives; where the device's memory is full it begins again, with blocks of half the
-    width.
+def narrower_when_full(gains: Sequence[Gains | WideGains], work: Callable[[], Result]) -> Result:
+    """What some work gives; where the device's memory is full it begins again, with column blocks of half the width.
 
     Args:
-        gains: The column blocks that the work goes through.
-        work: It, from the first block to the last.
+        gains: What the work goes through, from the first block to the last.
+        work: It.
 
     Raises:
-        OutOfDeviceMemory: Not even the narrowest blocks fit.
+        OutOfDeviceMemory: Not even the narrowest blocks fit, or all gains are whole.
     """
     while True:
         try:
             return work()
         except OutOfDeviceMemory:
-            if gains.columns <= LEAST_COLUMNS:
+            wide = [one for one in gains if isinstance(one, WideGains) and one.columns > LEAST_COLUMNS]
+            if not wide:
                 raise
-        release(gains.device)
-        gains.columns = max(LEAST_COLUMNS, gains.columns // 2)
-        _log.info("the memory of %s is full: going on with blocks of %d columns", gains.device, gains.columns)
+        for one in wide:
+            release(one.device)
+            one.columns = max(LEAST_COLUMNS, one.columns // 2)
+        _log.info("the device's memory is full: going on with blocks of half the width")
 
 
 def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:

@@ -116,7 +116,7 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
         "seed": settings.seed,
     }
     if isinstance(wide := group[0].gains, WideGains):
-        analysis = narrower_when_full(wide, partial(analyze, wide, fingerprint=True, **how))
+        analysis = narrower_when_full([wide], partial(analyze, wide, fingerprint=True, **how))
         return [_stored(group[0], None, analysis, settings)]
     how["method"] = "gram" if settings.method == "auto" else settings.method
     gains, count = [_on_device(one, device, how["dtype"]) for one in group], batch_size(group[0], device)

@@ -153,7 +153,7 @@ def test_column_blocks_are_halved_until_they_fit(folder, fits):
             raise errors.OutOfDeviceMemory("the device's memory is full")
         return gammatorch.analyze(gains)
 
-    found = wide.narrower_when_full(gains, work)
+    found = wide.narrower_when_full([gains], work)
     assert tried == [8192, 4096, 2048][: tried.index(fits) + 1]
     assert torch.equal(found.cosine, gammatorch.analyze(gammatorch.scan_gains(folder, device="cpu")).cosine)
 
@@ -165,11 +165,12 @@ def test_blocks_that_cannot_be_narrower_are_the_end_of_it(folder):
         raise errors.OutOfDeviceMemory("the device's memory is full")
 
     with pytest.raises(errors.OutOfDeviceMemory):
-        wide.narrower_when_full(gains, work)
+        wide.narrower_when_full([gains], work)
     assert gains.columns == wide.LEAST_COLUMNS
 
 
-def test_a_run_in_column_blocks_goes_on_where_the_device_is_full(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("command", "memory"), [("run", "160MB"), ("compare", "350MB")])
+def test_column_blocks_go_on_narrower_where_the_device_is_full(tmp_path, monkeypatch, capsys, command, memory):
     rows = {f"layers.{layer}.weight": torch.rand(3_000_000).bfloat16() for layer in range(2)}
     save_file(rows, tmp_path / "model.safetensors")
     unpack, seen = wide.unpack, []
@@ -181,8 +182,9 @@ def test_a_run_in_column_blocks_goes_on_where_the_device_is_full(tmp_path, monke
         return unpack(staging, entries, *how)
 
     monkeypatch.setattr(wide, "unpack", little)
+    models = [str(tmp_path)] * (2 if command == "compare" else 1)
     with pytest.raises(SystemExit) as ended:
-        main(["run", str(tmp_path), "--pattern", "layers.{layer}.weight", "--device", "cpu", "--memory", "160MB"])
+        main([command, *models, "--pattern", "layers.{layer}.weight", "--device", "cpu", "--memory", memory])
     assert ended.value.code == 0 and max(seen) > 1_000_000 >= seen[-1]
 
 
