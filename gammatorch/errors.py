@@ -17,7 +17,9 @@
     │   └── NotComparable        checkpoints whose rows have no counterpart in each other
     ├── GainError                the numbers read
     │   └── NonFiniteGain        NaN or infinity
-    ├── DeviceError              the device is not there, or has too little memory
+    ├── DeviceError              the device is not there, or cannot be used
+    │   ├── OutOfDeviceMemory    its memory is full
+    │   └── DeviceLost           it has failed, and does nothing more for this process
     ├── CannotTell               transformers cannot be asked about this model
     ├── ResultError              a file or folder holds no result that can be drawn
     └── OutputError              the result could not be written
@@ -106,7 +108,15 @@ class NonFiniteGain(GainError):
 
 
 class DeviceError(GammatorchError):
-    """The device is not there, or has too little memory."""
+    """The device is not there, or cannot be used."""
+
+
+class OutOfDeviceMemory(DeviceError):
+    """The device has too little memory, or others have taken it."""
+
+
+class DeviceLost(DeviceError):
+    """The device has failed, and does nothing more for this process."""
 
 
 class CannotTell(GammatorchError):

@@ -1,13 +1,17 @@
 """A device that is the CPU but does not let on: what mixes devices fails on it as on a GPU, all else gives its numbers.
 
 Tensors on it are wrappers around tensors on the CPU, under the name that PyTorch keeps for devices of other makers. Where
-there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own. Once it is
-registered, parts of PyTorch take it for the machine's accelerator, so it wants a process of its own.
+there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own, and counts
+what a GPU would have to do: kernels, copies, and times that the host waits for it. Once it is registered, parts of
+PyTorch take it for the machine's accelerator, so it wants a process of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,6 +28,41 @@ _aten = torch.ops.aten
 _INDEXING = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
 _MAY_MIX = {_aten._to_copy.default, _aten.copy_.default, *_INDEXING}
 """Operations whose operands may lie on several devices; indices may lie on the CPU."""
+
+
+_ALLOCATE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "detach", "alias"}
+_WAIT = {"nonzero", "equal", "is_nonzero", "masked_select", "_unique2", "_linalg_eigh", "_linalg_svd"}
+"""Kernels whose result the host looks at before it goes on: a size, an answer, whether a decomposition succeeded."""
+
+
+@dataclass
+class Counts:
+    """What was asked of the device.
+
+    Attributes:
+        kernels: Operations that compute something there, by name; views and memory cost nothing.
+        waits: Times that the host needed a result, by what for.
+        sent: Bytes from the host.
+        fetched: Bytes to the host.
+    """
+
+    kernels: Counter[str] = field(default_factory=Counter)
+    waits: Counter[str] = field(default_factory=Counter)
+    sent: int = 0
+    fetched: int = 0
+
+
+_counting: list[Counts] = []
+
+
+@contextmanager
+def counted() -> Iterator[Counts]:
+    """Count what is asked of the device meanwhile."""
+    _counting.append(Counts())
+    try:
+        yield _counting[-1]
+    finally:
+        _counting.pop()
 
 
 @cache
@@ -57,6 +96,9 @@ class OnDevice(Tensor):
         return _run(operation, args, kwargs or {})
 
     def tolist(self) -> Any:
+        for counts in _counting:
+            counts.waits["tolist"] += 1
+            counts.fetched += self.held.nbytes
         return self.held.tolist()
 
     def numpy(self, *args: Any, **kwargs: Any) -> Any:
@@ -97,10 +139,29 @@ def _run(operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> An
     else:
         stays = bool(ours) and not (operation is _aten.copy_.default and into_cpu)
     given = operation(*plain, **named)
+    if ours or stays:
+        for counts in _counting:
+            _count(counts, operation, args, flat, given, stays)
     if not stays:
         return given
     wrappers = {id(one.held): one for one in ours}  # in-place operations return the tensor that they were given
     return tree_map(lambda one: wrappers[id(one)] if id(one) in wrappers else _wrapped(one), given)
+
+
+def _count(counts: Counts, operation: Any, args: tuple[Any, ...], flat: list[Any], given: Any, stays: bool) -> None:
+    name = operation._schema.name.removeprefix("aten::")
+    on_host = [one for one in flat if isinstance(one, Tensor) and not isinstance(one, OnDevice)]
+    if name == "_local_scalar_dense":
+        counts.waits["item"] += 1
+    elif operation in (_aten._to_copy.default, _aten.copy_.default) and (on_host or not stays):
+        moved = given.nbytes if stays else next(one for one in flat if isinstance(one, OnDevice)).nbytes
+        counts.sent += moved if stays else 0
+        counts.fetched += 0 if stays else moved
+        counts.waits.update([] if stays else ["fetch"])
+    elif not operation.is_view and name not in _ALLOCATE:
+        counts.kernels[name] += 1
+        masked = operation in _INDEXING and any(one is not None and one.dtype is torch.bool for one in args[1])
+        counts.waits.update([name] if masked or name in _WAIT else [])
 
 
 def _wrapped(value: Any) -> Any:

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import Accumulator, chunk_width, pieces, run_edges
+from gammatorch.analysis.gram import Accumulator, FirstColumns, chunk_width, pieces, run_edges
 from gammatorch.analysis.intervals import Interval, jackknife
 from gammatorch.analysis.magnitudes import check_magnitudes
 
@@ -99,6 +99,7 @@ class PairSums:
         device: torch.device | str = "cpu",
     ) -> None:
         self._own = [Accumulator(layers, hidden, device=device) for _ in range(checkpoints)]
+        self._first = [FirstColumns(hidden) for _ in range(checkpoints)]
         self._pairs, self._edges, self._channel = pairs, run_edges(hidden), 0
         sums = torch.zeros(2, len(pairs), len(self._edges) - 1, layers, dtype=torch.float64, device=device)
         self._products, self._changes = sums.unbind()
@@ -110,9 +111,14 @@ class PairSums:
         Args:
             blocks: Of each checkpoint, shape (layer, column), any floating type.
         """
+        joined = [first.join(block) for first, block in zip(self._first, blocks, strict=True)]
+        if ready := [block for block in joined if block is not None]:
+            self._add(ready)
+
+    def _add(self, blocks: Sequence[Tensor]) -> None:
         for own, block in zip(self._own, blocks, strict=True):
             own.add(block[None])
-        width = max(1, chunk_width(blocks[0], torch.float64) // len(blocks))
+        width = chunk_width(blocks[0], torch.float64.itemsize * len(blocks))
         for start, count, runs in pieces(self._edges, self._channel, blocks[0].shape[-1], width):
             first = start - self._channel
             self._add_piece([block[:, first : first + count].double() for block in blocks], runs)

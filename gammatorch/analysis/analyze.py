@@ -19,7 +19,7 @@ from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.accept import as_gains
 from gammatorch.gains.device import choose_dtype
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.stored import STORED_DTYPES
+from gammatorch.gains.stored import STORED_DTYPES, seen_finite
 from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
@@ -175,7 +175,7 @@ def _check(stack: Tensor) -> None:
             "without values" if stack.is_meta else str(stack.dtype if stack.layout is torch.strided else stack.layout)
         )
         raise InvalidArgument(f"gains are dense, of type float64, float32, float16 or bfloat16, not {kind}")
-    if bool(stack.sum(dim=-1).isfinite().all()):  # NaN and infinity reach the sum, and so may what is only large
+    if seen_finite(stack):
         return
     finite = stack.isfinite().all(dim=-1)
     if not bool(finite.all()):

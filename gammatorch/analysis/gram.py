@@ -20,6 +20,9 @@ CACHED_BYTES, CHUNK_BYTES = 2_000_000, 64_000_000
 """Columns are cast and multiplied about so many bytes at a time: what the cores' caches hold, and on other devices
 enough to keep them busy."""
 
+PIVOT_CHANNELS = 64
+"""First channels, of whose gains the median is the pivot."""
+
 _SHORT = 8_192
 """Columns whose float32 products are added up in float32."""
 
@@ -30,6 +33,14 @@ class Moments:
 
     They are taken about a pivot p near each layer's mean, x = γ − p, so that correlations do not lose the digits that
     the mean would cost; ``gram`` and ``sums`` put it back.
+
+    The pivot is one of the layer's own gains, so x stands on the same grid of numbers as they do. With b bits from the
+    lowest that is set in any gain of a layer to the highest of any |x|, no product and no sum in float64 rounds where
+    2 b + log₂ H ≤ 53, and any order of adding up gives the same bits: block widths, batches, threads, devices. For
+    H = 5,120 this allows 20 bits. Gains of 16 bits mostly keep within them, also behind an offset that is added in
+    float64: they have 8 or 11 bits, and the rest is the range of their exponents. Gains of all of float32 or float64
+    do not, nor 16-bit ones where some are thousands of times smaller than the largest, nor products in float32: there
+    the last bits depend on the order.
 
     Attributes:
         products: Σ x_i x_j over the channels of each run, shape (checkpoint, block, layer, layer).
@@ -158,6 +169,7 @@ class Accumulator:
         self._edges = run_edges(hidden)
         place = summing_device(torch.device(device))
         blocks = len(self._edges) - 1
+        self._first = FirstColumns(hidden)
         self._products = torch.zeros(checkpoints, blocks, layers, layers, dtype=torch.float64, device=place)
         self._totals = torch.zeros(checkpoints, blocks, layers, dtype=torch.float64, device=place)
         self._pivot = torch.zeros(checkpoints, layers, dtype=dtype, device=device)
@@ -169,15 +181,17 @@ class Accumulator:
         Args:
             columns: Of every layer, shape (checkpoint, layer, column), any floating type.
         """
-        width = chunk_width(columns, self._pivot.dtype)
-        cut = list(pieces(self._edges, self._channel, columns.shape[-1], width))
-        for few in groups(columns, self._pivot.dtype):
+        ready = self._first.join(columns)
+        if ready is None:
+            return
+        if self._channel == 0:
+            self._pivot = pivot_of(ready, self._pivot.dtype)
+        width = summed_width(ready, self._pivot.dtype)
+        cut = list(pieces(self._edges, self._channel, ready.shape[-1], width))
+        for few in groups(ready, self._pivot.dtype):
             for start, count, runs in cut:
-                part = columns[few, :, start - self._channel : start - self._channel + count]
-                if start == 0:
-                    self._pivot[few] = part.to(self._pivot.dtype).mean(dim=-1)
-                self._add_piece(part, few, runs)
-        self._channel += columns.shape[-1]
+                self._add_piece(ready[few, :, start - self._channel : start - self._channel + count], few, runs)
+        self._channel += ready.shape[-1]
 
     def _add_piece(self, part: Tensor, few: slice, runs: slice) -> None:
         count = runs.stop - runs.start
@@ -188,7 +202,7 @@ class Accumulator:
 
     @property
     def pivot(self) -> Tensor:
-        """p, shape (checkpoint, layer); 0 before the first column."""
+        """p, shape (checkpoint, layer); 0 until the first 64 columns, or all of fewer, have come."""
         return self._pivot
 
     def finish(self) -> Moments:
@@ -239,14 +253,74 @@ def joined(parts: Sequence[Moments]) -> Moments:
     return Moments(**{one.name: torch.cat([getattr(part, one.name) for part in parts]) for one in fields(Moments)})
 
 
-def chunk_width(columns: Tensor, dtype: torch.dtype) -> int:
-    """How many columns of one checkpoint are cast at a time, and in float32 few enough to add up without loss.
+class FirstColumns:
+    """The first column blocks, held back until there are channels enough for a pivot, whatever their width.
+
+    Args:
+        hidden: Number of channels.
+
+    Example:
+        >>> first = FirstColumns(hidden=3)
+        >>> first.join(torch.ones(1, 2)) is None, first.join(torch.zeros(1, 1))
+        (True, tensor([[1., 1., 0.]]))
+    """
+
+    def __init__(self, hidden: int) -> None:
+        self._least = min(hidden, PIVOT_CHANNELS)
+        self._held: Tensor | None = None
+
+    def join(self, columns: Tensor) -> Tensor | None:
+        """The next columns, with those held back before them; None while there are too few.
+
+        Args:
+            columns: Of every layer, shape (…, layer, column).
+        """
+        if self._least == 0:
+            return columns
+        joined = columns if self._held is None else torch.cat([self._held, columns], dim=-1)
+        if joined.shape[-1] < self._least:
+            self._held = joined.clone()  # what a block stands in may be used for the next
+            return None
+        self._held, self._least = None, 0
+        return joined
+
+
+def pivot_of(columns: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+    """A number near the mean of each layer that is one of its gains: the lower median of the first 64 channels.
+
+    Args:
+        columns: The first columns of every layer, at least as many, shape (…, layer, column).
+        dtype: To what it is cast.
+
+    Returns:
+        Shape (…, layer).
+
+    Example:
+        >>> pivot_of(torch.tensor([[3.0, 90.0, 4.0, 1.0]]))
+        tensor([3.], dtype=torch.float64)
+    """
+    some = columns[..., :PIVOT_CHANNELS].to(dtype).sort(dim=-1).values
+    return some[..., (some.shape[-1] - 1) // 2]
+
+
+def chunk_width(columns: Tensor, itemsize: int) -> int:
+    """How many columns of one checkpoint are worked on at a time.
+
+    Args:
+        columns: Of every layer, shape (…, layer, column).
+        itemsize: Bytes that the work takes for each number.
+    """
+    return max(1, _chunk_bytes(columns) // (columns.shape[-2] * itemsize))
+
+
+def summed_width(columns: Tensor, dtype: torch.dtype) -> int:
+    """How many columns are cast and added up at a time, in float32 few enough to do so without loss.
 
     Args:
         columns: Of every layer, shape (…, layer, column).
         dtype: What they will be cast to.
     """
-    width = max(1, _chunk_bytes(columns) // (columns.shape[-2] * dtype.itemsize))
+    width = chunk_width(columns, dtype.itemsize)
     return width if dtype is torch.float64 else min(width, _SHORT)
 
 
@@ -257,7 +331,7 @@ def groups(columns: Tensor, dtype: torch.dtype) -> list[slice]:
         columns: Of every layer, shape (checkpoint, layer, column).
         dtype: What they will be cast to.
     """
-    of_one = columns.shape[-2] * min(columns.shape[-1], chunk_width(columns, dtype)) * dtype.itemsize
+    of_one = columns.shape[-2] * min(columns.shape[-1], summed_width(columns, dtype)) * dtype.itemsize
     together = max(1, _chunk_bytes(columns) // max(of_one, 1))
     return [slice(first, first + together) for first in range(0, len(columns), together)]
 
@@ -267,9 +341,14 @@ def _chunk_bytes(columns: Tensor) -> int:
 
 
 def about(columns: Tensor, pivot: Tensor) -> Tensor:
-    """Columns less a pivot, in the pivot's type, next to each other in memory."""
+    """Columns less a pivot, in the pivot's type, next to each other in memory.
+
+    Where the types differ, other devices cast on the fly; on the CPU that would take the memory of another copy.
+    """
     apart = torch.empty(columns.shape, dtype=pivot.dtype, device=columns.device)
-    return torch.sub(columns, pivot, out=apart) if columns.dtype == pivot.dtype else apart.copy_(columns).sub_(pivot)
+    if columns.dtype == pivot.dtype or columns.device.type != "cpu":
+        return torch.sub(columns, pivot, out=apart)
+    return apart.copy_(columns).sub_(pivot)
 
 
 class UnitProducts:
@@ -305,7 +384,7 @@ class UnitProducts:
             columns: Of every layer, shape (checkpoint, layer, column), any floating type.
         """
         for few in groups(columns, torch.float32):
-            for chunk in torch.split(columns[few], chunk_width(columns, torch.float32), dim=-1):
+            for chunk in torch.split(columns[few], summed_width(columns, torch.float32), dim=-1):
                 units = chunk.to(torch.float32) * self._scale[few]
                 centred = units.sub_((units * self._mean[few]).sum(dim=-2, keepdim=True))
                 self._products[few] += (centred @ centred.mT).to(self._products)

@@ -118,9 +118,8 @@ def _shape(gains: Gains | WideGains) -> tuple[int, int]:
 
 
 def _blocks(gains: Gains | WideGains, columns: int, device: torch.device) -> Iterator[Tensor]:
-    if isinstance(gains, WideGains):
-        return gains.blocks(columns)
-    return (block.to(device) for block in torch.split(gains.gamma, columns, dim=1))
+    blocks = gains.blocks(columns) if isinstance(gains, WideGains) else torch.split(gains.gamma, columns, dim=1)
+    return (block.to(device) for block in blocks)
 
 
 def kinship(figures: Across, one: Origin, other: Origin, hidden: int) -> Kinship:

@@ -77,14 +77,15 @@ class Sketch:
         gains it is (1 − c²)/√k.
 
         Args:
-            other: Another checkpoint's sketch; this one if None.
+            other: Another checkpoint's sketch, from any device; this one if None.
 
         Raises:
             InvalidArgument: The sketches differ in width, seed, buckets, dimensions or version.
         """
         if other is not None:
             self._check_comparable(other)
-        unit, others = _units(self.values), _units(other.values if other is not None else self.values)
+        unit = _units(self.values)
+        others = _units(other.values.to(unit)) if other is not None else unit
         cosines, errors = [], []
         for row in unit:
             apart = (others - row).square()
@@ -102,7 +103,7 @@ class Sketch:
         up in float32 is rounding.
 
         Args:
-            other: The later checkpoint's sketch, of the same layers.
+            other: The later checkpoint's sketch, of the same layers, from any device.
 
         Raises:
             InvalidArgument: The sketches differ in width, seed, buckets, dimensions, version or layers.
@@ -110,7 +111,7 @@ class Sketch:
         self._check_comparable(other)
         if len(self.values) != len(other.values):
             raise InvalidArgument(f"sketches of {len(self.values)} and {len(other.values)} layers have no drift")
-        apart = torch.linalg.vector_norm(other.values - self.values, dim=-1)
+        apart = torch.linalg.vector_norm(other.values.to(self.values) - self.values, dim=-1)
         drift = apart / torch.linalg.vector_norm(self.values, dim=-1)
         return drift, drift / self.values.shape[-1] ** 0.5
 
@@ -221,8 +222,8 @@ class Sketcher:
                 self._totals[row : row + rows] += self._fold(sums).to(self._totals)
 
     def _add_runs(self, columns: Tensor, sums: Tensor, runs: list[_Run]) -> None:
-        if columns.dtype != sums.dtype and self._cast is None:
-            self._cast = torch.empty_like(self._sums)
+        if columns.dtype != sums.dtype and columns.device.type == "cpu" and self._cast is None:
+            self._cast = torch.empty_like(self._sums)  # other devices cast on the fly
         for first, stop, buckets in runs:
             part = columns[:, first:stop]
             if part.dtype != sums.dtype and self._cast is not None:

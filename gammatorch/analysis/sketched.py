@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, about, chunk_width
+from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, about, summed_width
 from gammatorch.analysis.projection import Sketch, Sketcher
 from gammatorch.gains.device import summing_device
 
@@ -58,7 +58,7 @@ class SketchedMoments:
         """
         self._sketcher.add(columns)
         self._of_ones.add(torch.ones_like(columns[:1]))
-        for chunk in torch.split(columns, chunk_width(columns, self._exact), dim=-1):
+        for chunk in torch.split(columns, summed_width(columns, self._exact), dim=-1):
             if not self._begun:
                 self._pivot, self._begun = chunk.to(self._exact).mean(dim=-1, keepdim=True), True
             part = about(chunk, self._pivot)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_COLUMNS = 8_192
-"""Columns of a chunk: many times the layers, so that little is done twice."""
+from gammatorch.analysis.gram import chunk_width
+
+_LAYERS = 4
+"""Columns of a chunk at least, as a multiple of the layers, so that little is done twice."""
+
+_COPIES = 2
+"""Of a chunk: one to stand under the factor so far, one that the factorisation works in."""
 
 
 class Triangle:
@@ -38,7 +43,8 @@ class Triangle:
         Args:
             columns: Of every layer, shape (layer, column), any floating type.
         """
-        for chunk in torch.split(columns, max(4 * len(columns), _COLUMNS), dim=-1):
+        width = max(_LAYERS * len(columns), chunk_width(columns, _COPIES * self._factor.dtype.itemsize))
+        for chunk in torch.split(columns, width, dim=-1):
             rows = torch.cat([self._factor, chunk.mT.to(self._factor.dtype)])
             self._factor = torch.linalg.qr(rows, mode="r").R
 

@@ -102,7 +102,7 @@ def statistics(gains: npt.ArrayLike, blocks: int = 32, t: float = 2.0395134464) 
     pearson: Array = np.asarray(np.corrcoef(x), dtype=np.float64)
     share = np.maximum(np.linalg.eigvalsh(pearson), 0) / layers
     profile = [float(np.diagonal(pearson, lag).mean()) for lag in range(1, layers)]
-    ranks = np.corrcoef(normal_scores(x))
+    ranks: Array = np.asarray(np.corrcoef(normal_scores(x)), dtype=np.float64)
     lag = np.abs(np.subtract.outer(np.arange(layers), np.arange(layers)))
     near, far = ranks[(lag > 0) & (lag <= 2)].mean(), ranks[lag >= max(2, -(-layers // 2))].mean()
     axis = np.linalg.eigh(_cosine(x))[1][:, -1]

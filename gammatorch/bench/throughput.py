@@ -123,8 +123,8 @@ def measure(
         source = checkpoint.source
         local = source if isinstance(source, LocalSource) else None
         paths = [local.path(file) for file in checkpoint.files] if local is not None else []
-    peer = _peer(local, checkpoint.files, selection) if local is not None else None
-    if peer is not None and not all(ours.cpu().equal(row) for ours, row in zip(gains.gamma, peer(), strict=True)):
+    peer = _peer(local, checkpoint.files, selection, gains.gamma.device) if local is not None else None
+    if peer is not None and not all(ours.equal(row) for ours, row in zip(gains.gamma, peer(), strict=True)):
         raise GammatorchError("safe_open reads other gains: please report it", file=checkpoint.name)
     notes = [] if peer is not None else ["not on a local disk, so there is no safe_open to compare with"]
     warm = _times(reopen, device, peer, repeats, lambda: None)
@@ -219,8 +219,9 @@ def _clock(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - started
 
 
-def _peer(source: LocalSource, files: Sequence[str], selection: Selection) -> Callable[[], list[Any]]:
-    """Reads the same rows by ``safe_open``, as a careful user does: the index tells the shards, each is opened once."""
+def _peer(source: LocalSource, files: Sequence[str], selection: Selection, device: Any) -> Callable[[], list[Any]]:
+    """Reads the same rows by ``safe_open`` to the same device, as a careful user does: the index tells the shards, each
+    is opened once."""
     from safetensors import safe_open
 
     keys = [entry.key for entry in selection.entries]
@@ -228,9 +229,10 @@ def _peer(source: LocalSource, files: Sequence[str], selection: Selection) -> Ca
     def read() -> list[Any]:
         rows: dict[str, Any] = {}
         for file, held in _held(source, files, keys).items():
-            with safe_open(source.path(file), "pt") as opened:
+            with safe_open(source.path(file), "pt", device=str(device)) as opened:
                 there = set(held) & set(opened.keys()) if len(held) == len(keys) else held
                 rows |= {key: opened.get_tensor(key).flatten().double() for key in there}
+        synchronize(device)
         return [rows[key] for key in keys]
 
     return read

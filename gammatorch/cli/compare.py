@@ -84,12 +84,12 @@ def compare(
         progress.stage("starting torch")
         from gammatorch.analysis.lineage import compare as compare_gains
         from gammatorch.gains.accept import open_gains
+        from gammatorch.gains.wide import narrower_when_full
 
         stored = sum(selection.nbytes for _, selection in selected)
         progress.stage("reading gains", total=stored)
-        found = compare_gains(
-            *open_gains(selected, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
-        )
+        gains = open_gains(selected, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
+        found = narrower_when_full(gains, partial(compare_gains, *gains))
     from gammatorch.reports.comparison import comparison_document, print_comparison
 
     show(session, format, out, partial(comparison_document, found), partial(print_comparison, found))

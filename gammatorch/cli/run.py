@@ -25,6 +25,7 @@ from gammatorch.cli.options import (
 )
 from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
+from gammatorch.errors import GammatorchError
 
 if TYPE_CHECKING:
     from gammatorch.checkpoints.base import Checkpoint
@@ -88,13 +89,15 @@ def run(
         check_writable(out, () if demo else (name,))
     with Progress(session) as progress:
         progress.stage("opening")
-        with _open(name, revision, token, not no_cache, demo) as checkpoint:
+        with _open(name, revision, token, not no_cache, demo, device) as checkpoint:
             selection = select(checkpoint, site, stack=stack, pattern=pattern)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
             from gammatorch.analysis.reduce import passes
             from gammatorch.gains.accept import open_gains
+            from gammatorch.gains.device import has_cuda
             from gammatorch.gains.stack import Gains
+            from gammatorch.gains.wide import narrower_when_full
             from gammatorch.sweep.threads import one_thread
 
             progress.stage("reading gains", total=selection.nbytes)
@@ -105,8 +108,9 @@ def run(
                     progress.stage("analysing")
                 else:
                     progress.stage("reading gains", total=selection.nbytes * passes(method, dtype, *gains.shape))
-                analysis = analyze(gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
-    if device == "auto" and analysis.device == "cpu":
+                work = partial(analyze, gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
+                analysis = narrower_when_full([gains], work)
+    if device == "auto" and analysis.device == "cpu" and not has_cuda():
         session.notice("no CUDA device: ran on the CPU")
     from gammatorch.reports.analysis import print_analysis
 
@@ -114,7 +118,9 @@ def run(
 
 
 @contextlib.contextmanager
-def _open(name: str, revision: str | None, token: str | None, cache: bool, demo: bool) -> Iterator[Checkpoint]:
+def _open(
+    name: str, revision: str | None, token: str | None, cache: bool, demo: bool, device: str
+) -> Iterator[Checkpoint]:
     if demo:
         from gammatorch.bench.demo import demo_checkpoint
 
@@ -124,7 +130,14 @@ def _open(name: str, revision: str | None, token: str | None, cache: bool, demo:
     from gammatorch.checkpoints.locate import is_hub_id
     from gammatorch.checkpoints.opening import open_checkpoint
 
-    if is_hub_id(name):  # the Hub's round trips are time in which torch can be imported
-        threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
+    if is_hub_id(name):  # the Hub's round trips are time in which torch can be imported, and a GPU be made ready
+        threading.Thread(target=_start, args=(device,), name="gammatorch-start").start()
     with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:
         yield checkpoint
+
+
+def _start(device: str) -> None:
+    from gammatorch.gains.device import choose_device
+
+    with contextlib.suppress(GammatorchError):  # what is wrong with it is told where it is needed
+        choose_device(device)

@@ -55,7 +55,8 @@ EXIT_ITEMS_FAILED = 4
     "--gpus-per-task",
     type=click.FloatRange(0),
     metavar="N",
-    help="GPUs, or the part of one, that a worker on Ray gets; one where there are any, if left out.",
+    help="GPUs, or part of one, for each worker on Ray; if left out 0.25, more where there are fewer than four "
+    "CPUs for each.",
 )
 @hub_options
 @selection_options

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
+from gammatorch.gains.device import current
 from gammatorch.gains.staging import fill, make_staging
 from gammatorch.gains.stored import STORED_DTYPES
 
@@ -67,7 +68,8 @@ class ColumnReader:
     def _read(self, turn: int) -> Tensor:
         event = self._copies[turn % 2]
         if event is not None:
-            event.synchronize()
+            with current(self._device):
+                event.synchronize()
         piece = self._pieces[turn]
         staged = self._buffers[turn % 2][: stored_bytes(piece)]
         fill(staged, self._checkpoint, piece, self._arrived)

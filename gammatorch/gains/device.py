@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
 import torch
 
-from gammatorch.errors import DeviceError, InvalidArgument
+from gammatorch.errors import DeviceError, DeviceLost, InvalidArgument, OutOfDeviceMemory
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
+_FATAL = {214, 220, 700, 702, 710, *range(714, 720), 721, 999}
+"""Errors of CUDA after which all that a process asks of it ends in the same error: failed kernels and memory."""
 
-def choose_device(name: str | torch.device = "auto") -> torch.device:
-    """The device of that name.
+_log = logging.getLogger(__name__)
+_usable = set[torch.device]()
+
+
+def choose_device(name: str | torch.device = "auto", *, try_it: bool = True) -> torch.device:
+    """The device of that name, once it has added two numbers.
 
     Args:
-        name: ``"auto"`` (CUDA if there is one, else the CPU), ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        name: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``. Auto is CUDA if there is one that can be
+            used, else the CPU; one that cannot, being busy or of a kind that this PyTorch was not built for, is told
+            of in a warning.
+        try_it: If not, it need only be there: for who passes it on and takes none of its memory.
 
     Raises:
-        DeviceError: The machine has no such device.
+        DeviceError: The machine has no such device, or it cannot be used.
         InvalidArgument: There is no such kind of device.
 
     Example:
@@ -24,7 +38,7 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         device(type='cpu')
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _cuda_or_cpu(try_it)
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -37,7 +51,68 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("device 'mps' is not there: pass --device cpu")
+    if try_it and device.type == "cuda" and (trouble := _trouble(device)):
+        raise DeviceError(f"device {str(name)!r} cannot be used ({trouble}): pass --device cpu")
     return device
+
+
+def has_cuda() -> bool:
+    """Whether there is a CUDA device, be it of use or not."""
+    return torch.cuda.is_available()
+
+
+def _cuda_or_cpu(try_it: bool) -> torch.device:
+    device = torch.device("cuda")
+    if not has_cuda():
+        return torch.device("cpu")
+    if try_it and (trouble := _trouble(device)):
+        _log.warning("the CUDA device cannot be used (%s): going on on the CPU", trouble)
+        return torch.device("cpu")
+    return device
+
+
+def _trouble(device: torch.device) -> str:
+    """Why a CUDA device that is there cannot be used, nothing if it can."""
+    if device not in _usable:
+        try:
+            torch.ones(1, device=device).add(1).item()
+        except (RuntimeError, AssertionError) as error:  # one that PyTorch was built without, the latter
+            return _reason(error)
+        _usable.add(device)
+    return ""
+
+
+def _reason(error: BaseException) -> str:
+    """The first sentence of what PyTorch says, without what it advises to developers."""
+    return str(error).strip().partition("\n")[0].partition(". ")[0].removeprefix("CUDA error: ").rstrip(".")
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """What PyTorch raises where a device's memory is full, or it fails, as errors that say what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        traceback.clear_frames(error.__traceback__)  # what the calls that have failed held can be used again
+        raise OutOfDeviceMemory(
+            f"the device's memory is full ({_reason(error)}): pass --memory 500MB to work in column blocks, or "
+            "--device cpu"
+        ) from error
+    except torch.AcceleratorError as error:
+        if getattr(error, "error_code", None) in _FATAL:
+            raise DeviceLost(
+                f"the device has failed ({_reason(error)}), and does nothing more for this process: begin again, or "
+                "pass --device cpu"
+            ) from error
+        raise DeviceError(f"the device cannot do this ({_reason(error)}): pass --device cpu") from error
+
+
+def current(device: torch.device) -> AbstractContextManager[object]:
+    """While it is entered, what PyTorch does for the current CUDA device, as pinning memory, it does for this one.
+
+    Else a process or thread that works on ``cuda:1`` takes some memory of ``cuda:0`` as well.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" and device.index is not None else nullcontext()
 
 
 def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
@@ -63,12 +138,22 @@ def synchronize(device: torch.device) -> None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that is free on the device, None where it cannot be told."""
+    """Memory that can be had on the device, None where it cannot be told.
+
+    What PyTorch keeps for later counts as free.
+    """
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     if device.type == "cpu":
         return _available_memory()
     return None
+
+
+def release(device: torch.device) -> None:
+    """Give back what PyTorch keeps of the device's memory for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _available_memory() -> int | None:

@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry, stored_bytes
+from gammatorch.gains.device import current
 from gammatorch.gains.stored import STORED_DTYPES
 
 _PLACE = itemgetter(0, 1)  # file, start
@@ -40,7 +41,8 @@ def stage(
 
 def make_staging(count: int, device: torch.device) -> Tensor:
     """A buffer of so many bytes on the host, pinned for CUDA."""
-    return torch.empty(count, dtype=torch.uint8, device="cpu", pin_memory=device.type == "cuda")
+    with current(device):
+        return torch.empty(count, dtype=torch.uint8, device="cpu", pin_memory=device.type == "cuda")
 
 
 def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], advance: Advance | None) -> None:

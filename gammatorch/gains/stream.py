@@ -13,8 +13,8 @@ from gammatorch.architectures.config import model_config
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.checkpoints.opening import Model, open_checkpoint
-from gammatorch.errors import DeviceError
-from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, free_bytes
+from gammatorch.errors import OutOfDeviceMemory
+from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, device_errors, free_bytes
 from gammatorch.gains.stack import Gains, StoredWeights
 from gammatorch.gains.staging import held_tensors, stack_held, stage, unpack
 from gammatorch.gains.stored import check_dtypes, check_finite, offset_notes
@@ -69,6 +69,7 @@ def read_gains(
     return stream_gains(checkpoint, selection, device, raw=raw, dtype=dtype, advance=advance)
 
 
+@device_errors()
 def stream_gains(
     checkpoint: Checkpoint,
     selection: Selection,
@@ -188,7 +189,7 @@ def _check_memory(entries: Sequence[TensorEntry], device: torch.device, dtype: t
         return
     free = free_bytes(device)
     if free is not None and needed > free:
-        raise DeviceError(
+        raise OutOfDeviceMemory(
             f"{len(entries)} rows of {entries[0].width} values need {needed / 1e9:.1f} GB on {device}, "
             f"{free / 1e9:.1f} GB are free: read them in column blocks (gammatorch.scan_gains, --memory 2GB)"
         )

@@ -8,16 +8,20 @@ from typing import Any
 
 import torch
 
+from gammatorch.gains.device import device_errors
+
 _EXACT = "ieee"
 _INHERITED = "none"
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """No autocast, no TF32 or bfloat16 in float32 products; tensors on the CPU and in float32 where nothing is said.
+    """No autocast, no TF32 or bfloat16 in float32 products; tensors on the CPU and in float32 where nothing is said;
+    any algorithm, also where those with an order of their own are forbidden.
 
     In a training script all of these may be set, and each would change digits or end in an error. The caller's
-    settings hold again afterwards; the default type and the precision of products are those of the whole process.
+    settings hold again afterwards; but for autocast and the default device they are those of the whole process. What a
+    device does not have, or can no longer do, is a :class:`~gammatorch.errors.DeviceError`.
 
     Example:
         >>> torch.set_default_dtype(torch.bfloat16)
@@ -28,7 +32,7 @@ def undisturbed() -> Iterator[None]:
         torch.bfloat16
         >>> torch.set_default_dtype(torch.float32)
     """
-    with ExitStack() as settings:
+    with device_errors(), ExitStack() as settings:
         settings.enter_context(_exact_products())
         for kind in ("cpu", "cuda", "mps"):
             if torch.is_autocast_enabled(kind):
@@ -38,6 +42,9 @@ def undisturbed() -> Iterator[None]:
         if (dtype := torch.get_default_dtype()) is not torch.float32:
             settings.callback(torch.set_default_dtype, dtype)
             torch.set_default_dtype(torch.float32)
+        if mode := torch.get_deterministic_debug_mode():
+            settings.callback(torch.set_deterministic_debug_mode, mode)
+            torch.set_deterministic_debug_mode(0)
         yield
 
 

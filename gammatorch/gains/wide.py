@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
-from gammatorch.checkpoints.base import Advance, Checkpoint
+from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.checkpoints.opening import Model, open_checkpoint
-from gammatorch.errors import InvalidArgument
+from gammatorch.errors import InvalidArgument, OutOfDeviceMemory
 from gammatorch.gains.columns import ColumnReader, column_block
-from gammatorch.gains.device import choose_device, choose_dtype
+from gammatorch.gains.device import choose_device, choose_dtype, release
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
-from gammatorch.gains.staging import unpack
+from gammatorch.gains.staging import held_tensors, stack_held, unpack
 from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, weighed_notes
 from gammatorch.gains.stream import describe
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
 
 BUFFER_BYTES = 64_000_000
 """Most bytes of one buffer; larger ones read no faster, and leave the device waiting for the first."""
@@ -29,7 +35,7 @@ WORKING_BYTES = 128_000_000
 _BYTES_OF_PAIR = 2_048
 """What it takes for each pair of layers: products in 32 runs of channels, and as much again for what follows."""
 
-_LEAST_COLUMNS = 2_048
+LEAST_COLUMNS = 2_048
 """Blocks narrower than a page of the disk are not worth reading."""
 
 
@@ -37,14 +43,15 @@ class WideGains:
     """The gain γ of every layer at one site, as column blocks instead of one tensor.
 
     Whatever takes blocks in channel order can be fed from :meth:`blocks`, as often as wanted; each time the tensors
-    are read anew. A reader thread fills one of two buffers (pinned for CUDA) while the device works on the other.
+    are read anew. A reader thread fills one of two buffers (pinned for CUDA) while the device works on the other; of a
+    model in memory the columns are taken where they are, and no byte goes through the host.
     Neither the host nor the device holds more than ``memory`` bytes for it, the working memory of
     :func:`~gammatorch.analyze` included.
 
     Args:
         checkpoint: An open checkpoint; it must stay open while blocks are read.
         selection: What :func:`~gammatorch.architectures.select.select` chose from it.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:N"`` or ``"mps"``; auto leaves a model in memory where it is.
         raw: Give the stored weight, without offset.
         dtype: Precision in which an offset is added, ``"float64"`` or ``"float32"``.
         memory: Bytes, or ``"500MB"``, ``"2GiB"``.
@@ -69,10 +76,11 @@ class WideGains:
         advance: Advance | None = None,
         among: int = 1,
     ) -> None:
-        self.device = choose_device(device)
+        check_dtypes(checkpoint, selection.entries)
+        self._held = held_tensors(checkpoint, selection.entries)
+        self.device = choose_device(device) if device != "auto" or self._held is None else self._held[0].device
         self.layers, self.hidden = selection.layers, selection.entries[0].width
         self.offset = 0.0 if raw else selection.offset
-        check_dtypes(checkpoint, selection.entries)
         stored = [STORED_DTYPES[entry.dtype] for entry in selection.entries]
         exact = exact_dtype(entry.dtype for entry in selection.entries)
         self.dtype = choose_dtype(dtype, self.device) if self.offset else exact
@@ -120,20 +128,36 @@ class WideGains:
             NonFiniteGain: A gain holds NaN or infinity.
         """
         entries = self._selection.entries
-        self._sum = self._negative = 0.0
+        self._sum = self._negative = self._values = 0.0
         columns = min(columns or self.columns, self.columns)
         starts = range(0, self.hidden, columns)
         pieces = [column_block(entries, start, min(start + columns, self.hidden)) for start in starts]
+        stored = self._read(pieces) if self._held is None else self._taken(self._held, pieces)
+        for start, weights in zip(starts, stored, strict=True):
+            check_finite(weights, self._checkpoint, entries, first=start)
+            if start < self._weighed:
+                self._sum += float(weights.sum(dtype=torch.float64))
+                self._negative += float((weights < 0).sum())
+                self._values += weights.numel()
+            yield weights + self.offset if self.offset else weights
+
+    def _read(self, pieces: Sequence[Sequence[TensorEntry]]) -> Iterator[Tensor]:
+        """Stored columns of a checkpoint, on the device."""
         with ColumnReader(self._checkpoint, pieces, self.device, self._advance) as reader:
-            for start, piece, staged in zip(starts, pieces, reader, strict=True):
+            for piece, staged in zip(pieces, reader, strict=True):
                 weights = unpack(staged, piece, self.device, self.dtype)
                 reader.copied()
-                check_finite(weights, self._checkpoint, entries, first=start)
-                if start < self._weighed:
-                    self._sum += float(weights.sum(dtype=torch.float64))
-                    self._negative += float((weights < 0).sum())
-                    self._values += weights.numel()
-                yield weights + self.offset if self.offset else weights
+                yield weights
+
+    def _taken(self, held: Sequence[Tensor], pieces: Sequence[Sequence[TensorEntry]]) -> Iterator[Tensor]:
+        """Stored columns of a model in memory, from the device that they are on."""
+        start = 0
+        for piece in pieces:
+            stop = start + piece[0].width
+            yield stack_held([row.reshape(-1)[start:stop] for row in held], self.device, self.dtype)
+            start = stop
+            if self._advance is not None:
+                self._advance(stored_bytes(piece))
 
     def origin(self) -> Origin:
         """Where the gains came from, and what reading them has cost so far."""
@@ -146,7 +170,7 @@ class WideGains:
         across = sum(dtype.itemsize for dtype in stored)
         cast = len(stored) * self.dtype.itemsize if self.offset or set(stored) != {self.dtype} else 0
         fixed = WORKING_BYTES + _BYTES_OF_PAIR * len(stored) ** 2
-        least = fixed + min(self.hidden, _LEAST_COLUMNS) * (2 * across + 2 * cast)
+        least = fixed + min(self.hidden, LEAST_COLUMNS) * (2 * across + 2 * cast)
         if memory < among * least:
             megabytes = -(-among * least // 10**6)
             what = f"{len(stored)} layers" + (f" of {among} checkpoints" if among > 1 else "")
@@ -155,8 +179,31 @@ class WideGains:
                 f"pass --memory {megabytes}MB or more"
             )
         columns = min((memory // among - fixed) // (2 * across + 2 * cast), BUFFER_BYTES // across)
-        columns = max(columns, _LEAST_COLUMNS)
-        return min(self.hidden, columns - columns % _LEAST_COLUMNS)
+        columns = max(columns, LEAST_COLUMNS)
+        return min(self.hidden, columns - columns % LEAST_COLUMNS)
+
+
+def narrower_when_full(gains: Sequence[Gains | WideGains], work: Callable[[], Result]) -> Result:
+    """What some work gives; where the device's memory is full it begins again, with column blocks of half the width.
+
+    Args:
+        gains: What the work goes through, from the first block to the last.
+        work: It.
+
+    Raises:
+        OutOfDeviceMemory: Not even the narrowest blocks fit, or all gains are whole.
+    """
+    while True:
+        try:
+            return work()
+        except OutOfDeviceMemory:
+            wide = [one for one in gains if isinstance(one, WideGains) and one.columns > LEAST_COLUMNS]
+            if not wide:
+                raise
+        for one in wide:
+            release(one.device)
+            one.columns = max(LEAST_COLUMNS, one.columns // 2)
+        _log.info("the device's memory is full: going on with blocks of half the width")
 
 
 def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:

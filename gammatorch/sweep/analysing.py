@@ -1,10 +1,11 @@
 """The analysing half of a sweep: from gains as stored to what is kept of them, the same bits whatever comes along.
 
-The last bits of a product depend on how matrices lie beside each other in a batch and on the number of threads. So
-batches are always of the same size, what is missing filled up with copies: the same kernels run whatever comes along.
-On the CPU one thread multiplies the gains of each item by themselves, and a batch does the rest, which for small items
-is mostly the time that some thousand calls take; where layers are no multiple of four, rows in a batch begin at odd
-addresses, which some kernels round differently at, and each item is alone.
+The last bits of a product depend on how matrices lie beside each other in a batch and on the number of threads, unless
+nothing is rounded. So the gains of each item are multiplied by themselves, on the CPU by one thread, and a batch does
+the rest, which for small items is mostly the time that some thousand calls take: it is always of the same size, what is
+missing filled up with copies of the products, so that the same kernels run whatever comes along. On the CPU, where
+layers are no multiple of four, rows in a batch begin at odd addresses, which some kernels round differently at, and
+each item is alone.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,9 +22,10 @@ from torch import Tensor
 from gammatorch.analysis.analyze import analyze, analyze_together
 from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.result import Analysis
-from gammatorch.gains.device import choose_dtype
+from gammatorch.errors import DeviceLost, OutOfDeviceMemory
+from gammatorch.gains.device import choose_dtype, device_errors, release
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.wide import WideGains
+from gammatorch.gains.wide import WideGains, narrower_when_full
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
 from gammatorch.sweep.store import MATRICES, StoredItem
@@ -44,7 +47,7 @@ def batch_size(loaded: Loaded, device: torch.device) -> int:
     """
     if not isinstance(loaded.gains, Gains):
         return 1
-    if device.type == "cuda":
+    if device.type != "cpu":
         return _MOST
     layers, hidden = loaded.gains.gamma.shape
     of_one = 8 * layers * (hidden + CHANNEL_BLOCKS * layers)
@@ -89,11 +92,19 @@ def _analyse_group(
     group: Sequence[Loaded], settings: Settings, device: torch.device
 ) -> Sequence[StoredItem | Exception]:
     try:
-        return _attempt(group, settings, device)
+        with device_errors():
+            return _attempt(group, settings, device)
+    except DeviceLost:  # nothing else would be done either
+        raise
     except Exception as error:
         if len(group) == 1:
             return [error]
-        return [one for single in group for one in _analyse_group([single], settings, device)]
+        full = isinstance(error, OutOfDeviceMemory)
+    if full:
+        release(device)
+    size = len(group) // 2 if full else 1
+    parts = [group[start : start + size] for start in range(0, len(group), size)]
+    return [one for part in parts for one in _analyse_group(part, settings, device)]
 
 
 def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) -> list[StoredItem]:
@@ -104,25 +115,23 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
         "dims": settings.dims,
         "seed": settings.seed,
     }
-    if isinstance(group[0].gains, WideGains):
-        return [_stored(group[0], None, analyze(group[0].gains, fingerprint=True, **how), settings)]
+    if isinstance(wide := group[0].gains, WideGains):
+        analysis = narrower_when_full([wide], partial(analyze, wide, fingerprint=True, **how))
+        return [_stored(group[0], None, analysis, settings)]
     how["method"] = "gram" if settings.method == "auto" else settings.method
     gains, count = [_on_device(one, device, how["dtype"]) for one in group], batch_size(group[0], device)
-    alone = how["method"] != "gram" or (device.type == "cpu" and _must_be_alone(gains[0], how["dtype"]))
-    if alone or device.type not in ("cpu", "cuda"):
+    if how["method"] != "gram" or _must_be_alone(gains[0], how["dtype"]):
         analyses = [analyze(one, **how) for one in gains]
-    elif device.type == "cpu":
+    else:
         parts = [gains[start : start + count] for start in range(0, len(gains), count)]
         analyses = [one for part in parts for one in analyze_together(part, count=count, **how)]
-    else:
-        filled = [*gains, *[gains[-1]] * (count - len(gains))]
-        analyses = analyze_together(filled, **how)[: len(gains)]
     weights = [one.gains.gamma if isinstance(one.gains, Gains) else None for one in group]
     return [_stored(*one, settings) for one in zip(group, weights, analyses, strict=True)]
 
 
 def _must_be_alone(gains: Gains, dtype: torch.dtype) -> bool:
-    return dtype is not torch.float64 or len(gains.layers) % _ALIGNED != 0
+    unaligned = len(gains.layers) % _ALIGNED != 0
+    return dtype is not torch.float64 or (gains.gamma.device.type == "cpu" and unaligned)
 
 
 def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gains:

@@ -30,6 +30,10 @@ PART_ITEMS = 16
 _PARTS_PER_SLOT = 4
 """Parts that each slot gets at least, where there are enough items, so that all end at about the same time."""
 
+_PARTS_PER_GPU = 4
+"""Parts that share a GPU where nothing else is asked for, if there are CPUs for so many: reading, writing and what is
+small are done by the CPU, so one part does not keep a GPU busy."""
+
 _IN_FLIGHT = 2
 """Parts in flight for each slot: one at work, one that waits."""
 
@@ -133,14 +137,29 @@ def _resources(ray: Any, task: Task) -> tuple[dict[str, float], Task]:
     there = ray.cluster_resources()
     wanted = task.gpus_per_task
     if wanted is None:
-        wanted = 0.0 if task.device == "cpu" or not there.get("GPU") else 1.0
+        wanted = 0.0 if task.device == "cpu" or not there.get("GPU") else _share(there.get("CPU", 0.0), there["GPU"])
     resources = {"num_cpus": 1.0, "num_gpus": wanted}
     remedies = {"GPU": "pass a smaller --gpus-per-task, 0 for CPUs", "CPU": "begin its nodes with --num-cpus"}
     for name, amount in (("GPU", wanted), ("CPU", 1.0)):
         most = max((node["Resources"].get(name, 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
         if amount > most:
             raise DeviceError(f"no node of the Ray cluster has {amount:g} {name} (at most {most:g}): {remedies[name]}")
-    return resources, task if wanted else replace(task, device="cpu")
+    return resources, replace(task, device=_device_there(task.device) if wanted else "cpu")
+
+
+def _share(cpus: float, gpus: float) -> float:
+    """The part of a GPU for each part of the items.
+
+    Example:
+        >>> _share(64, 8), _share(8, 8)
+        (0.25, 1.0)
+    """
+    return 1 / min(_PARTS_PER_GPU, max(1, int(cpus / gpus)))
+
+
+def _device_there(device: str) -> str:
+    """The device by the name that it has in a worker, to which Ray shows the GPU that it has chosen and no other."""
+    return "cuda" if device.startswith("cuda:") else device
 
 
 def _slots(ray: Any, resources: dict[str, float]) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -53,9 +54,10 @@ def work(task: Task, items: Sequence[Item]) -> Iterator[Outcome]:
 
     Raises:
         OutputError: The store cannot be written to.
-        DeviceError: The device is not there.
+        DeviceError: The device is not there, cannot be used, or has failed.
     """
     device = choose_device(task.device)
+    task = replace(task, device=str(device))
     store, claimed = Store(task.folder), set[str]()
     readers = Readers(_walk(store, items, claimed), partial(load, task=task), *_reader_counts(items), AHEAD)
     writers = _writers()

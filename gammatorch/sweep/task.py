@@ -16,13 +16,14 @@ class Task:
     Attributes:
         folder: The store's folder.
         settings: What is read of each item, and how it is analysed.
-        device: Where it is analysed.
+        device: Where it is analysed; on Ray, which chooses a GPU for each worker, the number of a GPU means nothing.
         workers: Processes; None for one on each GPU, or one on the CPU.
         token: Access token for the Hub.
         cache: Whether what comes from the Hub is kept on disk, and what is there is used.
         memory: Bytes that one item with wide tensors may take.
         address: The Ray cluster; None for the one that RAY_ADDRESS names, or one begun on this machine.
-        gpus_per_task: GPUs, or the fraction of one, that a worker on Ray gets; None for one where there are any.
+        gpus_per_task: GPUs, or the fraction of one, that a worker on Ray gets; None for a fourth, or more where there
+            are fewer than four CPUs for each.
     """
 
     folder: Path

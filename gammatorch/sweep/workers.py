@@ -36,7 +36,7 @@ def run_workers(task: Task, items: Sequence[Item]) -> Generator[Outcome, None, N
     """
     devices = _devices(task, len(items))
     if len(devices) == 1:
-        yield from work(replace(task, device=devices[0]), items)
+        yield from work(task, items)
         return
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     results: Any = context.Queue()
@@ -77,7 +77,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _devices(task: Task, items: int) -> list[str]:
     """A device for each worker: every GPU once, or as many on the same device as were asked for."""
-    device = str(choose_device(task.device))
+    device = str(choose_device(task.device, try_it=False))
     every_gpu = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if device == "cuda" else []
     devices = every_gpu or [device]
     count = task.workers if task.workers is not None else len(devices)

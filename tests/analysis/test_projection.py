@@ -232,3 +232,11 @@ def test_the_method_project_answers_within_its_error():
     assert torch.equal(again.cosine, sketched.cosine)
     unrelated = torch.from_numpy(draw("layer-specific", 0, 24, 70_000))
     assert gammatorch.analyze(unrelated, method="project").answer.verdict == "layer-specific"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_casting_on_the_fly_gives_the_bits_of_casting_before(dtype):
+    """What other devices do: one pass over the columns less."""
+    columns, signs_of = drawn().to(dtype)[:, :BUCKETS], signs(0, BUCKETS, 0)
+    sums = torch.rand(4, BUCKETS)
+    assert torch.equal(torch.addcmul(sums, columns, signs_of), torch.addcmul(sums, columns.to(torch.float32), signs_of))

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+import safetensors
 from safetensors.torch import load_file, save_file
 
 from gammatorch.bench import layouts, page_cache, throughput
@@ -129,3 +130,14 @@ def test_a_broken_checkpoint_is_one_line_and_leaves_the_old_result(call, folder,
     save_file({key: tensor for key, tensor in tensors.items() if ".1." not in key}, folder / "model.safetensors")
     done = call("bench", folder, "--out", out)
     assert done.code == 1 and done.stderr.count("\n") == 1 and out.read_text() == "old"
+
+
+def test_safe_open_brings_the_gains_to_the_same_device(call, folder, monkeypatch):
+    """On a GPU the copy there is in both times, or in neither."""
+    asked, waited, opened = set(), [], safetensors.safe_open
+    monkeypatch.setattr(
+        safetensors, "safe_open", lambda path, kind, device: (asked.add(device), opened(path, kind, device=device))[1]
+    )
+    monkeypatch.setattr(throughput, "synchronize", waited.append)
+    assert call("bench", str(folder), "--device", "cpu", "--repeats", "1").code == 0
+    assert asked == {"cpu"} and {str(device) for device in waited} == {"cpu"}

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from gammatorch.analysis.analyze import analyze
-from gammatorch.errors import InvalidArgument
+from gammatorch.errors import DeviceLost, InvalidArgument, OutOfDeviceMemory
 from gammatorch.sweep import analysing
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.reading import load
+from gammatorch.sweep.run import run_sweep
 from gammatorch.sweep.task import Task
 from tests.sweep.conftest import USUAL
 
@@ -44,6 +45,49 @@ def test_an_item_that_cannot_be_analysed_fails_alone(loaded):
 def test_settings_that_make_no_sense_are_the_reason_of_each_item(loaded):
     (found,) = analysing.analyse(loaded[:1], Settings(phases="nonsense"), torch.device("cpu"))
     assert isinstance(found, InvalidArgument)
+
+
+def test_a_full_device_takes_half_of_a_batch_and_does_not_repeat_what_fits(loaded, monkeypatch):
+    sizes = []
+    together = analysing.analyze_together
+
+    def little(gains, **how):
+        sizes.append(len(gains))
+        if len(gains) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return together(gains, **how)
+
+    monkeypatch.setattr(analysing, "analyze_together", little)
+    found = analysing.analyse(loaded[:4], USUAL, torch.device("cpu"))
+    assert sizes == [4, 2, 2]
+    monkeypatch.undo()
+    alone = [analysing.analyse([one], USUAL, torch.device("cpu"))[0] for one in loaded[:4]]
+    assert [snapshot(one) for one in found] == [snapshot(one) for one in alone]
+
+
+def test_an_item_that_no_device_holds_fails_alone_and_says_so(loaded, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(analysing, "analyze_together", full)
+    found = analysing.analyse(loaded[:2], USUAL, torch.device("cpu"))
+    assert [type(one) for one in found] == [OutOfDeviceMemory] * 2
+
+
+def test_a_device_that_is_lost_ends_the_sweep_and_fails_no_item(checkpoints, tmp_path, monkeypatch):
+    runs, out = checkpoints(1, 2, 3, layers=8, hidden=64), tmp_path / "out"
+    plan = make_plan([str(runs)], USUAL)
+
+    def fatal(*_, **__):
+        error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        error.error_code = 700
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(DeviceLost, match="begin again"):
+        patch.setattr(analysing, "analyze_together", fatal)
+        run_sweep(plan, Task(out, USUAL, "cpu"))
+    assert not list((out / "claims").iterdir()) and not list((out / "failures").glob("*"))
+    assert run_sweep(plan, Task(out, USUAL, "cpu")).done == 3
 
 
 def snapshot(found):

@@ -145,6 +145,30 @@ def test_a_gpu_that_no_node_has_is_an_error(cluster, checkpoints, tmp_path, gpus
         run_sweep(plan, Task(tmp_path / "out", Settings(), gpus_per_task=gpus), engine="ray")
 
 
+class Gpus:
+    """A cluster of one node, as far as its resources go."""
+
+    def __init__(self, cpus: float, gpus: float) -> None:
+        self.there = {"CPU": cpus, "GPU": gpus}
+
+    def cluster_resources(self):
+        return self.there
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": self.there}]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "asked", "share"),
+    [(64, 8, None, 0.25), (16, 8, None, 0.5), (4, 8, None, 1), (64, 8, 1.0, 1), (64, 8, 0.0, 0), (64, 0, None, 0)],
+)
+def test_small_items_share_a_gpu_by_the_name_it_has_in_their_worker(cpus, gpus, asked, share):
+    task = Task(Path("out"), Settings(), "cuda:1", gpus_per_task=asked)
+    resources, told = on_ray._resources(Gpus(cpus, gpus), task)
+    assert resources["num_gpus"] == share
+    assert told.device == ("cuda" if share else "cpu")
+
+
 def test_no_ray_and_no_cluster_are_told_in_one_line(checkpoints, tmp_path, monkeypatch):
     plan = make_plan([str(checkpoints(1))], Settings())
 
