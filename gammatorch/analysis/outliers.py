@@ -47,7 +47,14 @@ def massive_channels(gains: Tensor, ranked: Ranked | None = None) -> list[dict[s
     varied = (gains != gains[..., :1]).any(dim=-1).sum(dim=-1, keepdim=True)
     counts = out.sum(dim=-2)
     massive = (2 * counts >= varied) & (counts > 0)
-    return [_described(*of_one) for of_one in zip(gains, median, out, massive, counts, strict=True)]
+    return [
+        _described(gains[row], median[row], out[row], massive[row], counts[row]) if has_some else _none()
+        for row, has_some in enumerate(massive.any(dim=-1).tolist())
+    ]
+
+
+def _none() -> dict[str, list[Any]]:
+    return {"channels": [], "layers": [], "sizes": []}
 
 
 def _described(gains: Tensor, median: Tensor, out: Tensor, massive: Tensor, counts: Tensor) -> dict[str, list[Any]]:

@@ -28,7 +28,7 @@ _TIE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class PrincipalAxes:
-    """PCA of the layers' unit vectors.
+    """PCA of the layers' unit vectors, on the CPU.
 
     Attributes:
         singular_values: Of the centred units, descending, shape (min(layer, hidden)), zero gains not counted.
@@ -48,19 +48,6 @@ class PrincipalAxes:
     singular_gap: float | None
     method: str
     error_estimate: float
-
-    def home(self) -> PrincipalAxes:
-        """The same on the CPU."""
-        explained, projected, residual = (
-            None if part is None else part.cpu() for part in (self.explained_var, self.proj_top1, self.residual_top1)
-        )
-        return replace(
-            self,
-            singular_values=self.singular_values.cpu(),
-            explained_var=explained,
-            proj_top1=projected,
-            residual_top1=residual,
-        )
 
     def spread(self, directed: Tensor) -> PrincipalAxes:
         """The same axes, with the layers that were left out for having no direction back in as NaN.
@@ -105,18 +92,20 @@ def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None
     if method == "auto":
         method = choose_method(layers, hidden)
     if method == "gram":
-        return axes_of_cosines(cosine_matrix(gains)[None], hidden)[0]
+        return axes_of_cosines(cosine_matrix(gains).cpu()[None], hidden)[0]
     directed = norms(gains) > 0
     if not bool(directed.any()):
         return _none(gains, "svd")
     if not bool(directed.all()):
-        return principal_axes(gains[directed], "svd", width).spread(directed)
+        return principal_axes(gains[directed], "svd", width).spread(directed.cpu())
     directions = units(gains)
     centred = directions - directions.mean(dim=0)
     U, S, _ = torch.linalg.svd(_triangle(centred), full_matrices=False)
     projections = directions @ (centred.mT @ U[:, 0]) / S[0]
     eps = torch.finfo(gains.dtype).eps
-    return _axes(S[None], U[None, :, 0], projections[None], "svd", layers, eps, eps * math.sqrt(hidden))[0]
+    parts = (S, U[:, 0], projections)
+    S, first, projections = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])  # one transfer
+    return _axes(S[None], first[None], projections[None], "svd", layers, eps, eps * math.sqrt(hidden))[0]
 
 
 def _triangle(rows: Tensor) -> Tensor:
@@ -216,7 +205,7 @@ def unseen(axes: PrincipalAxes) -> list[str]:
 
 def _none(like: Tensor, method: str) -> PrincipalAxes:
     """What is left where no layer has a direction."""
-    return PrincipalAxes(like.new_zeros(0), None, None, None, None, method, 0.0)
+    return PrincipalAxes(like.new_zeros(0, device="cpu"), None, None, None, None, method, 0.0)
 
 
 def _axes(

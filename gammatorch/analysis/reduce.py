@@ -94,7 +94,7 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, [stack], stack.device)
     if method == "svd":
-        axes = [principal_axes(gamma.to(settings.dtype), "svd").home() for gamma in stack]
+        axes = [principal_axes(gamma.to(settings.dtype), "svd") for gamma in stack]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)[:checkpoints]
     fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
@@ -153,7 +153,7 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, (block[None] for block in gains.blocks()), gains.device)
     if method == "svd":
-        axes = [principal_axes(triangle.finish(), "svd", hidden).home()]
+        axes = [principal_axes(triangle.finish(), "svd", hidden)]
     else:
         axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
     fingerprints = [sketcher.finish()] if settings.fingerprint else []

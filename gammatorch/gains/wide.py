@@ -136,8 +136,9 @@ class WideGains:
         for start, weights in zip(starts, stored, strict=True):
             check_finite(weights, self._checkpoint, entries, first=start)
             if start < self._weighed:
-                self._sum += float(weights.sum(dtype=torch.float64))
-                self._negative += float((weights < 0).sum())
+                figures = torch.stack([weights.sum(dtype=torch.float64), (weights < 0).sum().double()]).tolist()
+                self._sum += figures[0]
+                self._negative += figures[1]
                 self._values += weights.numel()
             yield weights + self.offset if self.offset else weights
 
