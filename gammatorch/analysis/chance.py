@@ -66,6 +66,17 @@ class Sides:
         by_run = self.by_run[:, rows, partners].mean(dim=1)
         return float(by_wave.sum()), math.sqrt(max(float(by_wave @ by_wave), float(by_run @ by_run)))
 
+    def chance(self, rows: Tensor, partners: Tensor) -> float:
+        """Standard deviation of that mean between strangers, whether or not these are: its terms about their mean.
+
+        Args:
+            rows: Layers of the one, shape (pair).
+            partners: Their counterparts in the other, shape (pair).
+        """
+        by_wave = (self.waves[0][rows] * self.waves[1][partners]).mean(dim=0)
+        by_run = self.by_run[:, rows, partners].mean(dim=1)
+        return max(float(terms.std()) * math.sqrt(len(terms)) for terms in (by_wave, by_run))
+
     def best(self, rows: Tensor, partners: Tensor) -> tuple[float, float, float]:
         """Mean correlation of layers with their best matches, and its mean and standard deviation between strangers.
 

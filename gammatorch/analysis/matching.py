@@ -144,7 +144,7 @@ def _of_same(white: Sides, plain: Sides, rows: Tensor) -> tuple[float, float, fl
         return 1.0, 1.0, float("nan")
     mean, error = white.mean(rows, rows)
     p_value = float(upper_tail(torch.tensor(mean / error, dtype=torch.float64))) if error else 1.0
-    return p_value, mean + ONE_SIDED * error, ONE_SIDED * plain.mean(rows, rows)[1]
+    return p_value, mean + ONE_SIDED * error, ONE_SIDED * plain.chance(rows, rows)
 
 
 def _of_best(white: Sides, plain: Sides, rows: Tensor, partners: Tensor) -> tuple[float, float, float]:

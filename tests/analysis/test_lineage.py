@@ -47,6 +47,19 @@ def test_each_kinship_gets_its_own_verdict(verdict):
     assert pair(PARENT, CASES[verdict]).kinship.verdict == verdict
 
 
+@pytest.mark.parametrize(("correlation", "verdict"), [(0.96, "fine-tuned"), (0.93, "related"), (0.28, "related")])
+@pytest.mark.parametrize("site", ["input", "query"])
+def test_the_words_follow_the_correlation(correlation, verdict, site):
+    rng = np.random.default_rng(0)
+    one, own = 0.2 * rng.standard_normal((2, 16, 256))
+    assert (
+        pair(np.exp(one), np.exp(correlation * one + (1 - correlation**2) ** 0.5 * own), site).kinship.verdict
+        == verdict
+    )
+    weak = pair(np.exp(one), np.exp(0.21 * one + (1 - 0.21**2) ** 0.5 * own), site)
+    assert weak.kinship.verdict == "undetermined" and "too little to tell a common origin" in weak.kinship.sentence
+
+
 def test_layers_that_are_foreign_are_named():
     found = pair(PARENT, CASES["partly"])
     assert "layers 1-11 have it, layers 12-23 are foreign" in found.kinship.sentence

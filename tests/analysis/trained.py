@@ -83,6 +83,8 @@ def train(model, seed, steps, rate):
 @lru_cache(maxsize=1)
 def relatives():
     """Gains by site, shape (layer, hidden), of a parent, two fine-tunes of it, and a stranger."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several stand in each other's way in layers this small
     parent = train(network(0), 0, 100, 4e-3)
     models = {
         "parent": parent,
@@ -90,6 +92,7 @@ def relatives():
         "sibling": train(copy.deepcopy(parent), 11, 25, 5e-4),
         "stranger": train(network(1), 1, 100, 4e-3),
     }
+    torch.set_num_threads(threads)
     return {
         name: {
             site: torch.stack([getattr(block, site).weight.detach().double() for block in model[1 : LAYERS + 1]])
