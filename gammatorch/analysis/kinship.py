@@ -154,7 +154,7 @@ def _figure(evidence: Evidence, same_depth: bool) -> str:
 def _aside(figures: Across, evidence: Evidence) -> str:
     """What Pearson's correlation says, where it is something else."""
     if evidence.basis == "pearson":
-        return " (Pearson's: read in column blocks, the gains have no ranks, and few large ones may decide)"
+        return " (Pearson's: wide gains, read in column blocks, have no ranks, and few large ones may decide)"
     rows = evidence.match.found
     pearson = float(figures.pearson.value[0, rows].nanmean())
     if not abs(pearson - float(evidence.mean.value)) > _APART:

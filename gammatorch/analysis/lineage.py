@@ -20,6 +20,9 @@ from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
+RANKED_WIDTH = 2**18
+"""Widest gains that are ranked; what is wider is a weight matrix, whose scores and waves would not fit in memory."""
+
 _TWO_SIDED = 1.96
 """Standard normal quantile that the null of a mean Pearson correlation is given for."""
 
@@ -107,7 +110,7 @@ def _compare(gains: Sequence[Gains | WideGains]) -> Comparison:
     device, shapes = gains_device(gains[0]), [_shape(one) for one in gains]
     of_pairs = [(model, against) for against, model in itertools.combinations(range(len(gains)), 2)]
     held = [one for one in gains if isinstance(one, Gains)]
-    whole = len(held) == len(gains)
+    whole = len(held) == len(gains) and max(hidden for _, hidden in shapes) <= RANKED_WIDTH
     found = dict(_held(held, of_pairs, device) if whole else _streamed(gains, of_pairs, device))
     origins = tuple(one.origin() if isinstance(one, WideGains) else one for one in gains)
     p_values = {pair: evidence.p_adjusted for pair, (_, evidence) in found.items() if evidence is not None}
@@ -200,8 +203,8 @@ def _no_counterparts(one: tuple[int, int], other: tuple[int, int]) -> Kinship:
         )
     return Kinship(
         "undetermined",
-        f"{one[0]} and {other[0]} layers are matched by their ranks, which gains read in column blocks do not have: "
-        "give --memory for all of them",
+        f"{one[0]} and {other[0]} layers are matched by their ranks, which gains that are wider than {RANKED_WIDTH} "
+        "channels, or that --memory does not hold, do not have",
     )
 
 

@@ -44,10 +44,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         ("<pair", "pearson", "rank r", "low", "high", "chance", "‖Δ‖/‖γ‖", "‖Δ‖/spread", "CKA", "<verdict"),
         map(pair_row, comparison.pairs),
     )
-    console.print(
-        "rank r: correlation of normal scores, on which the verdict rests. chance: unrelated checkpoints stay"
-    )
-    console.print("below. CKA: 1 where layers are related to each other alike, which strangers may be too.")
+    console.print("rank r: of normal scores, on which the verdict rests. chance: what strangers stay below.")
+    console.print("CKA: 1 where layers are related to each other alike, which strangers may be too.")
     console.print()
     for pair in comparison.pairs:
         if pair.against == 0:
