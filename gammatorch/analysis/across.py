@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -12,9 +11,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from gammatorch.analysis.bounds import about_value
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, FirstColumns, chunk_width, pieces, run_edges
-from gammatorch.analysis.intervals import Interval, jackknife
+from gammatorch.analysis.intervals import Interval
 from gammatorch.analysis.magnitudes import check_magnitudes
 
 
@@ -27,9 +27,11 @@ class Across:
             whatever they are.
         pearson: The same once each layer's mean over channels is taken off, with 95 % bounds.
         drift: ‖γ − γ'‖ / ‖γ'‖, with 95 % bounds.
+        drift_of_spread: ‖γ − γ'‖ / ‖γ' − mean γ'‖, with 95 % bounds: 1.4 or so for strangers, whatever the mean.
         mean_pearson: Mean of ``pearson`` over layers, with 95 % bounds.
-        null_95: Size of that mean that unrelated checkpoints stay below 19 times of 20.
+        null_95: Size of that mean that checkpoints whose channels are permuted stay below 19 times of 20.
         total_drift: ‖Γ − Γ'‖ / ‖Γ'‖ over all layers together, with 95 % bounds.
+        total_drift_of_spread: The same relative to the spread over channels, with 95 % bounds.
         cka: Likeness of the layers' structure, see :func:`structure_cka`, with 95 % bounds about the value.
         largest_change: max |γ − γ'| / |γ'| over all gains; 0 for copies.
     """
@@ -37,9 +39,11 @@ class Across:
     cosine: Interval
     pearson: Interval
     drift: Interval
+    drift_of_spread: Interval
     mean_pearson: Interval
     null_95: Tensor
     total_drift: Interval
+    total_drift_of_spread: Interval
     cka: Interval
     largest_change: Tensor
 
@@ -47,7 +51,8 @@ class Across:
 def across(gains: Tensor, reference: Tensor) -> Across:
     """Compare checkpoints with a reference, row by row.
 
-    The bounds are a delete-block jackknife over 32 runs of channels. ``null_95`` is exact in its variance: where one
+    The bounds are a delete-block jackknife over 32 runs of channels, about the value, on Fisher's z scale for
+    correlations and on the logarithmic one for drift. ``null_95`` is exact in its variance: where one
     checkpoint's channels are permuted, the same way in all layers, as independent training leaves them, r_i = r(γ_i,
     γ'_i) has mean 0 and Cov(r_i, r_j) = R_ij R'_ij / (H − 1), with R and R' the correlations between layers of either
     (Pitman 1937, for pairs), so their mean has variance mean(R ∘ R') / (H − 1); its law is taken as normal.
@@ -168,30 +173,48 @@ def _figures(ours: Correlations, theirs: Correlations, dot: Tensor, change: Tens
     parts = torch.cat([whole, whole - sums], dim=2)  # all channels, then without each run
     dot, square, square_ref, change, total, total_ref, counts = parts  # products about the pivot
     covered = dot - total * total_ref / counts
-    spread = _root(square - total.square() / counts) * _root(square_ref - total_ref.square() / counts)
+    spread_ref = _root(square_ref - total_ref.square() / counts)
+    spread = _root(square - total.square() / counts) * spread_ref
     both = (ours.varied & theirs.varied)[:, None] & (spread > 0)
     pearson = torch.where(both, covered / spread, torch.nan).clamp(-1, 1)
     p, q = one.pivot[:, None], other.pivot[:, None]
     dot = dot + p * total_ref + q * total + counts * p * q
     square = square + 2 * p * total + counts * p.square()
     square_ref = square_ref + 2 * q * total_ref + counts * q.square()
-    drift = (change / square_ref).sqrt()
-    mean = pearson.nanmean(dim=-1)
-    total_drift = (change.sum(-1) / square_ref.sum(-1)).sqrt()
+    squares_ref = torch.where(theirs.varied[:, None], spread_ref.square(), torch.nan)
     return Across(
-        cosine=_by_layer((dot / (square.sqrt() * square_ref.sqrt())).clamp(-1, 1), -1.0, 1.0),
-        pearson=_by_layer(pearson, -1.0, 1.0),
-        drift=_by_layer(drift, 0.0, math.inf),
-        mean_pearson=jackknife(mean[:, 0], mean[:, 1:], -1.0, 1.0),
+        cosine=_bounds((dot / (square.sqrt() * square_ref.sqrt())).clamp(-1, 1), "fisher"),
+        pearson=_bounds(pearson, "fisher"),
+        drift=_bounds((change / square_ref).sqrt(), "log"),
+        drift_of_spread=_bounds((change / squares_ref).sqrt(), "log"),
+        mean_pearson=_bounds(pearson.nanmean(dim=-1), "fisher"),
         null_95=_null(ours, theirs),
-        total_drift=jackknife(total_drift[:, 0], total_drift[:, 1:], 0.0),
+        total_drift=_bounds((change.sum(-1) / square_ref.sum(-1)).sqrt(), "log"),
+        total_drift_of_spread=_bounds((change.sum(-1) / squares_ref.nansum(-1)).sqrt(), "log"),
         cka=_cka(ours, theirs),
         largest_change=largest,
     )
 
 
+def _bounds(values: Tensor, scale: str) -> Interval:
+    """Bounds from values of shape (checkpoint, 1 + block, …): all channels, then without each run."""
+    return about_value(values[:, 0], values[:, 1:].movedim(1, -1), scale)
+
+
 def _root(square: Tensor) -> Tensor:
     return square.clamp(min=0).sqrt()
+
+
+def unknown(layers: int) -> Across:
+    """Figures of two checkpoints that cannot be held against each other: NaN.
+
+    Args:
+        layers: Number of layers.
+    """
+    by_layer, whole = (Interval(*torch.full((3, *shape), torch.nan).double()) for shape in ((1, layers), (1,)))
+    figures: dict[str, Any] = dict.fromkeys(("cosine", "pearson", "drift", "drift_of_spread"), by_layer)
+    figures |= dict.fromkeys(("mean_pearson", "total_drift", "total_drift_of_spread", "cka"), whole)
+    return Across(**figures, null_95=whole.value, largest_change=whole.value)
 
 
 def _together(found: Sequence[Across]) -> Across:
@@ -245,14 +268,6 @@ def _hsic(one: Tensor, other: Tensor) -> Tensor:
     )
 
 
-def _by_layer(values: Tensor, least: float, most: float) -> Interval:
-    """Bounds for each layer from values of shape (checkpoint, 1 + block, layer)."""
-    flat = values.transpose(1, 2).flatten(0, 1)
-    found = jackknife(flat[:, 0], flat[:, 1:], least, most)
-    shape = (len(values), values.shape[2])
-    return Interval(*(one.reshape(shape) for one in (found.value, found.low, found.high)))
-
-
 def _null(ours: Correlations, theirs: Correlations) -> Tensor:
     both = ours.varied & theirs.varied
     pairs = both[:, :, None] & both[:, None, :]
@@ -264,6 +279,4 @@ def _cka(ours: Correlations, theirs: Correlations) -> Interval:
     usable = (ours.varied & theirs.varied).all(dim=-1)
     value = torch.where(usable, structure_cka(ours.filled, theirs.filled), torch.nan)
     without = structure_cka(ours.without, theirs.without)
-    found = jackknife(value, without, -math.inf)  # its centre would be that of gains with endless channels
-    half = (found.high - found.low) / 2
-    return Interval(value, (value - half).clamp(-1, 1), (value + half).clamp(-1, 1))
+    return about_value(value, without, "fisher")

@@ -3,58 +3,60 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.across import Across, PairSums
+from gammatorch.analysis.across import Across, PairSums, across, unknown
+from gammatorch.analysis.chance import ONE_SIDED, adjusted, upper_tail
+from gammatorch.analysis.kinship import LINKED, Evidence, Kinship, kinship, same_gains_sorted, storage_step
+from gammatorch.analysis.matching import BEYOND, Match, Rows, match
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.accept import ARRAY, as_rows
 from gammatorch.gains.stack import Gains, Origin
-from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
-FINE_TUNED = 0.95
-"""Mean correlation from which on one checkpoint is said to descend from the other, or both from one parent."""
+RANKED_WIDTH = 2**18
+"""Widest gains that are ranked; what is wider is a weight matrix, whose scores and waves would not fit in memory."""
 
-RELATED = 0.25
-"""Mean correlation from which on they are said to share an origin."""
-
-
-@dataclass(frozen=True)
-class Kinship:
-    """What two checkpoints have to do with each other.
-
-    Attributes:
-        verdict: ``"identical"``, ``"fine-tuned"`` (little moved), ``"related"`` (a common origin, much moved),
-            ``"unrelated"`` (no more alike than chance) or ``"undetermined"``.
-        sentence: The same with its numbers.
-    """
-
-    verdict: str
-    sentence: str
+_TWO_SIDED = 1.96
+"""Standard normal quantile that the null of a mean Pearson correlation is given for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """One checkpoint against another; tensors by layer.
+    """One checkpoint against another; tensors by layer of the one.
 
     Attributes:
         model: Number of the one.
         against: Number of the other, the reference.
-        figures: Their comparison, one checkpoint.
+        figures: Their comparison, one checkpoint: each layer with its counterpart.
+        evidence: What lineage rests on; None where the widths differ.
         kinship: What it says.
     """
 
     model: int
     against: int
     figures: Across = field(repr=False)
+    evidence: Evidence | None = field(repr=False)
     kinship: Kinship
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A checkpoint that puts two in one family which are unrelated to each other, as a merge of both does.
+
+    Attributes:
+        model: Number of the checkpoint.
+        links: Numbers of the two.
+    """
+
+    model: int
+    links: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,29 +65,36 @@ class Comparison:
 
     Attributes:
         gains: Where those of each checkpoint came from, in the order given; the first is the reference.
-        hidden: Width of the gains.
+        hidden: Width of the first checkpoint's gains.
+        widths: Width of each checkpoint's.
         device: Where they were compared.
         pairs: Every pair, those against the first checkpoint first.
-        families: Numbers of the checkpoints that belong together: linked by verdicts identical, fine-tuned, related.
+        families: Numbers of the checkpoints that belong together: linked by any verdict but unrelated, undetermined.
+        bridges: Which of them alone link others.
     """
 
     gains: tuple[Origin, ...]
     hidden: int
+    widths: tuple[int, ...]
     device: str
     pairs: tuple[Pair, ...]
     families: tuple[tuple[int, ...], ...]
+    bridges: tuple[Bridge, ...]
 
 
 @undisturbed()
 def compare(*gains: Any) -> Comparison:
     """Compare the same site of two or more checkpoints: drift of each layer, and lineage.
 
+    Checkpoints of the same width may have different numbers of layers: each layer is then held against its best match.
+
     Args:
         gains: Two or more, or one list of them, each of what :func:`~gammatorch.analyze` takes but batches. What
-            :func:`~gammatorch.scan_gains` returned is read in column blocks of all checkpoints in step.
+            :func:`~gammatorch.scan_gains` returned is read in column blocks of all checkpoints in step, and has no
+            ranks and no matching.
 
     Raises:
-        NotComparable: Site, layers or width differ, so that no row has its counterpart.
+        NotComparable: The sites differ.
         InvalidArgument: There are fewer than two checkpoints.
         CheckpointError: A checkpoint cannot be opened or read.
     """
@@ -98,18 +107,105 @@ def compare(*gains: Any) -> Comparison:
 def _compare(gains: Sequence[Gains | WideGains]) -> Comparison:
     for one in gains[1:]:
         _check(one, gains[0])
-    device, (layers, hidden) = gains_device(gains[0]), _shape(gains[0])
+    device, shapes = gains_device(gains[0]), [_shape(one) for one in gains]
     of_pairs = [(model, against) for against, model in itertools.combinations(range(len(gains)), 2)]
-    sums = PairSums(len(gains), layers, hidden, of_pairs, device)
-    columns = min(one.columns if isinstance(one, WideGains) else hidden for one in gains)
-    for blocks in zip(*(_blocks(one, columns, device) for one in gains), strict=True):
-        sums.add(blocks)
+    held = [one for one in gains if isinstance(one, Gains)]
+    whole = len(held) == len(gains) and max(hidden for _, hidden in shapes) <= RANKED_WIDTH
+    found = dict(_held(held, of_pairs, device) if whole else _streamed(gains, of_pairs, device))
     origins = tuple(one.origin() if isinstance(one, WideGains) else one for one in gains)
-    pairs = [
-        Pair(model, against, figures, kinship(figures, origins[model], origins[against], hidden))
-        for (model, against), figures in zip(of_pairs, sums.finish(), strict=True)
-    ]
-    return Comparison(origins, hidden, str(device), tuple(pairs), _families(len(gains), pairs))
+    p_values = {pair: evidence.p_adjusted for pair, (_, evidence) in found.items() if evidence is not None}
+    p_adjusted = dict(zip(p_values, adjusted(torch.tensor(list(p_values.values()))).tolist(), strict=True))
+    pairs = []
+    for model, against in of_pairs:
+        figures, evidence = found[model, against]
+        if evidence is None:
+            told = _no_counterparts(shapes[model], shapes[against])
+        else:
+            evidence = replace(evidence, p_adjusted=p_adjusted[model, against])
+            shuffled = whole and _shuffled(held[model], held[against])
+            told = kinship(figures, evidence, origins[model], origins[against], shuffled)
+        pairs.append(Pair(model, against, figures, evidence, told))
+    families = _families(len(gains), pairs)
+    widths = tuple(hidden for _, hidden in shapes)
+    return Comparison(origins, widths[0], widths, str(device), tuple(pairs), families, tuple(_bridges(pairs)))
+
+
+_Found = Iterator[tuple[tuple[int, int], tuple[Across, Evidence | None]]]
+
+
+def _held(gains: Sequence[Gains], of_pairs: Sequence[tuple[int, int]], device: torch.device) -> _Found:
+    """Figures and evidence of each pair, of gains that are in memory."""
+    rows = [Rows(one) for one in gains]
+    for model, against in of_pairs:
+        one, other = (gains[number].gamma.to(device) for number in (model, against))
+        if one.shape[1] != other.shape[1]:
+            yield (model, against), (unknown(len(one)), None)
+            continue
+        matched = match(rows[model], rows[against])
+        figures = across(one[None], other[matched.partners.to(device)])
+        if len(one) != len(other):
+            figures = replace(figures, cka=unknown(1).cka)
+        yield (model, against), (figures, _of_scores(rows[model], rows[against], matched))
+
+
+def _of_scores(one: Rows, other: Rows, matched: Match) -> Evidence:
+    scores, others = one.scores, other.scores[matched.partners]
+    every, found = (across(scores[None, rows], others[rows]) for rows in (slice(None), _some(matched.found)))
+    mean = found.mean_pearson if bool(matched.found.any()) else unknown(1).mean_pearson
+    basis = "scores beyond the profile" if one.rotary else "scores"
+    return Evidence(basis, every.pearson, mean, matched, matched.p_value)
+
+
+def _some(rows: Tensor) -> Tensor:
+    return rows if bool(rows.any()) else ~rows
+
+
+def _streamed(gains: Sequence[Gains | WideGains], of_pairs: Sequence[tuple[int, int]], device: torch.device) -> _Found:
+    """The same of gains that are read in column blocks: those of one shape in step."""
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for number, one in enumerate(gains):
+        by_shape.setdefault(_shape(one), []).append(number)
+    for (layers, hidden), alike in by_shape.items():
+        own = [pair for pair in of_pairs if set(pair) <= set(alike)]
+        if not own:
+            continue
+        places = [(alike.index(model), alike.index(against)) for model, against in own]
+        sums = PairSums(len(alike), layers, hidden, places, device)
+        wide = [gains[number] for number in alike]
+        columns = min(one.columns if isinstance(one, WideGains) else hidden for one in wide)
+        for blocks in zip(*(_blocks(one, columns, device) for one in wide), strict=True):
+            sums.add(blocks)
+        yield from ((pair, (one, _of_pearson(one, hidden))) for pair, one in zip(own, sums.finish(), strict=True))
+    apart = [pair for pair in of_pairs if _shape(gains[pair[0]]) != _shape(gains[pair[1]])]
+    yield from ((pair, (unknown(_shape(gains[pair[0]])[0]), None)) for pair in apart)
+
+
+def _of_pearson(figures: Across, hidden: int) -> Evidence:
+    pearson, mean, null = figures.pearson.value[0].cpu(), float(figures.mean_pearson.value), float(figures.null_95)
+    error, counted = null / _TWO_SIDED, pearson.isfinite()
+    beyond = torch.zeros_like(counted)
+    beyond[counted] = adjusted(upper_tail(pearson[counted] * (hidden - 1) ** 0.5)) <= BEYOND
+    p_value = float(upper_tail(torch.tensor(mean / error))) if error > 0 else 1.0
+    partners, none = torch.arange(len(pearson)), torch.zeros_like(counted)
+    most, null = mean + ONE_SIDED * error, ONE_SIDED * error
+    matched = Match(partners, counted, beyond, none, True, p_value, most, null)
+    return Evidence("pearson", figures.pearson, figures.mean_pearson, matched, p_value)
+
+
+def _shuffled(one: Gains, other: Gains) -> bool:
+    return one.gamma.shape == other.gamma.shape and same_gains_sorted(one.gamma, other.gamma, storage_step(one, other))
+
+
+def _no_counterparts(one: tuple[int, int], other: tuple[int, int]) -> Kinship:
+    if one[1] != other[1]:
+        return Kinship(
+            "undetermined", f"gains of width {one[1]} and {other[1]} have no channels in common, so γ cannot tell"
+        )
+    return Kinship(
+        "undetermined",
+        f"{one[0]} and {other[0]} layers are matched by their ranks, which gains that are wider than {RANKED_WIDTH} "
+        "channels, or that --memory does not hold, do not have",
+    )
 
 
 def _shape(gains: Gains | WideGains) -> tuple[int, int]:
@@ -122,89 +218,32 @@ def _blocks(gains: Gains | WideGains, columns: int, device: torch.device) -> Ite
     return (block.to(device) for block in blocks)
 
 
-def kinship(figures: Across, one: Origin, other: Origin, hidden: int) -> Kinship:
-    """The verdict on two checkpoints.
-
-    In this order: undetermined where no two gains vary (all are 1 before training, whatever the lineage); identical
-    where no gain differs by more than storage rounds; unrelated where the mean correlation lies within what chance
-    gives; fine-tuned from a mean of 0.95 on; related from 0.25; undetermined between. The bounds are conventions. The
-    cosine has no say: unrelated gains of one sign have cosines up to 0.99.
-
-    Args:
-        figures: Comparison of the one with the other, of one checkpoint.
-        one: The checkpoint.
-        other: The reference.
-        hidden: Width of the gains.
-    """
-    mean, low, high = (_one(part) for part in vars(figures.mean_pearson).values())
-    null, drift, change = map(_one, (figures.null_95, figures.total_drift.value, figures.largest_change))
-    copies = change <= _storage_step(one, other)
-    how = "bit for bit" if change == 0 else f"to the rounding of {_coarser(one, other)}"
-    if math.isnan(mean):
-        same = f"equal {how}, but " if copies else ""
-        return Kinship("undetermined", f"{same}the gains are constant over channels and tell nothing of lineage")
-    if copies:
-        count = f"{len(one.layers)} × {hidden}"
-        return Kinship("identical", f"a copy at this site, all {count} gains are equal {how}")
-    figure = f"mean correlation {mean:.4f}" + ("" if math.isnan(low) else f" [{low:.4f}, {high:.4f}]")
-    if abs(mean) <= null:
-        return Kinship(
-            "unrelated",
-            f"no more alike than chance: {figure}, where unrelated checkpoints stay within ±{null:.4f}; the mean "
-            f"cosine of {float(figures.cosine.value.nanmean()):.3f} is what gains of one sign share anyway",
-        )
-    moved = f"{figure}, drift {drift:.2%}"
-    if mean >= FINE_TUNED:
-        return Kinship("fine-tuned", f"one descends from the other, or both from one parent: {moved}")
-    if mean >= RELATED:
-        return Kinship("related", f"a common origin, from which they have moved far: {moved}")
-    return Kinship(
-        "undetermined", f"more alike than chance gives (±{null:.4f}), too little to tell a common origin: {moved}"
-    )
-
-
-def _one(value: Tensor) -> float:
-    """The figure of a single checkpoint."""
-    return float(value[0])
-
-
-def _coarser(one: Origin, other: Origin) -> str:
-    """The stored type of larger step; several in one checkpoint count by their largest."""
-    names = [name for gains in (one, other) for name in gains.stored_dtype.split("+")]
-    return max(names, key=lambda name: torch.finfo(STORED_DTYPES[name]).eps)
-
-
-def _storage_step(one: Origin, other: Origin) -> float:
-    """Relative change that rounding to the coarser of two differing types makes at most; none for the same type."""
-    if one.stored_dtype == other.stored_dtype:
-        return 0.0
-    return torch.finfo(STORED_DTYPES[_coarser(one, other)]).eps / 2
-
-
 def _check(one: Gains | WideGains, reference: Gains | WideGains) -> None:
-    for what, ours, theirs in (
-        ("site", one.site, reference.site),
-        ("layers", _named(one.layers), _named(reference.layers)),
-        ("width", _shape(one)[1], _shape(reference)[1]),
-    ):
-        if ours != theirs and not (what == "site" and ARRAY in (ours, theirs)):
-            raise NotComparable(
-                f"cannot be compared with {reference.model}: {what} {ours} against {theirs}: compare checkpoints "
-                "of one architecture, or name a --site or --pattern that both have",
-                file=one.model,
-            )
-
-
-def _named(layers: Sequence[int]) -> str:
-    whole = list(layers) == list(range(layers[0], layers[0] + len(layers)))
-    return f"{layers[0]}-{layers[-1]}" if whole else ",".join(map(str, layers))
+    if one.site != reference.site and ARRAY not in (one.site, reference.site):
+        raise NotComparable(
+            f"cannot be compared with {reference.model}: site {one.site} against {reference.site}: name a --site or "
+            "--pattern that both have",
+            file=one.model,
+        )
 
 
 def _families(count: int, pairs: Sequence[Pair]) -> tuple[tuple[int, ...], ...]:
     family = list(range(count))
     for pair in pairs:
-        if pair.kinship.verdict in ("identical", "fine-tuned", "related"):
+        if pair.kinship.verdict in LINKED:
             joined, into = family[pair.model], family[pair.against]
             family = [into if one == joined else one for one in family]
     members = itertools.groupby(sorted(range(count), key=lambda one: (family[one], one)), key=lambda one: family[one])
     return tuple(tuple(group) for _, group in members)
+
+
+def _bridges(pairs: Sequence[Pair]) -> Iterator[Bridge]:
+    """Checkpoints that are linked to both of two that are unrelated, other than by an order of channels."""
+    verdicts = {frozenset((pair.model, pair.against)): pair.kinship.verdict for pair in pairs}
+    linked = {pair for pair, verdict in verdicts.items() if verdict in LINKED and verdict != "permuted"}
+    everyone = sorted({number for pair in verdicts for number in pair})
+    for model in everyone:
+        for one, other in itertools.combinations([number for number in everyone if number != model], 2):
+            both = {frozenset((model, one)), frozenset((model, other))} <= linked
+            if both and verdicts[frozenset((one, other))] == "unrelated":
+                yield Bridge(model, (one, other))

@@ -57,7 +57,7 @@ def compare(
     """Compare the same site in two or more checkpoints: drift of each layer, and lineage.
 
     A, B, C are models as in `run`, each with its own @revision. Layer tables are against A, verdicts are of all pairs:
-    identical, fine-tuned, related, unrelated, undetermined.
+    identical, permuted, fine-tuned, related, partly, unrelated, undetermined. Layers may differ in number.
 
     \b
     gammatorch compare Qwen/Qwen3-8B-Base Qwen/Qwen3-8B

@@ -155,17 +155,32 @@ _ANALYSIS = record(
     notes=many(text),
 )
 
+_NULLED = record(**_INTERVAL, null_95=_FIGURE)
 _PAIR = record(
     model=text,
     against=text,
+    mapping=many(maybe(whole), "layer"),
+    beyond=many(flag, "layer"),
+    foreign=many(flag, "layer"),
     pearson=_LAYER_INTERVAL,
+    rank_correlation=_LAYER_INTERVAL,
     drift=_LAYER_INTERVAL,
-    mean_pearson=record(**_INTERVAL, null_95=_FIGURE),
+    drift_of_spread=_LAYER_INTERVAL,
+    mean_pearson=_NULLED,
+    mean_rank_correlation=_NULLED,
     total_drift=record(**_INTERVAL),
+    total_drift_of_spread=record(**_INTERVAL),
     cka=record(**_INTERVAL),
     verdict=text,
     sentence=text,
 )
+
+
+def _pair(document: Any, name: str, sizes: Sizes) -> None:
+    """A pair, whose layers are those of its own model."""
+    own = dict(sizes)
+    record(layers=ascending(axis("layer", whole)))(document, name, own)
+    _PAIR(document, name, own)
 
 
 def _comparison(document: Any, name: str, sizes: Sizes) -> None:
@@ -180,11 +195,14 @@ _COMPARISON = record(
     offsets=many(_FIGURE, "model"),
     num_layers=counts("layer"),
     hidden=size,
+    widths=many(size, "model"),
+    layer_counts=many(size, "model"),
     site=text,
     site_reason=text,
     stack=maybe(text),
-    pairs=many(_PAIR, "pair"),
+    pairs=many(_pair, "pair"),
     families=many(many(text)),
+    bridges=many(record(model=text, links=many(text))),
     notes=many(text),
     provenance=record(gammatorch=text, device=text, bytes_read=whole, bytes_cached=whole, checkpoint_bytes=whole),
 )

@@ -51,6 +51,8 @@ def copies(comparison) -> dict[str, Any]:
         del comparison[name][2]
     comparison["pairs"] = comparison["pairs"][:1]
     comparison["families"] = [comparison["models"]]
+    for name in ("widths", "layer_counts"):
+        del comparison[name][2]
     return comparison
 
 

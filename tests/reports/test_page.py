@@ -124,7 +124,7 @@ def test_families_are_told_by_letters_where_names_tell_checkpoints_apart(compari
 def test_the_drift_of_copies_is_left_out_with_the_reason(copies):
     page = comparison_page(copies)
     assert "Not drawn, since none of its figures is above 0: Drift from A, layer by layer." in page
-    assert page.count("<figure>") == 3
+    assert page.count("<figure>") == 5
 
 
 def test_the_page_holds_the_documents_words_and_numbers(document):

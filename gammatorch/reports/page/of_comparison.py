@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
+from gammatorch.reports.comparison import named_mapping
 from gammatorch.reports.page.html import bullets, facts, page, section, table
 from gammatorch.reports.page.pictures import pictures
 from gammatorch.reports.pictures.of_comparison import FIGURES
@@ -24,11 +25,14 @@ def comparison_page(document: Mapping[str, Any]) -> str:
         for (one, other), pair in zip(pairs, document["pairs"], strict=True)
         if one == 0
     ]
+    for (one, other), pair in zip(pairs, document["pairs"], strict=True):
+        if (named := named_mapping(pair, letter(one))) is not None:
+            sentences.append(f"{letter(other)}'s {named}.")
     return page(
         f"{len(document['models'])} checkpoints compared",
         [
             table(["<", "<checkpoint", "<commit", "<stored", "<gain"], _model_rows(document)),
-            section("What it says", bullets(sentences), facts([("families", _families(document))])),
+            section("What it says", bullets(sentences), facts(_families(document))),
             section("Notes", bullets(document["notes"])),
             section("Pictures", pictures(FIGURES, document)),
             section("Every pair, with 95 % bounds over channels", table(_PAIR_COLUMNS, _pair_rows(document))),
@@ -44,26 +48,35 @@ def _model_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
         yield [letter(place), model, (revision or "-")[:7], dtype, formula]
 
 
-def _families(document: Mapping[str, Any]) -> str:
+def _families(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     models = document["models"]
     called = {model: letter(place) for place, model in enumerate(models)}
     if len(called) < len(models):  # two revisions have one name
         called = {}
-    return " · ".join(", ".join(called.get(model, model) for model in family) for family in document["families"])
+    yield "families", " · ".join(", ".join(called.get(model, model) for model in one) for one in document["families"])
+    for bridge in document["bridges"]:
+        links = " and ".join(called.get(model, model) for model in bridge["links"])
+        name = called.get(bridge["model"], bridge["model"])
+        yield "bridge", f"{name} links {links}, which are unrelated to each other"
 
 
-_PAIR_COLUMNS = ("<pair", "pearson", "low", "high", "±chance", "‖Δ‖/‖γ‖", "low", "high", "CKA", "<verdict")
+_PAIR_COLUMNS = (
+    *("<pair", "pearson", "rank r", "low", "high", "chance", "‖Δ‖/‖γ‖", "low", "high", "‖Δ‖/spread", "CKA"),
+    "<verdict",
+)
 
 
 def _pair_rows(document: Mapping[str, Any]) -> Iterator[list[str]]:
     pairs = combinations(range(len(document["models"])), 2)
     for (one, other), pair in zip(pairs, document["pairs"], strict=True):
-        mean, drift = pair["mean_pearson"], pair["total_drift"]
+        mean, drift = pair["mean_rank_correlation"], pair["total_drift"]
         yield [
             f"{letter(other)}-{letter(one)}",
+            _figure(pair["mean_pearson"]["value"], "+.4f"),
             *(_figure(mean[part], "+.4f") for part in ("value", "low", "high")),
             _figure(mean["null_95"], ".4f"),
             *(_figure(drift[part], ".2e") for part in ("value", "low", "high")),
+            _figure(pair["total_drift_of_spread"]["value"], ".2e"),
             _figure(pair["cka"]["value"], "+.4f"),
             pair["verdict"],
         ]

@@ -22,6 +22,11 @@ def mean_pearson(document: Mapping[str, Any]) -> Figure:
     return _between_models(document, "mean_pearson", "mean Pearson r", "{:z.2f}")
 
 
+def mean_rank_correlation(document: Mapping[str, Any]) -> Figure:
+    """Mean rank correlation of every pair of checkpoints."""
+    return _between_models(document, "mean_rank_correlation", "mean rank r", "{:z.2f}")
+
+
 def total_drift(document: Mapping[str, Any]) -> Figure:
     """Drift between every pair of checkpoints, all layers together."""
     return _between_models(document, "total_drift", "‖Δ‖/‖γ‖", "{:.2g}")
@@ -31,6 +36,13 @@ def pearson(document: Mapping[str, Any]) -> Figure:
     """Correlation of each layer with the same layer of the first checkpoint."""
     figure = _against_first(document, "pearson")
     figure.axes[0].set_ylabel("Pearson r with A")
+    return figure
+
+
+def rank_correlation(document: Mapping[str, Any]) -> Figure:
+    """Rank correlation of each layer with its counterpart in the first checkpoint."""
+    figure = _against_first(document, "rank_correlation")
+    figure.axes[0].set_ylabel("rank r with A")
     return figure
 
 
@@ -65,9 +77,9 @@ def _between_models(document: Mapping[str, Any], name: str, quantity: str, form:
 
 def _against_first(document: Mapping[str, Any], name: str) -> Figure:
     figure, axes = canvas()
-    layers = document["layers"]
     for place, pair in enumerate(document["pairs"][: len(document["models"]) - 1]):
-        look, found = curve_look(place, len(layers)), pair[name]
+        layers, found = pair["layers"], pair[name]
+        look = curve_look(place, len(layers))
         axes.plot(layers, numbers(found["value"]), label=letter(place + 1), **look)
         bounds = numbers(found["low"]), numbers(found["high"])
         axes.fill_between(layers, *bounds, color=look["color"], alpha=0.2, linewidth=0)
@@ -78,10 +90,18 @@ def _against_first(document: Mapping[str, Any], name: str) -> Figure:
 
 
 FIGURES: Mapping[str, Picture] = {
+    "mean_rank_correlation": Picture(
+        "Rank correlation between checkpoints",
+        "Correlation of normal scores of each layer and its counterpart in each pair of checkpoints, mean over layers, "
+        "on which the verdicts rest: near 1 for copies and fine-tunes, near 0 for strangers. At queries and keys, "
+        "beyond the profile that rotary positions give every model.",
+        mean_rank_correlation,
+        ("pairs.*.mean_rank_correlation.value",),
+    ),
     "mean_pearson": Picture(
         "Correlation between checkpoints",
         "Pearson r of the same layer in each pair of checkpoints, mean over layers: near 1 for copies and fine-tunes, "
-        "near 0 for strangers.",
+        "near 0 for strangers, unless few channels of large gains decide it.",
         mean_pearson,
         ("pairs.*.mean_pearson.value",),
     ),
@@ -91,6 +111,13 @@ FIGURES: Mapping[str, Picture] = {
         "strangers whose gains are alike in size are not far apart either.",
         total_drift,
         ("pairs.*.total_drift.value",),
+    ),
+    "rank_correlation": Picture(
+        "Rank correlation with A, layer by layer",
+        "Correlation of normal scores of each layer with its counterpart in A, with 95 % bounds over channels: which "
+        "layers kept their pattern.",
+        rank_correlation,
+        ("pairs.*.rank_correlation.value",),
     ),
     "pearson": Picture(
         "Correlation with A, layer by layer",
