@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from gammatorch.analysis.intervals import Interval
-from gammatorch.analysis.kinship import LINKED, Evidence
+from gammatorch.analysis.kinship import Evidence
 from gammatorch.analysis.lineage import Comparison, Pair
 from gammatorch.analysis.plain import plain
 from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
+from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.text import letter, moved, plural, printable, size
 from gammatorch.version import __version__
 
@@ -127,34 +128,6 @@ def _rank(pair: Pair) -> dict[str, Any]:
     if pair.evidence is None or not _has_ranks(pair):
         return dict.fromkeys(_PARTS, [None] * pair.figures.cosine.value.shape[-1])
     return _interval(pair.evidence.correlation)
-
-
-def named_mapping(pair: Mapping[str, Any], against: str) -> str | None:
-    """Which layers are which, where that is not the same of each: ``layers 0-2 are A's 0-2, layer 3 is A's 4``.
-
-    Args:
-        pair: Of the document.
-        against: What the other checkpoint goes by.
-    """
-    pairs = [
-        (layer, other)
-        for layer, other, foreign in zip(pair["layers"], pair["mapping"], pair["foreign"], strict=True)
-        if other is not None and not foreign
-    ]
-    if pair["verdict"] not in LINKED or all(layer == other for layer, other in pairs):
-        return None
-    runs: list[list[tuple[int, int]]] = []
-    for layer, other in pairs:
-        if runs and (layer - 1, other - 1) == runs[-1][-1]:
-            runs[-1].append((layer, other))
-        else:
-            runs.append([(layer, other)])
-    return ", ".join(
-        f"layer {run[0][0]} is {against}'s {run[0][1]}"
-        if len(run) == 1
-        else f"layers {run[0][0]}-{run[-1][0]} are {against}'s {run[0][1]}-{run[-1][1]}"
-        for run in runs
-    )
 
 
 def _notes(comparison: Comparison) -> list[str]:

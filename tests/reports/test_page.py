@@ -140,7 +140,8 @@ def test_the_page_holds_the_documents_words_and_numbers(document):
             f"{phase['vs_other_cos']:+.4f}",
         )
         assert set(wanted) <= set(cells)
-    assert document["answer"]["sentence"] in checked.text["p"]
+    answered = document["answer"]
+    assert f"{answered['sentence']} Support {answered['support']:.2f}." in checked.text["p"]
     assert set(document["notes"]) <= set(checked.text.get("li", []))
     assert "24 layers × 512" in checked.text["dd"]
     assert f"{document['method']} in float64 on cpu, ± {document['error_estimate']:.0e}" in checked.text["dd"]

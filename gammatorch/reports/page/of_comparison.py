@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-from gammatorch.reports.comparison import named_mapping
+from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.page.html import bullets, facts, page, section, table
 from gammatorch.reports.page.pictures import pictures
 from gammatorch.reports.pictures.of_comparison import FIGURES
