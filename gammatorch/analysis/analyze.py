@@ -120,9 +120,8 @@ def analyze_together(
     dtype: str | torch.dtype = "float64",
     dims: int = 4096,
     seed: int = 0,
-    count: int | None = None,
 ) -> list[Analysis]:
-    """Analyse the gains of several checkpoints in one batch.
+    """Analyse the gains of several checkpoints in one batch, each to the bits that it has alone.
 
     Args:
         gains: Gains of the same layers and width, on one device.
@@ -131,8 +130,6 @@ def analyze_together(
         dtype: As there.
         dims: As there.
         seed: As there.
-        count: Work as if there were so many, so that no result depends on how many came along: each is multiplied by
-            itself, and the rest is done in a batch of this size, for the method ``gram`` in float64.
 
     Returns:
         The analysis of each.
@@ -142,7 +139,7 @@ def analyze_together(
     """
     if len({(one.layers, one.gamma.shape) for one in gains}) != 1:
         raise InvalidArgument("gains that are analysed together have the same layers and width")
-    settings = Settings(method, choose_dtype(dtype, gains_device(gains[0])), dims, seed, batch=count)
+    settings = Settings(method, choose_dtype(dtype, gains_device(gains[0])), dims, seed, alone=True)
     return _analyze(torch.stack([one.gamma for one in gains]), gains, phases, settings)
 
 
@@ -153,16 +150,20 @@ def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings
         stack = stack.to(torch.bfloat16)  # exact, and torch sums no eight-bit floats
     _check(stack)
     layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
-    stack = stack.detach().to(settings.dtype)
-    reduced = reduce_stack(stack, layers, settings)
-    return assemble(reduced, gains, phases, settings, stack.device, started)
+    reduced = reduce_stack(stack.detach().to(settings.dtype), layers, settings)
+    seconds = (time.perf_counter() - started) / len(reduced)
+    origins: Sequence[Gains | None] = gains or [None] * len(reduced)
+    return [
+        assemble(one, origin, phases, settings, stack.device, seconds)
+        for one, origin in zip(reduced, origins, strict=True)
+    ]
 
 
 def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis:
     """Analyse gains while they are read."""
     started = time.perf_counter()
     reduced = reduce_wide(gains, settings)
-    return assemble(reduced, [gains.origin()], phases, settings, gains.device, started)[0]
+    return assemble(reduced, gains.origin(), phases, settings, gains.device, time.perf_counter() - started)
 
 
 def _check(stack: Tensor) -> None:

@@ -1,9 +1,9 @@
-"""The analysis of each checkpoint from what was computed for all of them together."""
+"""The analysis of a checkpoint from what was computed of its gains."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,101 +26,75 @@ _EQUAL = 64
 
 
 def assemble(
-    reduced: Reduced,
-    origins: Sequence[Origin] | None,
-    phases: str,
-    settings: Settings,
-    device: torch.device,
-    started: float,
-) -> list[Analysis]:
-    """Statistics, phases, notes and answer of each checkpoint.
+    reduced: Reduced, origin: Origin | None, phases: str, settings: Settings, device: torch.device, seconds: float
+) -> Analysis:
+    """Statistics, phases, notes and answer of a checkpoint.
 
     Args:
         reduced: The gains without their channels.
-        origins: Where they came from; None for plain tensors.
+        origin: Where they came from; None for a plain tensor.
         phases: As for :func:`~gammatorch.analyze`.
         settings: How they were reduced.
         device: Where they are.
-        started: ``time.perf_counter()`` at the beginning.
+        seconds: Time that reducing them took.
     """
-    lenses, correlations, layers = reduced.lenses, reduced.lenses.stored, reduced.lenses.stored.layers
-    measured = measure(lenses)
-    hidden = round(float(correlations.moments.hidden[0]))
-    described, contrasts = _by_phase(lenses, measured, origins, phases, settings.batch is not None)
-    analyses = []
-    for row, (axis, statistics) in enumerate(zip(reduced.axes, measured, strict=True)):
-        lengths, cosine = correlations.norms[row], correlations.cosine[row]
-        origin = origins[row] if origins else None
-        statistics["phase_contrasts"] = contrasts[row]
-        statistics["singular_gap"] = axis.singular_gap
-        statistics["outliers"] = dict(reduced.massive[row])
-        notes = list(origin.notes) if origin else []
-        notes += undefined(axis.explained_var, statistics, layers)
-        notes += unseen(axis)
-        notes += doubtful(axis.singular_gap, cosine, origin)
-        notes += unranked(lenses.ranked is not None)
-        evidence = lenses.evidence[row]
-        found = support(evidence) if evidence.count > 1 else None
-        copies = axis.explained_var is None and _equal(lengths)
-        analyses.append(
-            Analysis(
-                num_layers=len(layers),
-                hidden=hidden,
-                layers=layers,
-                norms=lengths,
-                cosine=cosine,
-                cos_adjacent=cosine.diagonal(1),
-                singular_values=axis.singular_values,
-                explained_var=axis.explained_var,
-                proj_top1=axis.proj_top1,
-                residual_top1=axis.residual_top1,
-                phases=described[row],
-                statistics=statistics,
-                answer=answer(statistics, layers, copies, found),
-                method=axis.method,
-                error_estimate=axis.error_estimate,
-                device=str(device),
-                dtype=str(settings.dtype).removeprefix("torch."),
-                seconds=(time.perf_counter() - started) / len(measured),
-                gains=origin,
-                fingerprint=reduced.fingerprints[row] if reduced.fingerprints else None,
-                notes=tuple(notes),
-            )
-        )
-    return analyses
+    started = time.perf_counter()
+    lenses, axes, layers = reduced.lenses, reduced.axes, reduced.lenses.stored.layers
+    lengths, cosine = lenses.stored.norms[0], lenses.stored.cosine[0]
+    statistics = measure(lenses)
+    described, contrasts = _by_phase(lenses, statistics, origin, phases)
+    statistics["phase_contrasts"] = contrasts
+    statistics["singular_gap"] = axes.singular_gap
+    statistics["outliers"] = dict(reduced.massive)
+    notes = list(origin.notes) if origin else []
+    notes += undefined(axes.explained_var, statistics, layers)
+    notes += unseen(axes)
+    notes += doubtful(axes.singular_gap, cosine, origin)
+    notes += unranked(lenses.ranked is not None)
+    found = support(lenses.evidence) if lenses.evidence.count > 1 else None
+    copies = axes.explained_var is None and _equal(lengths)
+    return Analysis(
+        num_layers=len(layers),
+        hidden=round(float(lenses.stored.moments.hidden[0])),
+        layers=layers,
+        norms=lengths,
+        cosine=cosine,
+        cos_adjacent=cosine.diagonal(1),
+        singular_values=axes.singular_values,
+        explained_var=axes.explained_var,
+        proj_top1=axes.proj_top1,
+        residual_top1=axes.residual_top1,
+        phases=described,
+        statistics=statistics,
+        answer=answer(statistics, layers, copies, found),
+        method=axes.method,
+        error_estimate=axes.error_estimate,
+        device=str(device),
+        dtype=str(settings.dtype).removeprefix("torch."),
+        seconds=seconds + time.perf_counter() - started,
+        gains=origin,
+        fingerprint=reduced.fingerprint,
+        notes=tuple(notes),
+    )
 
 
 def _by_phase(
-    lenses: Lenses,
-    measured: Sequence[Mapping[str, Any]],
-    gains: Sequence[Origin] | None,
-    phases: str,
-    whole: bool,
-) -> tuple[list[tuple[Phase, ...]], list[list[dict[str, Any]]]]:
-    """Figures and contrasts of the phases of each checkpoint, together for those whose phases are alike; of the whole
-    batch each time where no result may depend on what else is in it."""
-    correlations, robust = lenses.stored, lenses.robust
-    layers, count = correlations.layers, len(measured)
-    alike: dict[str, tuple[dict[str, list[int]], list[int]]] = {}
-    for row, statistics in enumerate(measured):
-        model_type = gains[row].model_type if gains else None
-        turns = [(turn["first"], turn["last"]) for turn in statistics["transitions"]]
-        starts = statistics["change_points"] or ()
-        rows = assign_phases(phases, layers, model_type=model_type, starts=starts, turns=turns)
-        alike.setdefault(str(rows), (rows, []))[1].append(row)
-    described: list[tuple[Phase, ...]] = [()] * count
-    contrasts: list[list[dict[str, Any]]] = [[]] * count
-    for rows, chosen in alike.values():
-        if not rows:
-            continue
-        everything = whole or len(alike) == 1
-        of = slice(None) if everything else chosen
-        figures = phase_statistics(rows, layers, correlations.norms[of], correlations.cosine[of])
-        beyond = phase_contrasts(rows, robust.pearson[of], robust.without[of])
-        for at, row in zip(chosen if everything else range(len(chosen)), chosen, strict=True):
-            described[row] = tuple(figures[at])
-            contrasts[row] = [dict(vars(contrast)) for contrast in beyond[at]]
-    return described, contrasts
+    lenses: Lenses, statistics: Mapping[str, Any], origin: Origin | None, phases: str
+) -> tuple[tuple[Phase, ...], list[dict[str, Any]]]:
+    """Figures and contrasts of the phases."""
+    turns = [(turn["first"], turn["last"]) for turn in statistics["transitions"]]
+    rows = assign_phases(
+        phases,
+        lenses.stored.layers,
+        model_type=origin.model_type if origin else None,
+        starts=statistics["change_points"] or (),
+        turns=turns,
+    )
+    if not rows:
+        return (), []
+    (figures,) = phase_statistics(rows, lenses.stored.layers, lenses.stored.norms, lenses.stored.cosine)
+    (contrasts,) = phase_contrasts(rows, lenses.robust.pearson, lenses.robust.without)
+    return tuple(figures), [dict(vars(contrast)) for contrast in contrasts]
 
 
 def _equal(lengths: Tensor) -> bool:

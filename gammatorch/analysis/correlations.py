@@ -123,10 +123,10 @@ class Correlations:
         known, blocks = self.moments.channels.sum(-1), self.without.shape[1]
         if blocks < FEWEST_BLOCKS:
             return known
-        pairs = self.pairs[:, None]
-        moved = torch.where(pairs, self.without - self.filled[:, None], 0)
-        variance = (moved - moved.mean(1, keepdim=True)).square().sum((1, 2, 3)) * (blocks - 1) / blocks
-        expected = torch.where(pairs[:, 0], (1 - self.filled.square()).square(), 0).sum((1, 2))
+        moved = (self.without - self.filled[:, None]).flatten(2)  # 0 where undefined, and on the diagonal
+        squares = torch.linalg.vector_norm(moved, dim=(1, 2)).square() - blocks * moved.mean(1).square().sum(-1)
+        variance = squares * (blocks - 1) / blocks
+        expected = torch.where(self.pairs, (1 - self.filled.square()).square(), 0).sum((1, 2))
         return torch.where(variance * known > expected, expected / variance, known)
 
     @cached_property

@@ -51,7 +51,7 @@ def correlation_length(profile: Sequence[float]) -> float | None:
 
     Example:
         >>> round(correlation_length([0.2 + 0.7 * 2 ** (-k / 5) for k in range(1, 64)]), 1)  # 5 / ln 2
-        7.2
+        7.3
     """
     layers = len(profile) + 1
     values = torch.tensor(profile[: max(layers // 2, 1)], dtype=torch.float64)

@@ -38,7 +38,7 @@ def shared_energy(correlations: Correlations) -> Interval:
     own = (torch.einsum("nbi,nbij,nbj->nb", weights, taken.products, weights)) + at_pivot * (
         2 * (weights * taken.totals).sum(-1) + _widths(correlations) * at_pivot
     )
-    layers = correlations.directed.sum(dim=-1)
+    layers = correlations.directed.sum(dim=-1).to(energy)
     return jackknife(energy, (total - own) / layers[:, None], 1 / layers, 1.0)
 
 

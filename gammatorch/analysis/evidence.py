@@ -89,12 +89,11 @@ class Evidence:
         return max([*sharp, *wide], default=(0.0, 0.0))
 
 
-def evidence(correlations: Correlations, count: int | None = None) -> list[Evidence]:
+def evidence(correlations: Correlations) -> list[Evidence]:
     """The evidence of each checkpoint.
 
     Args:
         correlations: Of one checkpoint or several.
-        count: Of how many; all if None.
 
     Example:
         >>> from gammatorch.analysis.gram import moments
@@ -105,7 +104,7 @@ def evidence(correlations: Correlations, count: int | None = None) -> list[Evide
     """
     odd, sharp, kinds = odd_rows(correlations), boundaries(correlations), correlations.period["period"]
     found = []
-    for checkpoint, usual in enumerate((correlations.varied & ~odd)[:count]):
+    for checkpoint, usual in enumerate(correlations.varied & ~odd):
         whole, without = correlations.filled[checkpoint], correlations.without[checkpoint]
         rows, every = usual.nonzero()[:, 0], kinds[checkpoint]
         all_usual, chosen = _Blocks.of(whole, without, rows), rows

@@ -15,26 +15,23 @@ from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.nulls import mean_pearson_null
 from gammatorch.analysis.support import DRIFT
 
-Figures = list[Mapping[str, float | None]]
+Figures = Mapping[str, float | None]
 
 
 def mean_rank_correlation(lenses: Lenses) -> Figures:
     """Mean correlation of normal scores over pairs of layers without outlier layers, and what chance gives.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
 
     Returns:
-        For each ``value``, ``low``, ``high``, ``null_95``, see :func:`~gammatorch.analysis.nulls.mean_pearson_null`;
-        of Pearson's correlations where the gains have no ranks; None where fewer than two layers count.
+        ``value``, ``low``, ``high``, ``null_95``, see :func:`~gammatorch.analysis.nulls.mean_pearson_null`; of
+        Pearson's correlations where the gains have no ranks; None where fewer than two layers count.
     """
-    worth = lenses.robust.effective_channels.tolist()
-    found: Figures = []
-    for one, channels in zip(lenses.evidence, worth[: lenses.count], strict=True):
-        pairs = one.count * (one.count - 1) // 2
-        null = mean_pearson_null(pairs, max(2, round(channels))) if pairs else None
-        found.append({**_bounded(one.overall, "fisher"), "null_95": null})
-    return found
+    found, channels = lenses.evidence, float(lenses.robust.effective_channels[0])
+    pairs = found.count * (found.count - 1) // 2
+    null = mean_pearson_null(pairs, max(2, round(channels))) if pairs else None
+    return {**_bounded(found.overall, "fisher"), "null_95": null}
 
 
 def depth_contrast(lenses: Lenses) -> Figures:
@@ -45,80 +42,69 @@ def depth_contrast(lenses: Lenses) -> Figures:
     ones, and would look like a drift. Where kinds of layers alternate, it is that of the largest kind.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
 
     Returns:
-        For each ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, over channels);
+        ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, over channels);
         ``disattenuated``, the difference without what each layer's own noise makes of it (from 24 layers on), see
         :func:`~gammatorch.analysis.reliability.disattenuated`. None where undefined.
     """
-    return [
-        {
-            "near": _defined(float(one.near[0])),
-            "far": _defined(float(one.far[0])),
-            **_bounded(one.loss / 2, "fisher", 2),
-            "disattenuated": _defined(one.true_loss),
-        }
-        for one in lenses.evidence
-    ]
+    found = lenses.evidence
+    return {
+        "near": _defined(float(found.near[0])),
+        "far": _defined(float(found.far[0])),
+        **_bounded(found.loss / 2, "fisher", 2),
+        "disattenuated": _defined(found.true_loss),
+    }
 
 
 def misfit(lenses: Lenses) -> Figures:
     """Root mean square of what one direction leaves of the correlations, beyond chance, with its bounds.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
     """
-    return [_bounded(one.misfit, "plain", least=0) for one in lenses.evidence]
+    return _bounded(lenses.evidence.misfit, "plain", least=0)
 
 
-def depth_order(lenses: Lenses) -> list[float | None]:
+def depth_order(lenses: Lenses) -> float | None:
     """Standard score of how much the order of the layers matters, None below six layers.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
     """
-    return [_defined(float(one.order[0])) for one in lenses.evidence]
+    return _defined(float(lenses.evidence.order[0]))
 
 
-def correlation_lengths(lenses: Lenses) -> list[float | None]:
+def steady_length(lenses: Lenses) -> float | None:
     """Layers over which correlation falls by a factor e, where the direction turns with depth and has no boundary.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
     """
-    steady = (
-        bool(one.order[0] >= ORDERED) and bool(one.loss[0] >= DRIFT) and not (one.boundaries or one.transitions)
-        for one in lenses.evidence
-    )
-    return [
-        correlation_length(one.profile.tolist()) if turns else None
-        for one, turns in zip(lenses.evidence, steady, strict=True)
-    ]
+    found = lenses.evidence
+    turns = bool(found.order[0] >= ORDERED) and bool(found.loss[0] >= DRIFT)
+    return correlation_length(found.profile.tolist()) if turns and found.jump == (0.0, 0.0) else None
 
 
-def change_points(lenses: Lenses) -> list[list[int] | None]:
+def change_points(lenses: Lenses) -> list[int] | None:
     """First layers of the phases after the first, None where they cannot be told.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
     """
-    return [None if one.boundaries is None else [found.layer for found in one.boundaries] for one in lenses.evidence]
+    found = lenses.evidence.boundaries
+    return None if found is None else [one.layer for one in found]
 
 
-def turns(lenses: Lenses) -> list[list[dict[str, Any]]]:
+def turns(lenses: Lenses) -> list[dict[str, Any]]:
     """Turns that take several layers: ``first``, the last layer before, ``last``, the first after, and the ``loss``.
 
     Args:
-        lenses: Of one checkpoint or several.
+        lenses: Of one checkpoint.
     """
-    return [
-        [
-            {"first": turn.first, "last": turn.last, "loss": turn.loss}
-            for turn in sorted(one.transitions, key=lambda turn: turn.first)
-        ]
-        for one in lenses.evidence
-    ]
+    found = sorted(lenses.evidence.transitions, key=lambda turn: turn.first)
+    return [{"first": turn.first, "last": turn.last, "loss": turn.loss} for turn in found]
 
 
 def _bounded(figure: Tensor, scale: str, factor: float = 1, least: float = -math.inf) -> dict[str, float | None]:

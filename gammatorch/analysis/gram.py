@@ -233,15 +233,14 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
     return accumulator.finish()
 
 
-def side_by_side(stack: Tensor, count: int) -> Moments:
+def side_by_side(stack: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
     """Moments of a batch, each checkpoint multiplied by itself: the same bits whatever lies beside it.
 
     Args:
-        stack: Gain vectors γ, shape (checkpoint, layer, hidden), in float64.
-        count: Checkpoints in the batch; the last one is repeated where there are fewer.
+        stack: Gain vectors γ, shape (checkpoint, layer, hidden).
+        dtype: Precision of the products.
     """
-    parts = [moments(one) for one in stack]
-    return joined(parts + [parts[-1]] * (count - len(parts)))
+    return joined([moments(one.clone(), dtype) for one in stack])  # in a batch it may begin at an odd address
 
 
 def joined(parts: Sequence[Moments]) -> Moments:

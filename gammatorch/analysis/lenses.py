@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,17 +11,15 @@ from gammatorch.analysis.evidence import Evidence, evidence
 
 @dataclass(frozen=True, eq=False)
 class Lenses:
-    """Correlations of the gains and of their normal scores; the leading axis is the checkpoint.
+    """Correlations of the gains and of their normal scores, of one checkpoint.
 
     Attributes:
         stored: Of the gains as they are, which Pearson's correlation and the original's figures are made of.
         ranked: Of their normal scores; None where the gains were read in column blocks and have no ranks.
-        count: How many checkpoints are asked about; those after them fill up a batch.
     """
 
     stored: Correlations
     ranked: Correlations | None
-    count: int
 
     @property
     def robust(self) -> Correlations:
@@ -30,6 +27,6 @@ class Lenses:
         return self.ranked or self.stored
 
     @cached_property
-    def evidence(self) -> Sequence[Evidence]:
-        """What the verdict rests on, of each checkpoint."""
-        return evidence(self.robust, self.count)
+    def evidence(self) -> Evidence:
+        """What the verdict rests on."""
+        return evidence(self.robust)[0]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.depth import depth_profile
 from gammatorch.analysis.effective import (
     effective_dimension,
@@ -19,11 +20,11 @@ from gammatorch.analysis.effective import (
 )
 from gammatorch.analysis.figures import (
     change_points,
-    correlation_lengths,
     depth_contrast,
     depth_order,
     mean_rank_correlation,
     misfit,
+    steady_length,
     turns,
 )
 from gammatorch.analysis.intervals import Interval
@@ -31,73 +32,71 @@ from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.schedules import schedules
 
 
-def measure(lenses: Lenses, names: Iterable[str] | None = None) -> list[dict[str, Any]]:
-    """Every statistic of the table, or some, of each checkpoint.
+def measure(lenses: Lenses, names: Iterable[str] | None = None) -> dict[str, Any]:
+    """Every statistic of the table, or some.
 
     Args:
-        lenses: Correlations of one checkpoint or several.
+        lenses: Correlations of one checkpoint.
         names: Which statistics; all if None.
 
     Returns:
-        For each checkpoint name → tensor (with layer axes), float or None (undefined), mapping or list.
+        Name → tensor (with layer axes), float or None (undefined), mapping or list.
 
     Example:
         >>> import torch
         >>> from gammatorch.analysis.correlations import Correlations
         >>> from gammatorch.analysis.gram import moments
-        >>> found = measure(Lenses(Correlations(moments(torch.eye(2, 64)), (0, 1)), None, 1))
-        >>> found[0]["shared_energy"]["value"]
+        >>> found = measure(Lenses(Correlations(moments(torch.eye(2, 64)), (0, 1)), None))
+        >>> found["shared_energy"]["value"]
         0.5
     """
-    columns = {name: _by_checkpoint(STATISTICS[name](lenses)) for name in names or STATISTICS}
-    return [{name: column[row] for name, column in columns.items()} for row in range(lenses.count)]
+    return {name: STATISTICS[name](lenses) for name in names or STATISTICS}
 
 
-def _by_checkpoint(value: Any) -> list[Any]:
-    """A batched value as a list over checkpoints; figures as floats, one transfer for all of them."""
+def _stored(statistic: Callable[[Correlations], Any]) -> Callable[[Lenses], Any]:
+    """A statistic of the gains as they are."""
+    return lambda lenses: _only(statistic(lenses.stored))
+
+
+def _robust(statistic: Callable[[Correlations], Any]) -> Callable[[Lenses], Any]:
+    """A statistic of their normal scores, where they have ranks."""
+    return lambda lenses: _only(statistic(lenses.robust))
+
+
+def _only(value: Any) -> Any:
+    """The only checkpoint's part of a batched value; figures as floats, None where undefined."""
     if isinstance(value, Interval):
         value = {"value": value.value, "low": value.low, "high": value.high}
     if isinstance(value, Mapping):
-        columns = {name: _by_checkpoint(item) for name, item in value.items()}
-        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    if isinstance(value, Tensor):
-        if value.ndim == 1:
-            return [_defined(figure) for figure in value.tolist()]
-        return list(value.unbind())
-    return list(value)
-
-
-def _by_rank(lenses: Lenses) -> Any:
-    """Correlations of the scores, None for gains without ranks."""
-    return [None] * len(lenses.stored.norms) if lenses.ranked is None else lenses.ranked.pearson
-
-
-def _defined(figure: float) -> float | None:
-    return figure if math.isfinite(figure) else None
+        return {name: _only(item) for name, item in value.items()}
+    if isinstance(value, Tensor) and value.ndim == 1:
+        figure = float(value[0])
+        return figure if math.isfinite(figure) else None
+    return value[0]
 
 
 STATISTICS: Mapping[str, Callable[[Lenses], Any]] = {
-    "pearson": lambda lenses: lenses.stored.pearson,
-    "rank_correlation": _by_rank,
-    "cos_ones": lambda lenses: lenses.stored.cos_ones,
-    "shared_energy": lambda lenses: shared_energy(lenses.stored),
-    "shared_projection": lambda lenses: lenses.stored.shared[2],
-    "mean_pearson": lambda lenses: mean_correlation(lenses.stored),
+    "pearson": _stored(lambda correlations: correlations.pearson),
+    "rank_correlation": lambda lenses: None if lenses.ranked is None else lenses.ranked.pearson[0],
+    "cos_ones": _stored(lambda correlations: correlations.cos_ones),
+    "shared_energy": _stored(shared_energy),
+    "shared_projection": _stored(lambda correlations: correlations.shared[2]),
+    "mean_pearson": _stored(mean_correlation),
     "mean_rank_correlation": mean_rank_correlation,
-    "first_eigenvalue": lambda lenses: first_eigenvalue(lenses.robust),
-    "shared_directions": lambda lenses: shared_directions(lenses.robust),
-    "effective_dimension": lambda lenses: effective_dimension(lenses.stored),
-    "effective_rank": lambda lenses: effective_rank(lenses.stored),
+    "first_eigenvalue": _robust(first_eigenvalue),
+    "shared_directions": _robust(shared_directions),
+    "effective_dimension": _stored(effective_dimension),
+    "effective_rank": _stored(effective_rank),
     "misfit": misfit,
-    "depth_profile": lambda lenses: depth_profile(lenses.stored),
+    "depth_profile": _stored(depth_profile),
     "depth_contrast": depth_contrast,
     "depth_order": depth_order,
-    "correlation_length": correlation_lengths,
-    "odd_layers": lambda lenses: [list(one.outliers) for one in lenses.evidence],
-    "period": lambda lenses: lenses.robust.period,
+    "correlation_length": steady_length,
+    "odd_layers": lambda lenses: list(lenses.evidence.outliers),
+    "period": _robust(lambda correlations: correlations.period),
     "change_points": change_points,
     "transitions": turns,
-    "schedules": lambda lenses: schedules(lenses.stored),
+    "schedules": _stored(schedules),
 }
-"""By JSON name: from the correlations of all checkpoints to a tensor or interval with the checkpoint axis first, a
-mapping of such, or a list over checkpoints. One function and one line here add a statistic."""
+"""By JSON name: from the correlations of a checkpoint to a tensor, a figure, a mapping or a list. One function and one
+line here add a statistic."""

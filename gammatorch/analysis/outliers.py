@@ -38,31 +38,31 @@ def massive_channels(gains: Tensor, ranked: Ranked | None = None) -> list[dict[s
         >>> massive_channels(gains)
         [{'channels': [5], 'layers': [3], 'sizes': [19.9]}]
     """
-    quartiles = (ranked or rank_layers(gains)).quartiles.to(gains)
-    low, median, high = (part[..., None] for part in quartiles.unbind(-1))
+    least, low, median, high, most = (ranked or rank_layers(gains)).quartiles.to(gains).unbind(-1)
     reach = FAR * (high - low) / _QUARTILES_APART
     if not bool((reach > 0).all()):
-        reach = torch.where(reach > 0, reach, FAR * gains.std(dim=-1, correction=0, keepdim=True))
-    out = (gains - median).abs_() > reach
-    varied = (gains != gains[..., :1]).any(dim=-1).sum(dim=-1, keepdim=True)
-    counts = out.sum(dim=-2)
-    massive = (2 * counts >= varied) & (counts > 0)
+        reach = torch.where(reach > 0, reach, FAR * gains.std(dim=-1, correction=0))
+    needed = ((most > least).sum(dim=-1) + 1) // 2
+    layers_out = ((most - median > reach) | (median - least > reach)).sum(dim=-1)
+    possible = ((layers_out >= needed) & (layers_out > 0)).tolist()  # most checkpoints have no layer with any
     return [
-        _described(gains[row], median[row], out[row], massive[row], counts[row]) if has_some else _none()
-        for row, has_some in enumerate(massive.any(dim=-1).tolist())
+        _massive(gains[row], median[row, :, None], reach[row, :, None], needed[row]) if possible[row] else _none()
+        for row in range(len(gains))
     ]
+
+
+def _massive(gains: Tensor, median: Tensor, reach: Tensor, needed: Tensor) -> dict[str, list[Any]]:
+    """The massive channels of one checkpoint."""
+    out = (gains - median).abs_() > reach
+    counts = out.sum(dim=0)
+    channels = ((counts >= needed) & (counts > 0)).nonzero()[:, 0]
+    sizes = torch.where(out[:, channels], gains[:, channels].abs() / median.abs(), torch.nan).nanmedian(dim=0).values
+    rounded = [round(float(f"{size:.3g}"), 6) for size in sizes.tolist()]
+    return {"channels": channels.tolist(), "layers": counts[channels].tolist(), "sizes": rounded}
 
 
 def _none() -> dict[str, list[Any]]:
     return {"channels": [], "layers": [], "sizes": []}
-
-
-def _described(gains: Tensor, median: Tensor, out: Tensor, massive: Tensor, counts: Tensor) -> dict[str, list[Any]]:
-    """The massive channels of one checkpoint."""
-    channels = massive.nonzero()[:, 0]
-    sizes = torch.where(out[:, channels], gains[:, channels].abs() / median.abs(), torch.nan).nanmedian(dim=0).values
-    rounded = [round(float(f"{size:.3g}"), 6) for size in sizes.tolist()]
-    return {"channels": channels.tolist(), "layers": counts[channels].tolist(), "sizes": rounded}
 
 
 def none_known() -> Mapping[str, None]:

@@ -41,8 +41,8 @@ class Settings:
         dims: Numbers of each layer that a sketch keeps.
         seed: Seed of the sketch.
         fingerprint: Whether to keep a sketch where the method does not ask for one.
-        batch: Checkpoints to work as if there were, so that no result depends on how many came along: each is
-            multiplied by itself, and the rest is done in a batch of this size, for the method ``gram`` in float64.
+        alone: Whether each checkpoint of a batch is multiplied by itself, so that no result depends on what else is in
+            it, even where products are rounded.
     """
 
     method: str = "auto"
@@ -50,59 +50,63 @@ class Settings:
     dims: int = 4096
     seed: int = 0
     fingerprint: bool = False
-    batch: int | None = None
+    alone: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InvalidArgument(f"there is no method {self.method!r}: pass {', '.join(METHODS)}")
-        if self.batch is not None and (self.method != "gram" or self.dtype is not torch.float64):
-            raise InvalidArgument("a batch of fixed size takes the method gram in float64")
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """Gains of one checkpoint or several without their channels.
+    """Gains of one checkpoint without their channels, on the CPU.
 
     Attributes:
-        lenses: Moments, and what follows from them; of a batch of fixed size those that fill it up as well.
-        axes: Principal axes of each checkpoint.
-        massive: Massive channels of each, see :func:`~gammatorch.analysis.outliers.massive_channels`.
-        fingerprints: A sketch of each checkpoint, none where none was asked for.
+        lenses: Moments, and what follows from them.
+        axes: Principal axes.
+        massive: Massive channels, see :func:`~gammatorch.analysis.outliers.massive_channels`.
+        fingerprint: A sketch, None where none was asked for.
     """
 
     lenses: Lenses
-    axes: list[PrincipalAxes]
-    massive: list[Mapping[str, Any]]
-    fingerprints: list[Sketch]
+    axes: PrincipalAxes
+    massive: Mapping[str, Any]
+    fingerprint: Sketch | None
 
 
-def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> Reduced:
+def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> list[Reduced]:
     """Gains that are in memory: one pass over their channels, and the SVD where the method asks for it.
 
     Args:
         stack: Gain vectors γ, shape (checkpoint, layer, hidden); a single checkpoint for ``project``.
         layers: Layer index of each row.
         settings: The method, its precision and its parameters.
+
+    Returns:
+        For each checkpoint what all else follows from.
     """
     checkpoints, count, hidden = stack.shape
     method = choose_method(count, hidden, checkpoints) if settings.method == "auto" else settings.method
     if method == "project":
-        return _project([stack[0]], stack[0], layers, settings)
-    taken = moments(stack, settings.dtype) if settings.batch is None else side_by_side(stack, settings.batch)
+        return [_project([stack[0]], stack[0], layers, settings)]
+    taken = side_by_side(stack, settings.dtype) if settings.alone else moments(stack, settings.dtype)
     check_magnitudes(taken, layers, settings.dtype)
     correlations = Correlations(taken.home(), layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, [stack], stack.device)
-    if method == "svd":
-        axes = [principal_axes(gamma.to(settings.dtype), "svd") for gamma in stack]
-    else:
-        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)[:checkpoints]
-    fingerprints = [sketch(gamma, settings.dims, settings.seed) for gamma in stack] if settings.fingerprint else []
     ranks = rank_layers(stack)
-    filled_up = torch.arange(len(correlations.norms)).clamp(max=checkpoints - 1)
-    ranked = Correlations(score_moments(ranks.scores).home().only(filled_up), layers)
-    massive: list[Mapping[str, Any]] = [*massive_channels(stack, ranks)]
-    return Reduced(Lenses(correlations, ranked, checkpoints), axes, massive, fingerprints)
+    ranked, massive = Correlations(score_moments(ranks.scores).home(), layers), massive_channels(stack, ranks)
+    found = []
+    for row, gamma in enumerate(stack):
+        only = torch.tensor([row])
+        lenses = Lenses(correlations.only(only), ranked.only(only))
+        if method == "svd":
+            axes = principal_axes(gamma.to(settings.dtype), "svd")
+        else:
+            axes = axes_of_cosines(lenses.stored.cosine, hidden, settings.dtype)[0]
+        fingerprint = sketch(gamma, settings.dims, settings.seed) if settings.fingerprint else None
+        found.append(Reduced(lenses, axes, massive[row], fingerprint))
+    return found
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:
@@ -153,11 +157,11 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, (block[None] for block in gains.blocks()), gains.device)
     if method == "svd":
-        axes = [principal_axes(triangle.finish(), "svd", hidden)]
+        axes = principal_axes(triangle.finish(), "svd", hidden)
     else:
-        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
-    fingerprints = [sketcher.finish()] if settings.fingerprint else []
-    return Reduced(Lenses(correlations, None, 1), axes, [none_known()], fingerprints)
+        (axes,) = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
+    fingerprint = sketcher.finish() if settings.fingerprint else None
+    return Reduced(Lenses(correlations, None), axes, none_known(), fingerprint)
 
 
 def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
@@ -181,4 +185,4 @@ def _project(
     (axes,) = axes_of_cosines(correlations.cosine, hidden)
     error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var
     axes = replace(axes, method="project", error_estimate=error)
-    return Reduced(Lenses(correlations, None, 1), [axes], [none_known()], [fingerprint])
+    return Reduced(Lenses(correlations, None), axes, none_known(), fingerprint)

@@ -97,7 +97,7 @@ class Analysis:
             "cosine": plain(self.cosine),
             "phases": [dict(vars(phase)) for phase in self.phases],
             "statistics": plain(self.statistics),
-            "answer": dict(vars(self.answer)),
+            "answer": self.answer.to_dict(),
             "method": self.method,
             "error_estimate": self.error_estimate,
             "notes": list(self.notes),

@@ -15,9 +15,6 @@ from gammatorch.gains.device import summing_device
 _MANTISSA, _WHOLE = 53, 3
 """Bits of a float64, and of the whole part of a score: below 2³ for any width."""
 
-_CHANNEL_BITS = 24
-"""Bits of the integers that are sorted which number the channel, beside 32 of the gain."""
-
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
@@ -25,7 +22,8 @@ class Ranked:
 
     Attributes:
         scores: See :func:`normal_scores`, shape (…, layer, hidden).
-        quartiles: First quartile, median and third quartile of each layer, shape (…, layer, 3).
+        quartiles: Smallest gain, first quartile, median, third quartile and largest gain of each layer, shape
+            (…, layer, 5).
     """
 
     scores: Tensor
@@ -71,7 +69,7 @@ def rank_layers(gains: Tensor) -> Ranked:
         begin, end = place[first], place[first.roll(-1, dims=-1)]  # after the last of a group comes the first of one
         of_group = quantiles[begin + end]
         in_order = of_group.repeat_interleave(end - begin + 1, output_size=first.numel()).view(first.shape)
-    quartiles = ordered[..., [hidden // 4, hidden // 2, 3 * hidden // 4]]
+    quartiles = ordered[..., [0, hidden // 4, hidden // 2, 3 * hidden // 4, hidden - 1]]
     return Ranked(
         torch.empty(first.shape, dtype=in_order.dtype, device=first.device).scatter_(-1, channels, in_order), quartiles
     )
@@ -80,20 +78,14 @@ def rank_layers(gains: Tensor) -> Ranked:
 def _in_order(gains: Tensor) -> tuple[Tensor, Tensor]:
     """The gains of each layer in ascending order, and their channels.
 
-    On the CPU, where they are float32 numbers, by sorting integers that hold gain and channel: NumPy has vector
-    instructions for that, and takes a fifth of the time.
+    On the CPU NumPy's argsort has vector instructions, and takes a third of the time of torch's.
     """
-    narrow = gains.to(torch.float32)
-    if gains.device.type != "cpu" or gains.shape[-1] > 1 << _CHANNEL_BITS or not torch.equal(narrow.to(gains), gains):
+    if gains.device.type != "cpu":
         ordered, channels = gains.sort(dim=-1)
         return ordered, channels
-    bits = (narrow + 0.0).view(torch.int32)  # 0 and -0 are equal
-    keys = (bits ^ (bits >> 31 & 0x7FFF_FFFF)).long()  # of negative numbers the larger pattern is the smaller number
-    packed = (keys << _CHANNEL_BITS).add_(torch.arange(gains.shape[-1]))
-    packed.numpy().sort(axis=-1)
-    channels = packed & (1 << _CHANNEL_BITS) - 1
-    keys = (packed >> _CHANNEL_BITS).int()
-    return (keys ^ (keys >> 31 & 0x7FFF_FFFF)).view(torch.float32), channels
+    known = gains if gains.dtype.itemsize >= 4 else gains.to(torch.float32)  # NumPy has no bfloat16
+    channels = torch.from_numpy(known.numpy().argsort(axis=-1))
+    return gains.gather(-1, channels), channels
 
 
 def score_moments(scores: Tensor) -> Moments:

@@ -1,11 +1,8 @@
 """The analysing half of a sweep: from gains as stored to what is kept of them, the same bits whatever comes along.
 
-The last bits of a product depend on how matrices lie beside each other in a batch and on the number of threads, unless
-nothing is rounded. So the gains of each item are multiplied by themselves, on the CPU by one thread, and a batch does
-the rest, which for small items is mostly the time that some thousand calls take: it is always of the same size, what is
-missing filled up with copies of the products, so that the same kernels run whatever comes along. On the CPU, where
-layers are no multiple of four, rows in a batch begin at odd addresses, which some kernels round differently at, and
-each item is alone.
+Products of 16-bit gains do not round. Where those of others do, their last bits depend on how matrices lie beside each
+other in a batch and on the number of threads, so the gains of each item are multiplied by themselves, on the CPU by one
+thread; a batch shares what is left, the transfers and the sorting.
 """
 
 from __future__ import annotations
@@ -33,9 +30,6 @@ from gammatorch.sweep.store import MATRICES, StoredItem
 _FEWEST, _MOST, _BYTES = 4, 16, 16_000_000
 """Items that are analysed together: on a GPU as many as ever, on the CPU as many as its caches hold about, by the bytes
 of their gains and correlations. Of small ones one costs little more than none."""
-
-_ALIGNED = 4
-"""Layers of which all matrices of a batch begin at multiples of 64 bytes, and all vectors of 32."""
 
 
 def batch_size(loaded: Loaded, device: torch.device) -> int:
@@ -120,18 +114,13 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
         return [_stored(group[0], None, analysis, settings)]
     how["method"] = "gram" if settings.method == "auto" else settings.method
     gains, count = [_on_device(one, device, how["dtype"]) for one in group], batch_size(group[0], device)
-    if how["method"] != "gram" or _must_be_alone(gains[0], how["dtype"]):
+    if how["method"] != "gram":
         analyses = [analyze(one, **how) for one in gains]
     else:
         parts = [gains[start : start + count] for start in range(0, len(gains), count)]
-        analyses = [one for part in parts for one in analyze_together(part, count=count, **how)]
+        analyses = [one for part in parts for one in analyze_together(part, **how)]
     weights = [one.gains.gamma if isinstance(one.gains, Gains) else None for one in group]
     return [_stored(*one, settings) for one in zip(group, weights, analyses, strict=True)]
-
-
-def _must_be_alone(gains: Gains, dtype: torch.dtype) -> bool:
-    unaligned = len(gains.layers) % _ALIGNED != 0
-    return dtype is not torch.float64 or (gains.gamma.device.type == "cpu" and unaligned)
 
 
 def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gains:

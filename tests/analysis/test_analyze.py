@@ -247,7 +247,7 @@ def test_constant_gains_have_no_correlation():
 def test_one_layer_has_a_norm_and_nothing_to_compare():
     document = gammatorch.analyze(torch.tensor([[3.0, 4.0]])).to_dict()
     assert document["norms"] == [5.0] and document["cos_adjacent"] == [] and document["proj_top1"] is None
-    assert document["phases"][0]["intra_cos"] is None and document["phases"][0]["vs_other_cos"] is None
+    assert document["phases"] == [] and document["answer"]["verdict"] == "degenerate"
     assert "one layer only" in document["notes"][0]
 
 
