@@ -9,7 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.intervals import FEWEST_BLOCKS, Interval, standard_error, student_t
+from gammatorch.analysis.intervals import FEWEST_BLOCKS, Interval, student_t
+
+_LARGEST = 700.0
+"""Above, an exponential is taken for infinite."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Scale:
 
     least: float
     most: float
-    there: Callable[[Tensor], Tensor]
-    back: Callable[[Tensor], Tensor]
+    there: Callable[[float], float]
+    back: Callable[[float], float]
 
 
 def about_value(value: Tensor, without: Tensor, scale: str) -> Interval:
@@ -52,24 +55,60 @@ def about_value(value: Tensor, without: Tensor, scale: str) -> Interval:
         >>> bounds.low.round(decimals=3), bounds.high.round(decimals=3)
         (tensor(0.9020, dtype=torch.float64), tensor(0.9750, dtype=torch.float64))
     """
-    blocks = without.shape[-1]
-    if blocks < FEWEST_BLOCKS:
-        undefined = torch.full_like(value, math.nan)
-        return Interval(value, undefined, undefined)
-    on, quantile = SCALES[scale], student_t(0.975, blocks - 1)
-    inside, parts = value.clamp(on.least, on.most), without.clamp(on.least, on.most)
-    scaled, half = on.there(inside), quantile * standard_error(on.there(parts))
-    plain_half = quantile * standard_error(parts)
-    usable = scaled.isfinite() & on.there(parts).isfinite().all(dim=-1)
-    low = torch.where(usable, on.back(scaled - half), (inside - plain_half).clamp(on.least, on.most))
-    high = torch.where(usable, on.back(scaled + half), (inside + plain_half).clamp(on.least, on.most))
-    return Interval(value, torch.minimum(low, value), torch.maximum(high, value))
+    blocks, on = without.shape[-1], SCALES[scale]
+    parts = without.reshape(-1, blocks).tolist()
+    bounds = [_of_one(one, of_one, on) for one, of_one in zip(value.flatten().tolist(), parts, strict=True)]
+    low, high = torch.tensor(bounds, dtype=value.dtype, device=value.device).reshape(*value.shape, 2).unbind(-1)
+    return Interval(value, low, high)
+
+
+def _of_one(value: float, without: list[float], on: Scale) -> tuple[float, float]:
+    """The bounds of one figure."""
+    if len(without) < FEWEST_BLOCKS or not all(map(math.isfinite, (value, *without))):
+        return math.nan, math.nan
+    inside, parts = _within(value, on), [_within(part, on) for part in without]
+    scaled = [on.there(part) for part in (inside, *parts)]
+    there, back = (on.there, on.back) if all(map(math.isfinite, scaled)) else (float, float)
+    middle, half = there(inside), _half([there(part) for part in parts])
+    return min(_within(back(middle - half), on), value), max(_within(back(middle + half), on), value)
+
+
+def _within(value: float, on: Scale) -> float:
+    return min(max(value, on.least), on.most)
+
+
+def _half(parts: list[float]) -> float:
+    """Half the width: Student's quantile times the jackknife's standard error."""
+    blocks = len(parts)
+    mean = math.fsum(parts) / blocks
+    squares = math.fsum((part - mean) ** 2 for part in parts)
+    return student_t(0.975, blocks - 1) * math.sqrt(squares * (blocks - 1) / blocks)
+
+
+def _atanh(value: float) -> float:
+    return math.atanh(value) if abs(value) < 1 else math.copysign(math.inf, value)
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else -math.inf
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < _LARGEST else math.inf
+
+
+def _logit(value: float) -> float:
+    return _log(value) - _log(1 - value)
+
+
+def _expit(value: float) -> float:
+    return 1 / (1 + _exp(-value))
 
 
 SCALES: Mapping[str, Scale] = {
-    "fisher": Scale(-1.0, 1.0, torch.atanh, torch.tanh),
-    "log": Scale(0.0, math.inf, torch.log, torch.exp),
-    "logit": Scale(0.0, 1.0, torch.logit, torch.sigmoid),
-    "plain": Scale(-math.inf, math.inf, torch.clone, torch.clone),
+    "fisher": Scale(-1.0, 1.0, _atanh, math.tanh),
+    "log": Scale(0.0, math.inf, _log, _exp),
+    "logit": Scale(0.0, 1.0, _logit, _expit),
+    "plain": Scale(-math.inf, math.inf, float, float),
 }
 """By name: one line here adds a scale."""

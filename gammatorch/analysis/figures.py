@@ -110,9 +110,10 @@ def turns(lenses: Lenses) -> list[dict[str, Any]]:
 def _bounded(figure: Tensor, scale: str, factor: float = 1, least: float = -math.inf) -> dict[str, float | None]:
     """A figure of all channels first, then without each block, with its bounds."""
     found = about_value(figure[0], figure[1:], scale)
+    bounds = (found.value, found.low, found.high)
     return {
-        name: _defined(factor * float(part.clamp(min=least)))
-        for name, part in (("value", found.value), ("low", found.low), ("high", found.high))
+        name: _defined(factor * max(float(part), least) if part.isfinite() else math.nan)
+        for name, part in zip(("value", "low", "high"), bounds, strict=True)
     }
 
 

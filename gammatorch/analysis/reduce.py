@@ -98,8 +98,7 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     ranked, massive = Correlations(score_moments(ranks.scores).home(), layers), massive_channels(stack, ranks)
     found = []
     for row, gamma in enumerate(stack):
-        only = torch.tensor([row])
-        lenses = Lenses(correlations.only(only), ranked.only(only))
+        lenses = Lenses(*(of.only(torch.tensor([row])) if checkpoints > 1 else of for of in (correlations, ranked)))
         if method == "svd":
             axes = principal_axes(gamma.to(settings.dtype), "svd")
         else:

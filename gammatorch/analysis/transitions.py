@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -69,7 +70,7 @@ def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> 
     found: list[_Place] = []
     places = 0
     for between in range(1, _WIDEST + 1):
-        run = min(_RUN[1], max(_RUN[0], between + 1))
+        run = _run(between)
         if 2 * run + between > len(layers):
             break
         beyond, across = _beyond_steady(lost[None], run, between)[0]
@@ -111,15 +112,25 @@ def _narrowest(found: Sequence[_Place], one: _Place) -> _Place:
     return min(rivals, key=lambda other: (other[3], -other[0]))
 
 
+def _run(between: int) -> int:
+    """Layers of the runs on both sides."""
+    return min(_RUN[1], max(_RUN[0], between + 1))
+
+
+@lru_cache
+def _within(run: int) -> tuple[Tensor, float]:
+    """Weights of the pairs of a run that are at least half of it apart, and their mean distance."""
+    lag = (torch.arange(run)[:, None] - torch.arange(run)).abs().double()
+    apart = (lag >= run // 2).double()
+    return apart / apart.sum(), float((lag * apart).sum() / apart.sum())
+
+
 def _beyond_steady(lost: Tensor, run: int, between: int) -> Tensor:
     """What is lost beyond steady turning, and across in all, at every place: shape (1 + block, 2, place)."""
+    weights, mean_lag = _within(run)
     windows = lost.unfold(-2, run, 1).unfold(-2, run, 1)  # (1 + block, start, start, row, column)
-    within, across = (windows.diagonal(offset, 1, 2).movedim(-1, 1) for offset in (0, run + between))
-    lag = (torch.arange(run)[:, None] - torch.arange(run)).abs().to(lost)
-    apart = lag >= run // 2
-    inside = (within * apart).sum((-2, -1)) / apart.sum()
-    further = (run + between) / float(lag[apart].mean())
-    count = across.shape[1]
+    inside = (windows.diagonal(0, 1, 2) * weights[..., None]).sum((1, 2))
+    total = windows.diagonal(run + between, 1, 2).mean((1, 2))
+    count, further = total.shape[1], (run + between) / mean_lag
     steady = torch.maximum(inside[:, :count], inside[:, run + between :][:, :count]) * further**2
-    total = across.mean((-2, -1))
     return torch.stack([total - steady, total], dim=1)

@@ -12,10 +12,10 @@ from torch import Tensor
 import gammatorch
 from gammatorch.analysis.across import PairSums
 from gammatorch.analysis.gram import Accumulator, Moments, moments, pivot_of, run_edges, side_by_side
-from gammatorch.bench.worlds import draw
+from gammatorch.bench.worlds import TROUBLES, draw
 
 STORED = [torch.bfloat16, torch.float16]
-TROUBLES = [None, "outlier channels", "heavy tails", "scales"]
+SOME_TROUBLES = [None, "outlier channels", "heavy tails", "scales"]
 
 
 def world(dtype: torch.dtype, trouble: str | None = None, seed: int = 0, hidden: int = 3001) -> Tensor:
@@ -44,7 +44,7 @@ def bits_needed(gains: Tensor) -> float:
     return float(2 * (highest - lowest).max() + math.log2(gains.shape[-1]))
 
 
-@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("trouble", SOME_TROUBLES)
 @pytest.mark.parametrize("dtype", STORED)
 @pytest.mark.parametrize("offset", [0, 1])
 def test_any_order_of_the_channels_gives_the_same_bits(dtype, trouble, offset):
@@ -113,3 +113,18 @@ def test_a_channel_that_stands_out_does_not_move_the_pivot(dtype):
     gains = world(dtype)
     gains[:, 0] = 1000
     assert torch.allclose(pivot_of(gains), gains.double().median(dim=-1).values, rtol=0.2)
+
+
+@pytest.mark.parametrize("dtype", STORED)
+@pytest.mark.parametrize("trouble", [None, *TROUBLES])
+def test_what_is_said_of_a_checkpoint_is_the_same_to_the_last_bit_in_any_batch(dtype, trouble):
+    batch = torch.stack([torch.from_numpy(draw("drift", seed, 14, 300, trouble)) for seed in range(5)]).to(dtype)
+    together = [said(one) for one in gammatorch.analyze(batch)]
+    assert together == [said(gammatorch.analyze(one, method="gram")) for one in batch]
+    assert together[:1] == [said(one) for one in gammatorch.analyze(batch[:1], method="gram")]
+
+
+def said(analysis):
+    document = analysis.to_dict()
+    del document["provenance"]
+    return document
