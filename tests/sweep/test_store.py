@@ -42,7 +42,7 @@ def test_every_item_opens_with_safetensors_alone(checkpoints, tmp_path):
     sweep(checkpoints(1), out=tmp_path / "out")
     (path,) = (tmp_path / "out" / "items").iterdir()
     with safe_open(path, framework="np") as file:
-        assert set(file.keys()) == {"weights", "gram", "pearson"}
+        assert set(file.keys()) == {"weights", "gram", "pearson", "rank_correlation"}
         assert file.get_tensor("gram").shape == (4, 4)
 
 
