@@ -110,9 +110,9 @@ def turns(lenses: Lenses) -> list[dict[str, Any]]:
 def _bounded(figure: Tensor, scale: str, factor: float = 1, least: float = -math.inf) -> dict[str, float | None]:
     """A figure of all channels first, then without each block, with its bounds."""
     found = about_value(figure[0], figure[1:], scale)
-    bounds = (found.value, found.low, found.high)
+    bounds = (float(found.value), float(found.low), float(found.high))
     return {
-        name: _defined(factor * max(float(part), least) if part.isfinite() else math.nan)
+        name: factor * max(part, least) if math.isfinite(part) else None
         for name, part in zip(("value", "low", "high"), bounds, strict=True)
     }
 

@@ -109,6 +109,8 @@ def _boundaries(correlations: Correlations) -> list[list[Boundary]] | None:
     if layers < 2 * SHORTEST or correlations.without.shape[1] < FEWEST_BLOCKS:
         return None
     real, jump, error = _jumps(correlations)
+    if not bool(real.any()):
+        return [[] for _ in range(checkpoints)]
     chosen = torch.zeros_like(real)
     for cuts in _best_cuts(_scatter(correlations.filled)):
         all_real = real.gather(1, cuts).all(dim=1, keepdim=True)
