@@ -14,14 +14,12 @@ from gammatorch.analysis.across import Across, PairSums, across, unknown
 from gammatorch.analysis.chance import ONE_SIDED, adjusted, upper_tail
 from gammatorch.analysis.kinship import LINKED, Evidence, Kinship, kinship, same_gains_sorted, storage_step
 from gammatorch.analysis.matching import BEYOND, Match, Rows, match
+from gammatorch.analysis.scores import RANKED_WIDTH
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.accept import ARRAY, as_rows
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
-
-RANKED_WIDTH = 2**18
-"""Widest gains that are ranked; what is wider is a weight matrix, whose scores and waves would not fit in memory."""
 
 _TWO_SIDED = 1.96
 """Standard normal quantile that the null of a mean Pearson correlation is given for."""

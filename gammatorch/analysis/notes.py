@@ -70,8 +70,8 @@ def unranked(ranked: bool) -> list[str]:
     if ranked:
         return []
     return [
-        "read in column blocks or sketched, the gains have no ranks: all figures are of Pearson's correlation, which a "
-        "few massive channels may carry"
+        "wider than 65,536 channels, read in column blocks or sketched, the gains have no ranks: all figures are of "
+        "Pearson's correlation, which a few massive channels may carry"
     ]
 
 

@@ -24,7 +24,7 @@ from gammatorch.analysis.pca import (
     principal_axes,
 )
 from gammatorch.analysis.projection import Sketch, Sketcher, sketch
-from gammatorch.analysis.scores import rank_layers, score_moments
+from gammatorch.analysis.scores import RANKED_WIDTH, rank_layers, score_moments
 from gammatorch.analysis.sketched import SketchedMoments
 from gammatorch.analysis.tsqr import Triangle
 from gammatorch.errors import InvalidArgument
@@ -94,11 +94,10 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     correlations = Correlations(taken.home(), layers)
     if settings.dtype is torch.float32:
         correlations = _measured_twice(correlations, [stack], stack.device)
-    ranks = rank_layers(stack)
-    ranked, massive = Correlations(score_moments(ranks.scores).home(), layers), massive_channels(stack, ranks)
+    ranked, massive = _ranked(stack, layers)
     found = []
     for row, gamma in enumerate(stack):
-        lenses = Lenses(*(of.only(torch.tensor([row])) if checkpoints > 1 else of for of in (correlations, ranked)))
+        lenses = Lenses(_only(correlations, row), _only(ranked, row) if ranked is not None else None)
         if method == "svd":
             axes = principal_axes(gamma.to(settings.dtype), "svd")
         else:
@@ -106,6 +105,18 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
         fingerprint = sketch(gamma, settings.dims, settings.seed) if settings.fingerprint else None
         found.append(Reduced(lenses, axes, massive[row], fingerprint))
     return found
+
+
+def _ranked(stack: Tensor, layers: tuple[int, ...]) -> tuple[Correlations | None, list[Mapping[str, Any]]]:
+    """Correlations of normal scores, and the massive channels; of gains too wide to be put in order none are known."""
+    if stack.shape[2] > RANKED_WIDTH:
+        return None, [none_known()] * len(stack)
+    ranks = rank_layers(stack)
+    return Correlations(score_moments(ranks.scores).home(), layers), [*massive_channels(stack, ranks)]
+
+
+def _only(correlations: Correlations, row: int) -> Correlations:
+    return correlations.only(torch.tensor([row])) if len(correlations.norms) > 1 else correlations
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:

@@ -12,6 +12,9 @@ from torch import Tensor
 from gammatorch.analysis.gram import Moments, pieces, run_edges
 from gammatorch.gains.device import summing_device
 
+RANKED_WIDTH = 65_536
+"""Widest gains that are put in order; what is wider is a weight matrix, whose sorting would take most of the time."""
+
 _MANTISSA, _WHOLE = 53, 3
 """Bits of a float64, and of the whole part of a score: below 2³ for any width."""
 

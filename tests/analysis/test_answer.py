@@ -204,3 +204,14 @@ def test_neighbouring_channels_that_are_alike_widen_what_chance_gives():
     found = [gammatorch.analyze(torch.from_numpy(np.exp(0.2 * x))) for x in (noise[:, :4096], alike)]
     apart, together = (one.statistics["mean_rank_correlation"]["null_95"] for one in found)
     assert 4 < together / apart < 12  # 64 alike are worth one, 8 times the deviation
+
+
+def test_gains_too_wide_to_be_put_in_order_are_told_by_pearson_and_say_so():
+    rng = np.random.default_rng(0)
+    gains = 1 + 0.1 * (rng.standard_normal(70_000) + 0.5 * rng.standard_normal((8, 70_000)))
+    found = gammatorch.analyze(torch.from_numpy(gains))
+    assert found.answer.verdict == "shared-direction" and "mean correlation" in found.answer.sentence
+    assert found.statistics["rank_correlation"] is None and found.statistics["outliers"]["channels"] is None
+    assert any("have no ranks" in note for note in found.notes)
+    json = found.to_dict()["statistics"]
+    assert json["mean_rank_correlation"]["value"] == pytest.approx(json["mean_pearson"]["value"], rel=1e-6)
