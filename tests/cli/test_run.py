@@ -168,7 +168,8 @@ def replace_layer(folder, value, width=64):
     """A single small file in place of the shards, with one bad layer."""
     for path in folder.glob("*.safetensors*"):
         path.unlink()
-    rows = {n: torch.rand(64) + 0.5 for n in range(12)}
+    seeded = torch.Generator().manual_seed(0)
+    rows = {n: torch.rand(64, generator=seeded) + 0.5 for n in range(12)}
     if value is not None:
         rows[1] = torch.full((width,), value)
     else:
