@@ -101,9 +101,13 @@ def find_offsets(
 
 
 def _contradiction(config: ModelConfig, types: tuple[str, ...]) -> str | None:
-    """What ``architectures`` says of the offset that the types do not, None where the two agree or do not tell."""
+    """What ``architectures`` says of the offset that the types do not, None where the two agree or do not tell.
+
+    It names the class of the whole, so it says nothing of a part with a type of its own, as a text model in another.
+    """
     named = config.whole.get("architectures")
-    for name in named if isinstance(named, list) else ():
+    is_whole = types[-1] == config.whole.get("model_type")
+    for name in named if isinstance(named, list) and is_whole else ():
         of_class = _types_by_class().get(_JOINTS.sub("", _CLASS.sub("", str(name)).lower()))
         if of_class is None or of_class in types or of_class in PARTS or of_class in USUAL_PARTS:
             continue
