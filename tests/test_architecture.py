@@ -27,7 +27,7 @@ CONFINED = {
     "click": {"cli"},
     "huggingface_hub": {"checkpoints/hub"},
     "transformers": {"verify"},
-    "numpy": {"bench"},
+    "numpy": {"analysis", "bench"},
     "rich": {"reports", "cli/progress.py", "cli/sweep_progress.py"},
     "torch": {"gains", "analysis", "verify", "reports/analysis.py", "sweep", "cli/run.py"},
     "pyarrow": {"sweep/export.py"},

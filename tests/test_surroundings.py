@@ -77,7 +77,7 @@ def everything(folder, wide: Tensor) -> list[Tensor | str]:
     figures += [*gammatorch.sketch(wide, dims=64).cosine(), *gammatorch.sketch(wide).drift(gammatorch.sketch(wide + 1))]
     other = gammatorch.read_gains(folder, site="post_mlp", raw=True, device="cpu")
     pair = gammatorch.compare([gains, gains]).pairs[0]
-    return [*figures, other.gamma, pair.figures.cosine.value, pair.kinship.sentence]
+    return [*figures, other.gamma, torch.from_numpy(pair.figures.cosine.value), pair.kinship.sentence]
 
 
 @pytest.mark.parametrize("name", [*SETTINGS, *SURROUNDINGS])

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
-from gammatorch.analysis.bounds import about_value
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.gram import Accumulator, FirstColumns, chunk_width, pieces, run_edges
-from gammatorch.analysis.intervals import Interval
+from gammatorch.analysis.host import Array
+from gammatorch.analysis.intervals import Interval, interval
 from gammatorch.analysis.magnitudes import check_magnitudes
 
 
 @dataclass(frozen=True, eq=False)
 class Across:
-    """Checkpoints against a reference, layer by layer. Shapes (checkpoint, layer), or (checkpoint) for means.
+    """A checkpoint against a reference, layer by layer. Shape (layer), or one number for means.
 
     Attributes:
         cosine: ⟨γ, γ'⟩ / (‖γ‖ ‖γ'‖) of each layer with itself, with 95 % bounds. Gains of one sign have high cosines
@@ -41,15 +43,15 @@ class Across:
     drift: Interval
     drift_of_spread: Interval
     mean_pearson: Interval
-    null_95: Tensor
+    null_95: float
     total_drift: Interval
     total_drift_of_spread: Interval
     cka: Interval
-    largest_change: Tensor
+    largest_change: float
 
 
 def across(gains: Tensor, reference: Tensor) -> Across:
-    """Compare checkpoints with a reference, row by row.
+    """Compare a checkpoint with a reference, row by row.
 
     The bounds are a delete-block jackknife over 32 runs of channels, about the value, on Fisher's z scale for
     correlations and on the logarithmic one for drift. ``null_95`` is exact in its variance: where one
@@ -58,23 +60,22 @@ def across(gains: Tensor, reference: Tensor) -> Across:
     (Pitman 1937, for pairs), so their mean has variance mean(R ∘ R') / (H − 1); its law is taken as normal.
 
     Args:
-        gains: Gain vectors γ, shape (checkpoint, layer, hidden).
-        reference: Gain vectors γ', shape (layer, hidden).
+        gains: Gain vectors γ, shape (layer, hidden).
+        reference: Gain vectors γ', same shape.
 
     Returns:
-        Figures of each checkpoint; NaN where undefined (a gain of zero has no cosine and a constant one no
+        The figures; NaN where undefined (a gain of zero has no cosine and a constant one no
         correlation; fewer than eight channels have no bounds, fewer than four layers no structure).
 
     Example:
-        >>> found = across(torch.tensor([[[3.0, 4.0, 8.0]]]), torch.tensor([[4.0, 3.0, 8.0]]))
-        >>> found.cosine.value.round(decimals=4), found.largest_change
-        (tensor([[0.9888]], dtype=torch.float64), tensor([0.3333], dtype=torch.float64))
+        >>> found = across(torch.tensor([[3.0, 4.0, 8.0]]), torch.tensor([[4.0, 3.0, 8.0]]))
+        >>> found.cosine.value.round(4), round(found.largest_change, 4)
+        (array([0.9888]), 0.3333)
     """
-    pairs = [(1 + row, 0) for row in range(len(gains))]
     layers, hidden = reference.shape
-    sums = PairSums(1 + len(gains), layers, hidden, pairs, reference.device)
-    sums.add([reference, *gains])
-    return _together(sums.finish())
+    sums = PairSums(2, layers, hidden, [(1, 0)], reference.device)
+    sums.add([reference, gains])
+    return sums.finish()[0]
 
 
 class PairSums:
@@ -91,8 +92,8 @@ class PairSums:
         >>> sums = PairSums(2, layers=1, hidden=3, pairs=[(1, 0)])
         >>> sums.add([torch.tensor([[4.0, 3.0]]), torch.tensor([[3.0, 4.0]])])
         >>> sums.add([torch.tensor([[8.0]]), torch.tensor([[8.0]])])
-        >>> sums.finish()[0].cosine.value.round(decimals=4)
-        tensor([[0.9888]], dtype=torch.float64)
+        >>> sums.finish()[0].cosine.value.round(4)
+        array([0.9888])
     """
 
     def __init__(
@@ -140,14 +141,15 @@ class PairSums:
             self._largest[pair] = torch.maximum(self._largest[pair], largest)
 
     def finish(self) -> list[Across]:
-        """The figures of each pair, as of one checkpoint."""
+        """The figures of each pair."""
         layers = tuple(range(self._products.shape[-1]))
-        own = [Correlations(one.finish(), layers) for one in self._own]
+        own = [Correlations(one.finish().home()[0], layers) for one in self._own]
         for correlations in own:
             check_magnitudes(correlations.moments, layers, torch.float64)
+        sums = torch.stack([self._products, self._changes], dim=1).cpu().numpy()
         return [
-            _figures(own[one], own[reference], self._products[[pair]], self._changes[[pair]], self._largest[[pair]])
-            for pair, (one, reference) in enumerate(self._pairs)
+            _figures(own[one], own[reference], of_pair[0], of_pair[1], largest)
+            for (one, reference), of_pair, largest in zip(self._pairs, sums, self._largest.tolist(), strict=True)
         ]
 
 
@@ -155,54 +157,56 @@ def _by_run(values: Tensor, runs: int) -> Tensor:
     return rearrange(values, "layer (run channel) -> run layer channel", run=runs).sum(dim=-1)
 
 
-def _figures(ours: Correlations, theirs: Correlations, dot: Tensor, change: Tensor, largest: Tensor) -> Across:
+def _figures(ours: Correlations, theirs: Correlations, dot: Array, change: Array, largest: float) -> Across:
     """One checkpoint against its reference.
 
-    Args:
-        ours: Correlations of the one.
-        theirs: Of the other.
-        dot: Σ x x' about the pivots over each run of channels, shape (1, block, layer).
-        change: Σ (γ − γ')² likewise.
-        largest: Largest relative change, shape (1).
+    ``dot`` holds Σ x x' about the pivots over each run of channels, ``change`` Σ (γ − γ')², shape (block, layer).
     """
     one, other = ours.moments, theirs.moments
-    widths = one.channels[0][:, None].expand_as(dot[0])[None]
-    squares = [taken.products.diagonal(dim1=-2, dim2=-1) for taken in (one, other)]
-    sums = torch.stack([dot, *squares, change, one.totals, other.totals, widths])
-    whole = sums.sum(dim=2, keepdim=True)
-    parts = torch.cat([whole, whole - sums], dim=2)  # all channels, then without each run
+    squares = [np.diagonal(taken.products, axis1=-2, axis2=-1) for taken in (one, other)]
+    widths = np.broadcast_to(one.channels[:, None], dot.shape)
+    sums = np.stack([dot, *squares, change, one.totals, other.totals, widths])
+    whole = sums.sum(axis=1, keepdims=True)
+    parts = np.concatenate([whole, whole - sums], axis=1)  # all channels, then without each run
     dot, square, square_ref, change, total, total_ref, counts = parts  # products about the pivot
-    covered = dot - total * total_ref / counts
-    spread_ref = _root(square_ref - total_ref.square() / counts)
-    spread = _root(square - total.square() / counts) * spread_ref
-    both = (ours.varied & theirs.varied)[:, None] & (spread > 0)
-    pearson = torch.where(both, covered / spread, torch.nan).clamp(-1, 1)
-    p, q = one.pivot[:, None], other.pivot[:, None]
-    dot = dot + p * total_ref + q * total + counts * p * q
-    square = square + 2 * p * total + counts * p.square()
-    square_ref = square_ref + 2 * q * total_ref + counts * q.square()
-    squares_ref = torch.where(theirs.varied[:, None], spread_ref.square(), torch.nan)
-    return Across(
-        cosine=_bounds((dot / (square.sqrt() * square_ref.sqrt())).clamp(-1, 1), "fisher"),
-        pearson=_bounds(pearson, "fisher"),
-        drift=_bounds((change / square_ref).sqrt(), "log"),
-        drift_of_spread=_bounds((change / squares_ref).sqrt(), "log"),
-        mean_pearson=_bounds(pearson.nanmean(dim=-1), "fisher"),
-        null_95=_null(ours, theirs),
-        total_drift=_bounds((change.sum(-1) / square_ref.sum(-1)).sqrt(), "log"),
-        total_drift_of_spread=_bounds((change.sum(-1) / squares_ref.nansum(-1)).sqrt(), "log"),
-        cka=_cka(ours, theirs),
-        largest_change=largest,
-    )
+    varied = ours.varied & theirs.varied
+    with np.errstate(divide="ignore", invalid="ignore"):
+        covered = dot - total * total_ref / counts
+        spread_ref = _root(square_ref - np.square(total_ref) / counts)
+        spread = _root(square - np.square(total) / counts) * spread_ref
+        pearson = np.where(varied & (spread > 0), covered / spread, np.nan).clip(-1, 1)
+        p, q = one.pivot, other.pivot
+        dot = dot + p * total_ref + q * total + counts * p * q
+        square = square + 2 * p * total + counts * np.square(p)
+        square_ref = square_ref + 2 * q * total_ref + counts * np.square(q)
+        squares_ref = np.where(theirs.varied, np.square(spread_ref), np.nan)
+        return Across(
+            cosine=_bounds((dot / (np.sqrt(square) * np.sqrt(square_ref))).clip(-1, 1), "fisher"),
+            pearson=_bounds(pearson, "fisher"),
+            drift=_bounds(np.sqrt(change / square_ref), "log"),
+            drift_of_spread=_bounds(np.sqrt(change / squares_ref), "log"),
+            mean_pearson=_bounds(_mean(pearson), "fisher"),
+            null_95=_null(ours, theirs),
+            total_drift=_bounds(np.sqrt(change.sum(-1) / square_ref.sum(-1)), "log"),
+            total_drift_of_spread=_bounds(np.sqrt(change.sum(-1) / np.nansum(squares_ref, axis=-1)), "log"),
+            cka=_cka(ours, theirs),
+            largest_change=largest,
+        )
 
 
-def _bounds(values: Tensor, scale: str) -> Interval:
-    """Bounds from values of shape (checkpoint, 1 + block, …): all channels, then without each run."""
-    return about_value(values[:, 0], values[:, 1:].movedim(1, -1), scale)
+def _bounds(values: Array, scale: str) -> Interval:
+    """Bounds from values of shape (1 + block, …): all channels, then without each run."""
+    return interval(values[0], np.moveaxis(values[1:], 0, -1), scale)
 
 
-def _root(square: Tensor) -> Tensor:
-    return square.clamp(min=0).sqrt()
+def _mean(values: Array) -> Array:
+    """Mean over layers, of those where it is known."""
+    known = np.isfinite(values)
+    return np.asarray(np.where(known, values, 0.0).sum(axis=-1) / known.sum(axis=-1))
+
+
+def _root(square: Array) -> Array:
+    return np.asarray(np.sqrt(square.clip(min=0)))
 
 
 def unknown(layers: int) -> Across:
@@ -211,25 +215,13 @@ def unknown(layers: int) -> Across:
     Args:
         layers: Number of layers.
     """
-    by_layer, whole = (Interval(*torch.full((3, *shape), torch.nan).double()) for shape in ((1, layers), (1,)))
+    by_layer, whole = (Interval(*np.full((3, *shape), np.nan)) for shape in ((layers,), ()))
     figures: dict[str, Any] = dict.fromkeys(("cosine", "pearson", "drift", "drift_of_spread"), by_layer)
     figures |= dict.fromkeys(("mean_pearson", "total_drift", "total_drift_of_spread", "cka"), whole)
-    return Across(**figures, null_95=whole.value, largest_change=whole.value)
+    return Across(**figures, null_95=np.nan, largest_change=np.nan)
 
 
-def _together(found: Sequence[Across]) -> Across:
-    """Figures of several pairs as those of several checkpoints."""
-    columns = {name: [getattr(one, name) for one in found] for name in vars(found[0])}
-    return Across(**{name: _cat(column) for name, column in columns.items()})
-
-
-def _cat(column: Sequence[Any]) -> Any:
-    if isinstance(column[0], Tensor):
-        return torch.cat(list(column))
-    return Interval(*(torch.cat(part) for part in zip(*(vars(one).values() for one in column), strict=True)))
-
-
-def structure_cka(one: Tensor, other: Tensor) -> Tensor:
+def structure_cka(one: Array, other: Array) -> Array:
     """How alike two checkpoints' layers are related to each other, whatever their channels.
 
     ``HSIC(R, R') / √(HSIC(R, R) HSIC(R', R'))`` of the correlations between layers, with the unbiased estimate of
@@ -245,38 +237,38 @@ def structure_cka(one: Tensor, other: Tensor) -> Tensor:
         Shape (…); NaN for fewer than four layers, or where all layers are alike.
 
     Example:
-        >>> lag = (torch.arange(8.0)[:, None] - torch.arange(8.0)).abs()
-        >>> structure_cka(0.9**lag, 0.9**lag)
-        tensor(1.)
+        >>> lag = np.abs(np.arange(8.0)[:, None] - np.arange(8.0))
+        >>> round(float(structure_cka(0.9**lag, 0.9**lag)), 12)
+        1.0
     """
     own = _hsic(one, one) * _hsic(other, other)
-    return _hsic(one, other) / torch.where(own > 0, own, torch.nan).sqrt()
+    return np.asarray(_hsic(one, other) / np.sqrt(np.where(own > 0, own, np.nan)))
 
 
-def _hsic(one: Tensor, other: Tensor) -> Tensor:
+def _hsic(one: Array, other: Array) -> Array:
     """The unbiased estimate up to the factor n (n − 3), which cancels."""
     n = one.shape[-1]
     if n < 4:
-        return torch.full_like(one[..., 0, 0] * other[..., 0, 0], torch.nan)
-    off = 1 - torch.eye(n, dtype=one.dtype, device=one.device)
+        return np.full(np.broadcast_shapes(one.shape, other.shape)[:-2], np.nan)
+    off = 1 - np.eye(n)
     one, other = one * off, other * off
-    rows, other_rows = one.sum(-1), other.sum(-1)
-    return (
-        (one * other).sum((-2, -1))
-        + rows.sum(-1) * other_rows.sum(-1) / ((n - 1) * (n - 2))
-        - 2 * (rows * other_rows).sum(-1) / (n - 2)
+    rows, other_rows = one.sum(axis=-1), other.sum(axis=-1)
+    return np.asarray(
+        (one * other).sum(axis=(-2, -1))
+        + rows.sum(axis=-1) * other_rows.sum(axis=-1) / ((n - 1) * (n - 2))
+        - 2 * (rows * other_rows).sum(axis=-1) / (n - 2)
     )
 
 
-def _null(ours: Correlations, theirs: Correlations) -> Tensor:
-    both = ours.varied & theirs.varied
-    pairs = both[:, :, None] & both[:, None, :]
-    together = (ours.filled * theirs.filled * pairs).sum((-2, -1)) / pairs.sum((-2, -1))
-    return NormalDist().inv_cdf(0.975) * (together / (ours.moments.hidden - 1).clamp(min=1)).sqrt()
+def _null(ours: Correlations, theirs: Correlations) -> float:
+    both = np.outer(ours.varied & theirs.varied, ours.varied & theirs.varied)
+    together = (ours.filled * theirs.filled)[both]
+    if not len(together):
+        return math.nan
+    return NormalDist().inv_cdf(0.975) * math.sqrt(max(float(together.mean()), 0) / max(ours.moments.hidden - 1, 1))
 
 
 def _cka(ours: Correlations, theirs: Correlations) -> Interval:
-    usable = (ours.varied & theirs.varied).all(dim=-1)
-    value = torch.where(usable, structure_cka(ours.filled, theirs.filled), torch.nan)
-    without = structure_cka(ours.without, theirs.without)
-    return about_value(value, without, "fisher")
+    usable = (ours.varied & theirs.varied).all()
+    value = structure_cka(ours.filled, theirs.filled) if usable else np.nan
+    return interval(value, structure_cka(ours.without, theirs.without), "fisher")

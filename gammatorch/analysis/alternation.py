@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.functional import pad
+import numpy as np
 
-from gammatorch.analysis.intervals import jackknife, student_t
+from gammatorch.analysis.host import Array, Flags
+from gammatorch.analysis.intervals import interval, student_t
 
 _LONGEST_PERIOD = 8
 
@@ -23,87 +22,86 @@ _TIE = 0.9
 """A period counts as good as the best from this share of its contrast on: multiples of a period are one too."""
 
 
-def lag_sums(values: Tensor) -> Tensor:
+def lag_sums(values: Array) -> Array:
     """Sums over the pairs of layers that stand 0, 1, … L − 1 apart.
 
     Args:
-        values: Of each pair, shape (…, layer, layer), symmetric.
+        values: Of each pair, shape (layer, layer), symmetric.
 
     Returns:
-        ``sums[k] = Σ_i values[i, i + k]``, shape (…, layer): each pair counted once.
+        ``sums[k] = Σ_i values[i, i + k]``, shape (layer): each pair counted once.
 
     Example:
-        >>> lag_sums(torch.tensor([[1.0, 2.0, 3.0], [2.0, 1.0, 4.0], [3.0, 4.0, 1.0]]))
-        tensor([3., 6., 3.])
+        >>> lag_sums(np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 4.0], [3.0, 4.0, 1.0]]))
+        array([3., 6., 3.])
     """
-    layers = values.shape[-1]
-    padded = pad(values, (0, layers))  # one row further is one column further: the diagonals stand upright
-    strides = (*padded.stride()[:-2], 2 * layers + 1, 1)
-    return padded.as_strided(values.shape, strides).sum(dim=-2)
+    layers = len(values)
+    upright = np.zeros(layers * (2 * layers + 1))  # one row further is one column further: the diagonals stand upright
+    upright[: 2 * layers * layers].reshape(layers, 2 * layers)[:, :layers] = values
+    return np.asarray(upright.reshape(layers, 2 * layers + 1)[:, :layers].sum(axis=0))
 
 
-def period(correlation: Tensor, pairs: Tensor, without: Tensor) -> Mapping[str, Any]:
+def period(correlation: Array, pairs: Flags, without: Array) -> Mapping[str, Any]:
     """Whether kinds of layers alternate, as local and global or linear and softmax attention do in hybrids.
 
     With profile the mean correlation by lag, a period p shows as a comb: ``contrast(p) = mean over m of
     profile[mp] − (profile[mp − 1] + profile[mp + 1]) / 2``, with lags up to L/2. A drift, whose profile is smooth, has
     none, whatever its slope. The period is the p from 2 to 8 of largest contrast, the smallest of those within 10 % of
-    it, if the contrast exceeds 0.05 and, at 95 % for all p at once (Bonferroni), 0.
+    it, if the contrast exceeds 0.05 and, at 95 % for all p at once (Bonferroni), 0. Periods of which a lag has no pair
+    with a correlation do not count.
 
     Args:
-        correlation: Between layers, 0 where undefined, shape (checkpoint, layer, layer).
+        correlation: Between layers, 0 where undefined, shape (layer, layer).
         pairs: Which pairs of layers have one, same shape.
-        without: ``correlation`` with each run of channels left out, shape (checkpoint, block, layer, layer).
+        without: ``correlation`` with each run of channels left out, shape (block, layer, layer).
 
     Returns:
-        ``period``, a list with None where no kinds alternate; its contrast as ``value``, ``low``, ``high`` (95 %,
-        jackknife over channels), of the best p where there is no period; ``within`` and ``across``, the mean
-        correlations at lags that are multiples of that p and at all others. NaN below seven layers.
+        ``period``, None where no kinds alternate; its contrast as ``value``, ``low``, ``high`` (95 %, jackknife over
+        channels), of the best p where there is no period; ``within`` and ``across``, the mean correlations at lags that
+        are multiples of that p and at all others. None where undefined, as below seven layers.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.correlations import Correlations
         >>> from gammatorch.analysis.gram import moments
         >>> kinds = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
-        >>> found = Correlations(moments(kinds.repeat(8, 1)), tuple(range(16)))
+        >>> found = Correlations(moments(kinds.repeat(8, 1)).home()[0], tuple(range(16)))
         >>> period(found.filled, found.pairs, found.without)["period"]
-        [2]
+        2
     """
-    layers = correlation.shape[-1]
-    weights = _combs(layers).to(correlation)
-    if not len(weights):
-        undefined = torch.full_like(correlation[:, 0, 0], torch.nan)
-        names = ("value", "low", "high", "within", "across")
-        return {"period": [None] * len(undefined), **dict.fromkeys(names, undefined)}
-    counts, sums = lag_sums(pairs.to(weights)), lag_sums(correlation * pairs)
-    lag, length = torch.arange(layers), torch.arange(2, 2 + len(weights))
-    multiple = (lag[:, None] % length == 0).to(weights)
-    within, across = (  # not by @, which rounds rows of a batch differently where they begin at odd addresses
-        (sums[:, :, None] * lags).sum(dim=1) / (counts[:, :, None] * lags).sum(dim=1)
-        for lags in (multiple, 1 - multiple)
-    )
-    of_lag = weights / counts.clamp(min=1)[:, None]  # of every pair at a lag, shape (checkpoint, period, lag)
-    contrasts = (of_lag @ sums[..., None])[..., 0]
-    near_best = contrasts >= _TIE * contrasts.amax(dim=-1, keepdim=True)
-    best = near_best.to(torch.uint8).argmax(dim=-1, keepdim=True)
-    value = contrasts.gather(-1, best)[:, 0]
-    of_pair = of_lag.gather(1, best[..., None].expand(-1, -1, layers))[:, 0, (lag[:, None] - lag).abs()] / 2
-    left = without.flatten(2) @ of_pair.flatten(1)[..., None]  # 0 where undefined, as lag 0 weighs
-    found = jackknife(value, left[..., 0], -2.0, 2.0)
-    blocks = left.shape[1]
-    sure = student_t(1 - 0.025 / len(weights), blocks - 1) / student_t(0.975, blocks - 1) if blocks > 1 else 1.0
-    real = (value > _LEAST_CONTRAST) & (value > sure * (found.high - found.low) / 2)
-    periods = [2 + p if is_real else None for p, is_real in zip(best[:, 0].tolist(), real.tolist(), strict=True)]
+    layers = len(correlation)
+    counts, sums = lag_sums(pairs.astype(np.float64)), lag_sums(correlation * pairs)
+    combs = _combs(layers)
+    known = ((combs == 0) | (counts > 0)).all(axis=-1)
+    if not known.any():
+        return dict.fromkeys(("period", "value", "low", "high", "within", "across"))
+    of_lag = combs / counts.clip(min=1)  # of every pair at a lag, shape (period, lag)
+    contrasts = np.where(known, of_lag @ sums, -np.inf)
+    best = int(np.argmax(contrasts >= min(_TIE * contrasts.max(), contrasts.max())))
+    left = np.matmul(without.reshape(len(without), -1), _of_pairs(of_lag[best]))
+    found = interval(contrasts[best], left, least=-2.0, most=2.0)
+    value, low, high = found.figure().values()
+    multiple = np.arange(layers) % (2 + best) == 0
+    blocks = len(left)
+    sure = student_t(1 - 0.025 / len(combs), blocks - 1) / student_t(0.975, blocks - 1) if blocks > 1 else 1.0
+    real = contrasts[best] > _LEAST_CONTRAST and contrasts[best] > sure * float(found.high - found.low) / 2
     return {
-        "period": periods,
-        "value": found.value,
-        "low": found.low,
-        "high": found.high,
-        "within": within.gather(-1, best)[:, 0],
-        "across": across.gather(-1, best)[:, 0],
+        "period": 2 + best if real else None,
+        "value": value,
+        "low": low,
+        "high": high,
+        "within": float(sums[multiple].sum() / counts[multiple].sum()),
+        "across": float(sums[~multiple].sum() / counts[~multiple].sum()),
     }
 
 
-def largest_kind(pearson: Tensor, every: int) -> list[int]:
+def _of_pairs(of_lag: Array) -> Array:
+    """Weights of all pairs, each counted twice, from those of lags: shape (layer · layer)."""
+    lag = np.arange(len(of_lag))
+    return np.asarray(of_lag[np.abs(lag[:, None] - lag)].ravel() / 2)
+
+
+def largest_kind(pearson: Array, every: int) -> list[int]:
     """Rows of the kind of layers that has the most, where kinds alternate.
 
     Layers a multiple of the period apart are of one kind. So are two such series if the correlation of neighbours
@@ -114,15 +112,15 @@ def largest_kind(pearson: Tensor, every: int) -> list[int]:
         every: The period.
 
     Example:
-        >>> of_kind = torch.tensor([0, 0, 1]).repeat(4)
-        >>> largest_kind((of_kind[:, None] == of_kind).double(), 3)
+        >>> of_kind = np.tile([0, 0, 1], 4)
+        >>> largest_kind((of_kind[:, None] == of_kind).astype(float), 3)
         [0, 1, 3, 4, 6, 7, 9, 10]
     """
     layers = len(pearson)
     within = float(pearson.diagonal(every).mean())
     alike = {
         (one, other): float(
-            torch.cat([_between(pearson, one, other, every), _between(pearson, other, one, every)]).mean()
+            np.concatenate([_between(pearson, one, other, every), _between(pearson, other, one, every)]).mean()
         )
         for one, other in itertools.combinations(range(every), 2)
     }
@@ -134,20 +132,19 @@ def largest_kind(pearson: Tensor, every: int) -> list[int]:
     return [row for row in range(layers) if kinds[row % every] == largest]
 
 
-def _between(pearson: Tensor, one: int, other: int, every: int) -> Tensor:
+def _between(pearson: Array, one: int, other: int, every: int) -> Array:
     """Correlations of the rows of one series with the next row of another."""
     return pearson.diagonal((other - one) % every)[one::every]
 
 
 @lru_cache
-def _combs(layers: int) -> Tensor:
+def _combs(layers: int) -> Array:
     """Weights over lags whose sum is each period's contrast, shape (period, lag), from 2 on."""
-    combs = []
-    for length in range(2, min(_LONGEST_PERIOD, (layers - 1) // 3) + 1):
+    longest = min(_LONGEST_PERIOD, (layers - 1) // 3)
+    combs = np.zeros((max(longest - 1, 0), layers))
+    for comb, length in zip(combs, range(2, longest + 1), strict=True):
         teeth = range(length, max(layers // 2, length + 1), length)
-        comb = torch.zeros(layers, dtype=torch.float64)
         for lag in teeth:
             comb[lag] += 1 / len(teeth)
             comb[[lag - 1, lag + 1]] -= 0.5 / len(teeth)
-        combs.append(comb)
-    return torch.stack(combs) if combs else torch.zeros(0, layers)
+    return combs

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.assemble import assemble
-from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.pca import choose_method
 from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
@@ -23,8 +22,8 @@ from gammatorch.gains.stored import STORED_DTYPES, seen_finite
 from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
-_CACHED_BYTES, _BATCH_BYTES = 16_000_000, 256_000_000
-"""Checkpoints are analysed together up to this size of their correlations: on the CPU what its caches hold."""
+_TOGETHER = 64
+"""Checkpoints of a batch that a device takes together, as each call has a cost there; the CPU takes one by one."""
 
 
 @overload
@@ -101,14 +100,13 @@ def analyze(
         return _analyze(gains.gamma[None], [gains], phases, settings)[0]
     if gains.ndim != 3:
         return _analyze(gains[None], None, phases, settings)[0]
-    if method == "project":
-        return [_analyze(one[None], None, phases, settings)[0] for one in gains]
-    checkpoints, layers = gains.shape[:2]
-    size = _CACHED_BYTES if gains.device.type == "cpu" else _BATCH_BYTES
-    together = max(1, size // (8 * CHANNEL_BLOCKS * max(layers, 1) ** 2))
+    checkpoints, layers, hidden = gains.shape
     if method == "auto":
-        settings = replace(settings, method=choose_method(layers, gains.shape[2], checkpoints))
-    return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, settings)]
+        settings = replace(settings, method=choose_method(layers, hidden, checkpoints))
+    together = 1 if gains.device.type == "cpu" or settings.method == "project" else _TOGETHER
+    numbers = range(0, checkpoints, together) if checkpoints > 1 else [None]
+    parts = zip(torch.split(gains, together), numbers, strict=True)
+    return [one for part, number in parts for one in _analyze(part, None, phases, settings, number)]
 
 
 @undisturbed()
@@ -139,18 +137,26 @@ def analyze_together(
     """
     if len({(one.layers, one.gamma.shape) for one in gains}) != 1:
         raise InvalidArgument("gains that are analysed together have the same layers and width")
-    settings = Settings(method, choose_dtype(dtype, gains_device(gains[0])), dims, seed, alone=True)
+    device = gains_device(gains[0])
+    settings = Settings(method, choose_dtype(dtype, device), dims, seed, alone=True)
+    if method == "auto":
+        layers, hidden = gains[0].gamma.shape
+        settings = replace(settings, method=choose_method(layers, hidden, len(gains)))
+    if device.type == "cpu":
+        return [_analyze(one.gamma[None], [one], phases, settings)[0] for one in gains]
     return _analyze(torch.stack([one.gamma for one in gains]), gains, phases, settings)
 
 
-def _analyze(stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings: Settings) -> list[Analysis]:
-    """Analyse checkpoints together, shape (checkpoint, layer, hidden)."""
+def _analyze(
+    stack: Tensor, gains: Sequence[Gains] | None, phases: str, settings: Settings, number: int | None = None
+) -> list[Analysis]:
+    """Analyse checkpoints together, shape (checkpoint, layer, hidden); ``number`` is that of the first in its batch."""
     started = time.perf_counter()
     if stack.dtype in STORED_DTYPES.values() and stack.dtype.itemsize == 1:
         stack = stack.to(torch.bfloat16)  # exact, and torch sums no eight-bit floats
-    _check(stack)
+    _check(stack, number)
     layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
-    reduced = reduce_stack(stack.detach().to(settings.dtype), layers, settings)
+    reduced = reduce_stack(stack.detach().to(settings.dtype), layers, settings, number)
     seconds = (time.perf_counter() - started) / len(reduced)
     origins: Sequence[Gains | None] = gains or [None] * len(reduced)
     return [
@@ -166,7 +172,7 @@ def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis
     return assemble(reduced, gains.origin(), phases, settings, gains.device, time.perf_counter() - started)
 
 
-def _check(stack: Tensor) -> None:
+def _check(stack: Tensor, number: int | None) -> None:
     """Refuse what has no analysis, by the names its user knows it under."""
     if stack.ndim != 3 or 0 in stack.shape:
         shape = tuple(stack.shape if stack.shape[0] != 1 else stack.shape[1:])
@@ -181,5 +187,5 @@ def _check(stack: Tensor) -> None:
     finite = stack.isfinite().all(dim=-1)
     if not bool(finite.all()):
         checkpoint, row = finite.logical_not().nonzero()[0].tolist()
-        place = f"row {row}" if len(stack) == 1 else f"checkpoint {checkpoint}: row {row}"
+        place = f"row {row}" if number is None else f"checkpoint {number + checkpoint}: row {row}"
         raise NonFiniteGain(f"{place} holds NaN or infinity")

@@ -6,11 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.answer import answer
 from gammatorch.analysis.contrasts import phase_contrasts
+from gammatorch.analysis.host import Array
 from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.measures import measure
 from gammatorch.analysis.notes import doubtful, undefined, unranked
@@ -40,7 +42,7 @@ def assemble(
     """
     started = time.perf_counter()
     lenses, axes, layers = reduced.lenses, reduced.axes, reduced.lenses.stored.layers
-    lengths, cosine = lenses.stored.norms[0], lenses.stored.cosine[0]
+    lengths, cosine = lenses.stored.norms, lenses.stored.cosine
     statistics = measure(lenses)
     described, contrasts = _by_phase(lenses, statistics, origin, phases)
     statistics["phase_contrasts"] = contrasts
@@ -49,21 +51,21 @@ def assemble(
     notes = list(origin.notes) if origin else []
     notes += undefined(axes.explained_var, statistics, layers)
     notes += unseen(axes)
-    notes += doubtful(axes.singular_gap, cosine, origin)
+    notes += doubtful(axes.singular_gap, torch.from_numpy(cosine), origin)
     notes += unranked(lenses.ranked is not None)
     found = support(lenses.evidence) if lenses.evidence.count > 1 else None
     copies = axes.explained_var is None and _equal(lengths)
     return Analysis(
         num_layers=len(layers),
-        hidden=round(float(lenses.stored.moments.hidden[0])),
+        hidden=round(lenses.stored.moments.hidden),
         layers=layers,
-        norms=lengths,
-        cosine=cosine,
-        cos_adjacent=cosine.diagonal(1),
-        singular_values=axes.singular_values,
-        explained_var=axes.explained_var,
-        proj_top1=axes.proj_top1,
-        residual_top1=axes.residual_top1,
+        norms=torch.from_numpy(lengths),
+        cosine=torch.from_numpy(cosine),
+        cos_adjacent=torch.from_numpy(cosine).diagonal(1),
+        singular_values=_tensor(axes.singular_values),
+        explained_var=None if axes.explained_var is None else _tensor(axes.explained_var),
+        proj_top1=None if axes.proj_top1 is None else _tensor(axes.proj_top1),
+        residual_top1=None if axes.residual_top1 is None else _tensor(axes.residual_top1),
         phases=described,
         statistics=statistics,
         answer=answer(statistics, layers, copies, found),
@@ -92,14 +94,15 @@ def _by_phase(
     )
     if not rows:
         return (), []
-    (figures,) = phase_statistics(rows, lenses.stored.layers, lenses.stored.norms, lenses.stored.cosine)
-    (contrasts,) = phase_contrasts(rows, lenses.robust.pearson, lenses.robust.without)
+    figures = phase_statistics(rows, lenses.stored.layers, lenses.stored.norms, lenses.stored.cosine)
+    contrasts = phase_contrasts(rows, lenses.robust.pearson, lenses.robust.without)
     return tuple(figures), [dict(vars(contrast)) for contrast in contrasts]
 
 
-def _equal(lengths: Tensor) -> bool:
+def _tensor(values: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def _equal(lengths: Array) -> bool:
     lengths = lengths[lengths > 0]
-    if not len(lengths):
-        return True
-    spread = lengths.max() - lengths.min()
-    return bool(spread <= _EQUAL * torch.finfo(lengths.dtype).eps * lengths.max())
+    return not len(lengths) or bool(np.ptp(lengths) <= _EQUAL * np.finfo(np.float64).eps * lengths.max())

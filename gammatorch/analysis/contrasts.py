@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from gammatorch.analysis.intervals import jackknife
+from gammatorch.analysis.host import Array
+from gammatorch.analysis.intervals import defined, interval
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Contrast:
     high: float | None
 
 
-def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without: Tensor) -> list[list[Contrast]]:
+def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Array, without: Array) -> list[Contrast]:
     """Correlation within each phase beyond what the nearness of its layers gives.
 
     ``mean over pairs (i, j) of the phase of pearson[i, j] − profile[|i − j|]``, with the profile taken over the pairs
@@ -40,53 +39,41 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Tensor, without:
 
     Args:
         rows: Row numbers by phase.
-        pearson: Correlations, shape (checkpoint, layer, layer), NaN where undefined.
-        without: The same with each run of channels left out, shape (checkpoint, block, layer, layer).
+        pearson: Correlations, shape (layer, layer), NaN where undefined.
+        without: The same with each run of channels left out, 0 where undefined, shape (block, layer, layer).
 
     Returns:
-        For each checkpoint one :class:`Contrast` a phase, over the layers that have correlations; undefined for a
-        phase of one of them, or of all.
+        One :class:`Contrast` a phase, over the layers that have correlations; undefined for a phase of one of them, or
+        of all.
 
     Example:
-        >>> pearson = torch.tensor([[[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]]])
-        >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[:, None])[0][0].value, 3)
+        >>> pearson = np.array([[1.0, 0.9, 0.1], [0.9, 1.0, 0.1], [0.1, 0.1, 1.0]])
+        >>> round(phase_contrasts({"a": [0, 1], "b": [2]}, pearson, pearson[None])[0].value, 3)
         0.8
     """
-    defined = [tuple(of_one) for of_one in pearson.diagonal(dim1=-2, dim2=-1).isfinite().tolist()]
-    of_pattern = {
-        pattern: torch.stack([_weights(tuple(of_phase), pattern) for of_phase in rows.values()]).flatten(1)
-        for pattern in set(defined)
-    }
-    weights = torch.stack([of_pattern[pattern] for pattern in defined]).to(pearson)  # (checkpoint, phase, pair)
-    values = weights @ pearson.nan_to_num(nan=0.0).flatten(1)[..., None]
-    interval = jackknife(values.flatten(), (weights @ without.flatten(2).mT).flatten(0, 1), -2.0, 2.0)
-    figures = torch.stack([interval.value, interval.low, interval.high], dim=-1).reshape(*values.shape[:2], 3)
-    return [
-        [
-            Contrast(name, *(None if math.isnan(figure) else figure for figure in of_phase))
-            for name, of_phase in zip(rows, of_one, strict=True)
-        ]
-        for of_one in figures.tolist()
-    ]
+    counted = tuple(np.isfinite(pearson.diagonal()).tolist())
+    weights = np.stack([_weights(tuple(of_phase), counted) for of_phase in rows.values()])
+    values = weights @ np.where(np.isnan(pearson), 0.0, pearson).ravel()
+    found = interval(values, weights @ without.reshape(len(without), -1).T, least=-2.0, most=2.0)
+    figures = np.stack([found.value, found.low, found.high], axis=-1).tolist()
+    return [Contrast(name, *map(defined, of_phase)) for name, of_phase in zip(rows, figures, strict=True)]
 
 
 @lru_cache
-def _weights(of_phase: tuple[int, ...], rows: tuple[bool, ...]) -> Tensor:
+def _weights(of_phase: tuple[int, ...], counted: tuple[bool, ...]) -> Array:
     """Weights of all pairs whose weighted sum is the contrast; NaN if no lag has pairs on both sides."""
-    layers, defined = len(rows), torch.tensor(rows)
-    row = torch.arange(layers)
-    lag = (row[:, None] - row).clamp(min=0)  # each pair once
-    member = torch.zeros(layers, dtype=torch.bool)
-    member[list(of_phase)] = True
-    inside = defined[:, None] & defined & (member[:, None] & member)
-    within = torch.bincount(lag[inside], minlength=layers).double()
-    across = defined[:, None] & defined & (member[:, None] ^ member)
-    beside = torch.bincount(lag[across], minlength=layers).double()
+    layers, known = len(counted), np.array(counted)
+    row = np.arange(layers)
+    lag = (row[:, None] - row).clip(min=0)  # each pair once
+    member = np.isin(row, of_phase)
+    both = np.logical_and.outer(known, known)
+    inside, across = both & np.logical_and.outer(member, member), both & np.logical_xor.outer(member, member)
+    within, beside = (np.bincount(lag[chosen], minlength=layers) for chosen in (inside, across))
     common = (within > 0) & (beside > 0)
     common[0] = False
-    pairs = float(within[common].sum())
+    pairs = within[common].sum()
     if not pairs:
-        return torch.full_like(lag, torch.nan, dtype=torch.float64)
-    of_lag_within = common.double() / pairs
-    of_lag_beside = -common.double() * within / (pairs * beside.clamp(min=1))
-    return torch.where(inside, of_lag_within[lag], torch.where(across, of_lag_beside[lag], 0))
+        return np.full(layers * layers, np.nan)
+    of_lag_within = common / pairs
+    of_lag_beside = -of_lag_within * within / beside.clip(min=1)
+    return np.where(inside, of_lag_within[lag], np.where(across, of_lag_beside[lag], 0)).ravel()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import math
+
+import numpy as np
+
+from gammatorch.analysis.host import Array
 
 
-def order_weights(correlation: Tensor, near: Tensor) -> Tensor:
+def order_weights(correlation: Array, near: Array) -> Array:
     """Weights of the pairs whose weighted sum tells how much the order of the layers matters.
 
     Mantel's test (1967): ``z = (Σ_near r − mean) / deviation`` with the exact mean and deviation of that sum when the
@@ -15,22 +18,21 @@ def order_weights(correlation: Tensor, near: Tensor) -> Tensor:
 
     Args:
         correlation: Between layers, shape (layer, layer).
-        near: Which pairs are near, symmetric, none on the diagonal, same shape.
+        near: 1 for pairs that are near, else 0; symmetric, none on the diagonal, same shape.
 
     Returns:
         Same shape, ``z = Σ weights · correlation``; all 0 for fewer than four layers, or where all pairs correlate
         alike.
 
     Example:
-        >>> lag = (torch.arange(8.0)[:, None] - torch.arange(8)).abs()
-        >>> bool((order_weights(0.9**lag, lag == 1) * 0.9**lag).sum() > 3)
+        >>> lag = np.abs(np.arange(8.0)[:, None] - np.arange(8))
+        >>> bool((order_weights(0.9**lag, (lag == 1).astype(float)) * 0.9**lag).sum() > 3)
         True
     """
     n = len(correlation)
-    off = 1 - torch.eye(n, dtype=correlation.dtype, device=correlation.device)
+    off = 1 - np.eye(n)
     if n < 4:
-        return torch.zeros_like(off)
-    near = near.to(correlation)
+        return np.zeros_like(off)
     sums, others = _sums(near), _sums(correlation * off)
     pairs = n * (n - 1)
     both = 2 * sums[1] * others[1] / pairs
@@ -38,15 +40,14 @@ def order_weights(correlation: Tensor, near: Tensor) -> Tensor:
     none = _apart(*sums) * _apart(*others) / (pairs * (n - 2) * (n - 3))
     variance = both + one + none - (sums[0] * others[0] / pairs) ** 2
     if variance <= 1e-12 * sums[1] * others[1]:
-        return torch.zeros_like(off)
-    deviation: float = variance**0.5
-    return (near - off * sums[0] / pairs) / deviation
+        return np.zeros_like(off)
+    return np.asarray((near - off * (sums[0] / pairs)) / math.sqrt(variance))
 
 
-def _sums(pairs: Tensor) -> tuple[float, float, float]:
+def _sums(pairs: Array) -> tuple[float, float, float]:
     """Σ m_ij, Σ m_ij² and Σ m_ij m_ik."""
-    total, square, chained = torch.stack([pairs.sum(), pairs.square().sum(), pairs.sum(-1).square().sum()]).tolist()
-    return total, square, chained
+    of_layer = pairs.sum(axis=-1)
+    return float(of_layer.sum()), float(np.vdot(pairs, pairs)), float(np.vdot(of_layer, of_layer))
 
 
 def _apart(total: float, square: float, chained: float) -> float:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from gammatorch.analysis.bounds import about_value
 from gammatorch.analysis.correlations import Correlations, pair_mean
-from gammatorch.analysis.intervals import Interval, jackknife
+from gammatorch.analysis.host import Array
+from gammatorch.analysis.intervals import Interval, defined, interval
 from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
 
 
@@ -22,116 +21,106 @@ def shared_energy(correlations: Correlations) -> Interval:
     where λ₁ is tied.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
-        >>> float(shared_energy(Correlations(moments(torch.ones(2, 64)), (0, 1))).value)
+        >>> float(shared_energy(Correlations(moments(torch.ones(2, 64)).home()[0], (0, 1))).value)
         1.0
     """
     energy, vector, _ = correlations.shared
-    taken = correlations.moments
-    lengths = (correlations.norms.square()[:, None] - _squares(correlations)).clamp(min=0).sqrt()
-    weights = torch.where(lengths > 0, vector[:, None] / lengths, 0)
-    at_pivot = (weights * taken.pivot[:, None]).sum(-1)
-    total = (weights @ correlations.gram * weights).sum(-1)
-    own = (torch.einsum("nbi,nbij,nbj->nb", weights, taken.products, weights)) + at_pivot * (
-        2 * (weights * taken.totals).sum(-1) + _widths(correlations) * at_pivot
-    )
-    layers = correlations.directed.sum(dim=-1).to(energy)
-    return jackknife(energy, (total - own) / layers[:, None], 1 / layers, 1.0)
+    taken, gram = correlations.moments, correlations.gram
+    layers = max(int(np.count_nonzero(correlations.directed)), 1)
+    widths = taken.channels * (taken.hidden / taken.channels.sum())  # channels that each run stands for
+    squares = np.diagonal(taken.products, axis1=-2, axis2=-1)  # Σ γ_i² over each run
+    squares = squares + 2 * taken.pivot * taken.totals + np.outer(widths, np.square(taken.pivot))
+    lengths = np.sqrt((gram.diagonal() - squares).clip(min=0))
+    weights = np.divide(vector, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    at_pivot = weights @ taken.pivot
+    total = ((weights @ gram) * weights).sum(axis=-1)
+    own = (np.matmul(weights[:, None], taken.products)[:, 0] * weights).sum(axis=-1)
+    own += at_pivot * (2 * (weights * taken.totals).sum(axis=-1) + widths * at_pivot)
+    return interval(energy, (total - own) / layers, least=1 / layers, most=1.0)
 
 
-def _squares(correlations: Correlations) -> Tensor:
-    """Σ γ_i² over each run of channels, shape (checkpoint, block, layer)."""
-    taken, pivot = correlations.moments, correlations.moments.pivot[:, None]
-    squares = taken.products.diagonal(dim1=-2, dim2=-1)
-    return squares + 2 * pivot * taken.totals + _widths(correlations)[..., None] * pivot.square()
+def worth(correlations: Correlations) -> int:
+    """Channels that the correlations are worth, at least three.
+
+    Args:
+        correlations: Of one checkpoint.
+    """
+    return max(3, round(correlations.effective_channels))
 
 
-def _widths(correlations: Correlations) -> Tensor:
-    """Channels that each run stands for, shape (checkpoint, block)."""
-    channels = correlations.moments.channels
-    return channels * (correlations.moments.hidden / channels.sum(-1))[:, None]
-
-
-def _worth(correlations: Correlations) -> list[int]:
-    """Channels that the correlations of each checkpoint are worth."""
-    return [max(3, round(channels)) for channels in correlations.effective_channels.tolist()]
-
-
-def mean_correlation(correlations: Correlations) -> Mapping[str, Tensor]:
+def mean_correlation(correlations: Correlations) -> Mapping[str, float | None]:
     """Mean correlation over pairs of layers, with its interval and with what chance gives.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Returns:
-        ``value``, ``low``, ``high``, ``null_95`` (see :func:`~gammatorch.analysis.nulls.mean_pearson_null`), each of
-        shape (checkpoint); NaN where fewer than two gains vary.
+        ``value``, ``low``, ``high``, ``null_95`` (see :func:`~gammatorch.analysis.nulls.mean_pearson_null`); None where
+        fewer than two gains vary.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
-        >>> round(float(mean_correlation(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
+        >>> round(mean_correlation(Correlations(moments(gains).home()[0], (0, 1, 2)))["value"], 6)
         1.0
     """
-    pairs = correlations.pairs.sum(dim=(-2, -1)) // 2
+    pairs = int(np.count_nonzero(correlations.pairs)) // 2
     value = pair_mean(correlations.filled, correlations.pairs)
-    found = about_value(value, pair_mean(correlations.without, correlations.pairs), "fisher")
-    null = [
-        mean_pearson_null(count, hidden) if count and hidden > 1 else math.nan
-        for count, hidden in zip(pairs.tolist(), _worth(correlations), strict=True)
-    ]
-    return {"value": value, "low": found.low, "high": found.high, "null_95": value.new_tensor(null)}
+    found = interval(value, pair_mean(correlations.without, correlations.pairs), "fisher")
+    return {**found.figure(), "null_95": mean_pearson_null(pairs, worth(correlations)) if pairs else None}
 
 
-def first_eigenvalue(correlations: Correlations) -> Mapping[str, Tensor]:
+def first_eigenvalue(correlations: Correlations) -> Mapping[str, float | None]:
     """Largest eigenvalue of the correlation matrix, beside what unrelated layers would give.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Returns:
-        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`), shape (checkpoint),
-        over the gains that vary; NaN where fewer than two do.
+        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`) over the gains that
+        vary; None where fewer than two do.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
-        >>> round(float(first_eigenvalue(Correlations(moments(gains), (0, 1, 2)))["value"]), 6)
+        >>> round(first_eigenvalue(Correlations(moments(gains).home()[0], (0, 1, 2)))["value"], 6)
         3.0
     """
-    counts = correlations.varied.sum(dim=-1)
-    value = torch.where(counts > 1, correlations.eigenvalues[:, -1], torch.nan)
-    null = [
-        first_eigenvalue_null(count, hidden) if count > 1 and hidden > 2 else math.nan
-        for count, hidden in zip(counts.tolist(), _worth(correlations), strict=True)
-    ]
-    return {"value": value, "null_95": value.new_tensor(null)}
+    count = int(np.count_nonzero(correlations.varied))
+    if count < 2:
+        return {"value": None, "null_95": None}
+    chance = first_eigenvalue_null(count, worth(correlations))
+    return {"value": float(correlations.eigenvalues[-1]), "null_95": chance}
 
 
-def shared_directions(correlations: Correlations) -> list[int | None]:
+def shared_directions(correlations: Correlations) -> int | None:
     """How many directions the layers share: eigenvalues of the correlation matrix that chance does not reach.
 
     Parallel analysis (Horn 1965) against the 95th percentile of the first eigenvalue of unrelated layers, see
     :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`. A direction that turns with depth counts as several.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Returns:
-        For each checkpoint; None where fewer than two gains vary.
+        None where fewer than two gains vary.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> two = torch.randn(2, 512, generator=torch.Generator().manual_seed(0)).repeat(4, 1)
-        >>> shared_directions(Correlations(moments(two), tuple(range(8))))
-        [2]
+        >>> shared_directions(Correlations(moments(two).home()[0], tuple(range(8))))
+        2
     """
     chance = first_eigenvalue(correlations)["null_95"]
-    counts = (correlations.eigenvalues > chance[:, None]).sum(dim=-1).tolist()
-    return [None if math.isnan(least) else count for count, least in zip(counts, chance.tolist(), strict=True)]
+    return None if chance is None else int(np.count_nonzero(correlations.eigenvalues > chance))
 
 
 def effective_dimension(correlations: Correlations) -> Interval:
@@ -144,58 +133,59 @@ def effective_dimension(correlations: Correlations) -> Interval:
     d_b what run b moves the m correlations by.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
-        >>> round(float(effective_dimension(Correlations(moments(gains), (0, 1, 2))).value), 6)
+        >>> round(effective_dimension(Correlations(moments(gains).home()[0], (0, 1, 2))).figure()["value"], 6)
         1.0
     """
-    count = correlations.varied.sum(-1).to(correlations.norms.dtype)
+    count, pairs = int(np.count_nonzero(correlations.varied)), int(np.count_nonzero(correlations.pairs))
     channels = correlations.moments.channels
-    pairs = correlations.pairs.sum(dim=(-2, -1))[:, None, None]
-    without = correlations.without.flatten(2)
-    products = (without @ without.mT - count[:, None, None]) / pairs  # less those of the diagonal, which is 1
-    value = _participation(pair_mean(correlations.filled.square(), correlations.pairs), count, channels.sum(-1))
-    squares = products.diagonal(dim1=-2, dim2=-1)
-    products = products - products.mean(dim=-1, keepdim=True)
-    products = products - products.mean(dim=-2, keepdim=True)  # now of what each run moves
-    twice = 2 * (products.square().sum(dim=(-2, -1)) - products.diagonal(dim1=-2, dim2=-1).square().sum(dim=-1))
-    slope = value.square() * (count - 1) / count
-    found = jackknife(
-        value,
-        _participation(squares, count[:, None], channels.sum(-1, keepdim=True) - channels),
-        1.0,
-        count,
-        twice * slope.square(),
-    )
-    return Interval(torch.minimum(value.clamp(min=1), count), found.low, found.high)
+    without = correlations.without.reshape(len(channels), -1)
+    if not pairs:
+        undefined = np.full(len(channels), np.nan)
+        return interval(np.nan, undefined)
+    products = (without @ without.T - count) / pairs  # less those of the diagonal, which is 1
+    mean_square = float(pair_mean(np.square(correlations.filled), correlations.pairs))
+    value = float(_participation(np.array(mean_square), count, channels.sum()))
+    parts = _participation(products.diagonal(), count, channels.sum() - channels)
+    moved = products - products.mean(axis=-1, keepdims=True)
+    moved -= moved.mean(axis=-2, keepdims=True)  # now of what each run moves
+    twice = 2 * float(np.vdot(moved, moved) - np.square(moved.diagonal()).sum())
+    slope = value**2 * (count - 1) / count
+    return interval(value, parts, least=1.0, most=float(count), excess=twice * slope**2)
 
 
-def effective_rank(correlations: Correlations) -> Tensor:
+def effective_rank(correlations: Correlations) -> float | None:
     """Exponential of the entropy of the correlation matrix's eigenvalues (Roy and Vetterli 2007).
 
     ``exp(−Σ p ln p)`` with p = λ / Σλ: like the participation ratio, but counting faint directions too; not adjusted
     for what chance gives.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Returns:
-        Between 1 and the number of gains that vary, shape (checkpoint); NaN where fewer than two do.
+        Between 1 and the number of gains that vary; None where fewer than two do.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
-        >>> round(float(effective_rank(Correlations(moments(gains), (0, 1, 2)))), 6)
+        >>> round(effective_rank(Correlations(moments(gains).home()[0], (0, 1, 2))), 6)
         1.0
     """
-    count = correlations.varied.sum(dim=-1)
-    share = correlations.eigenvalues.clamp(min=0) / count.clamp(min=1)[:, None]
-    return torch.where(count > 1, torch.exp(torch.special.entr(share).sum(dim=-1)), torch.nan)
+    count = int(np.count_nonzero(correlations.varied))
+    if count < 2:
+        return None
+    share = correlations.eigenvalues / count
+    share = share[share > 0]
+    return defined(math.exp(-float(share @ np.log(share))))
 
 
-def _participation(mean_square: Tensor, count: Tensor, channels: Tensor) -> Tensor:
-    adjusted = 1 - (1 - mean_square) * (channels - 1) / (channels - 2).clamp(min=1)
-    return count / (1 + (count - 1) * adjusted).clamp(min=0.1)
+def _participation(mean_square: Array, count: int, channels: Array | float) -> Array:
+    adjusted = 1 - (1 - mean_square) * (channels - 1) / np.maximum(channels - 2, 1)
+    return np.asarray(count / (1 + (count - 1) * adjusted).clip(min=0.1))

@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from gammatorch.analysis.alternation import largest_kind
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.depth_order import order_weights
+from gammatorch.analysis.host import Array, Rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
 from gammatorch.analysis.odd import odd_rows
 from gammatorch.analysis.one_direction import loadings, unexplained
@@ -42,7 +42,7 @@ class Evidence:
     Where kinds of layers alternate, all but ``overall`` and ``misfit`` are those of the largest kind, in which
     distances count in layers of the kind.
 
-    Tensors have shape (1 + block): of all channels, then without each block, to first order. NaN where undefined.
+    Arrays have shape (1 + block): of all channels, then without each block, to first order. NaN where undefined.
 
     Attributes:
         closest: Correlation of the median layer with the one most like it.
@@ -64,22 +64,22 @@ class Evidence:
         profile: Mean correlation by distance, of disattenuated correlations from 24 layers on; from distance 1.
     """
 
-    closest: Tensor
-    overall: Tensor
-    mean: Tensor
-    near: Tensor
-    far: Tensor
-    loss: Tensor
-    turn: Tensor
+    closest: Array
+    overall: Array
+    mean: Array
+    near: Array
+    far: Array
+    loss: Array
+    turn: Array
     true_loss: float
-    misfit: Tensor
-    own_misfit: Tensor
-    order: Tensor
+    misfit: Array
+    own_misfit: Array
+    order: Array
     boundaries: Sequence[Boundary] | None
     transitions: Sequence[Transition]
     outliers: Sequence[int]
     count: int
-    profile: Tensor
+    profile: Array
 
     @property
     def jump(self) -> tuple[float, float]:
@@ -89,111 +89,94 @@ class Evidence:
         return max([*sharp, *wide], default=(0.0, 0.0))
 
 
-def evidence(correlations: Correlations) -> list[Evidence]:
-    """The evidence of each checkpoint.
+def evidence(correlations: Correlations) -> Evidence:
+    """What the verdict rests on.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> one = torch.randn(512, generator=torch.Generator().manual_seed(0)).expand(8, -1)
-        >>> (found,) = evidence(Correlations(moments(one), tuple(range(8))))
+        >>> found = evidence(Correlations(moments(one).home()[0], tuple(range(8))))
         >>> round(float(found.mean[0]), 6), round(float(found.misfit[0]), 6)
         (1.0, 0.0)
     """
-    odd, sharp, kinds = odd_rows(correlations), boundaries(correlations), correlations.period["period"]
-    found = []
-    for checkpoint, usual in enumerate(correlations.varied & ~odd):
-        whole, without = correlations.filled[checkpoint], correlations.without[checkpoint]
-        rows, every = usual.nonzero()[:, 0], kinds[checkpoint]
-        all_usual, chosen = _Blocks.of(whole, without, rows), rows
-        if every is not None:
-            of_kind = set(largest_kind(whole, every))
-            chosen = torch.tensor([row for row in rows.tolist() if row in of_kind], dtype=torch.long)
-        found.append(
-            _evidence(
-                all_usual,
-                all_usual if every is None else _Blocks.of(whole, without, chosen),
-                chosen if every is None else torch.arange(len(chosen)),
-                [correlations.layers[row] for row in chosen.tolist()],
-                sharp[checkpoint],
-                [correlations.layers[row] for row in odd[checkpoint].nonzero()[:, 0].tolist()],
-            )
-        )
-    return found
+    odd, every = odd_rows(correlations), correlations.period["period"]
+    rows = (correlations.varied & ~odd).nonzero()[0]
+    usual = chosen = _Blocks.of(correlations, rows)
+    place = rows
+    if every is not None:
+        rows = rows[np.isin(rows, largest_kind(correlations.filled, every))]
+        chosen, place = _Blocks.of(correlations, rows), np.arange(len(rows))
+    layers, outliers = ([correlations.layers[row] for row in some] for some in (rows, odd.nonzero()[0]))
+    return _evidence(usual, chosen, place, layers, boundaries(correlations), outliers)
 
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
     """Correlations of some layers, shape (layer, layer), and what they change by without each block of channels."""
 
-    whole: Tensor
-    changes: Tensor
+    whole: Array
+    changes: Array
 
     @classmethod
-    def of(cls, whole: Tensor, without: Tensor, rows: Tensor) -> _Blocks:
+    def of(cls, correlations: Correlations, rows: Rows) -> _Blocks:
+        whole, without = correlations.filled, correlations.without
         if len(rows) < len(whole):
             whole, without = whole[rows[:, None], rows], without[:, rows[:, None], rows]
         return cls(whole, without - whole)
 
-    def figures(self, weights: Sequence[Tensor]) -> list[Tensor]:
-        """Weighted sums over pairs of layers, each of shape (1 + block)."""
-        of_pair = torch.stack(list(weights)).flatten(1)
-        whole = of_pair @ self.whole.flatten()
-        changes = of_pair @ self.changes.flatten(1).mT
-        return list(torch.cat([whole[:, None], whole[:, None] + changes], dim=1))
+    def figures(self, weights: Sequence[Array]) -> Array:
+        """Weighted sums over pairs of layers, shape (weights, 1 + block)."""
+        of_pair = np.stack(weights).reshape(len(weights), self.whole.size)
+        whole = of_pair @ self.whole.ravel()
+        changes = of_pair @ self.changes.reshape(len(self.changes), self.whole.size).T
+        return np.concatenate([whole[:, None], whole[:, None] + changes], axis=1)
 
-    def misfit(self, of_one: Tensor) -> Tensor:
+    def misfit(self, of_one: Array) -> Array:
         """Root mean square of what one direction leaves, less the variance of correlations over channels."""
         left, pairs = unexplained(self.whole, of_one), len(self.whole) * (len(self.whole) - 1)
         blocks, chance = len(self.changes), 0.0
         if blocks >= FEWEST_BLOCKS:
-            squares = torch.linalg.vector_norm(self.changes).square() - blocks * self.changes.mean(0).square().sum()
+            mean = self.changes.mean(axis=0)
+            squares = np.vdot(self.changes, self.changes) - blocks * np.vdot(mean, mean)
             chance = float(squares) * (blocks - 1) / blocks / pairs
         (slope,) = self.figures([2 * left / pairs])
-        mean_square = left.square().sum() / pairs - chance
-        return (mean_square + slope - slope[0]).clamp(min=0).sqrt()
+        mean_square = np.vdot(left, left) / pairs - chance
+        return np.asarray(np.sqrt((mean_square + slope - slope[0]).clip(min=0)))
 
 
 def _evidence(
     usual: _Blocks,
     chosen: _Blocks,
-    place: Tensor,
+    place: Rows,
     layers: Sequence[int],
     sharp: Sequence[Boundary] | None,
     outliers: Sequence[int],
 ) -> Evidence:
-    """Evidence of one checkpoint.
-
-    Args:
-        usual: Correlations of the layers that are no outliers.
-        chosen: Those of the layers to look at.
-        place: Where these stand, shape (layer).
-        layers: Their indices.
-        sharp: Boundaries found.
-        outliers: Outlier layers.
-    """
-    whole, enough = chosen.whole, len(place) >= _FEWEST
-    lag = (place[:, None] - place).abs()
-    span = int(lag.max()) + 1 if len(place) else 0
-    near, far = _mean_of((lag > 0) & (lag <= NEAR)), _mean_of(lag >= max(NEAR, math.ceil(span / 2)))
-    of_one = loadings(whole) if len(place) > 1 else torch.ones_like(place, dtype=whole.dtype)
-    scale = of_one.clamp(min=_FAINT)
-    turn, order = (near - far) / (scale[:, None] * scale), order_weights(whole, near > 0)
-    if not enough:
-        turn, order = torch.zeros_like(whole), torch.full_like(whole, torch.nan)
+    """From the layers that are no outliers, and of them those to look at, which stand at ``place``."""
+    whole, count, enough = chosen.whole, len(place), len(place) >= _FEWEST
+    lag = np.abs(place[:, None] - place)
+    span = int(lag.max()) + 1 if count else 0
+    is_near = ((lag > 0) & (lag <= NEAR)).astype(np.float64)
+    near, far = _mean_of(is_near), _mean_of((lag >= max(NEAR, math.ceil(span / 2))).astype(np.float64))
+    of_one = loadings(whole) if count > 1 else np.ones(count)
+    scale = of_one.clip(min=_FAINT)
+    turn = (near - far) / np.outer(scale, scale) if enough else np.zeros_like(whole)
+    order = order_weights(whole, is_near) if enough else np.full_like(whole, np.nan)
     closest, mean, close, distant, turned, ordered = chosen.figures(
-        [_closest(whole), _mean_of(lag > 0), near, far, turn, order]
+        [_closest(whole), _mean_of((lag > 0).astype(np.float64)), near, far, turn, order]
     )
-    deep, matters = len(place) >= FEWEST_LAYERS - _OUTLIERS, bool(ordered[0] >= ORDERED)
+    deep, matters = count >= FEWEST_LAYERS - _OUTLIERS, bool(ordered[0] >= ORDERED)
     true = disattenuated(whole) if deep else whole
     wide = []
     if matters and deep and len(chosen.changes) >= FEWEST_BLOCKS:
         wide = transitions(whole, chosen.changes, layers)
-    misfit = chosen.misfit(of_one) if enough else torch.zeros_like(mean)
+    misfit = chosen.misfit(of_one) if enough else np.zeros_like(mean)
     known = [one.layer for one in sharp or ()]
-    (overall,) = usual.figures([_mean_of(1 - torch.eye(len(usual.whole), dtype=whole.dtype))])
+    (overall,) = usual.figures([_mean_of(1 - np.eye(len(usual.whole)))])
     return Evidence(
         closest=closest,
         overall=overall,
@@ -214,24 +197,26 @@ def _evidence(
     )
 
 
-def _mean_of(pairs: Tensor) -> Tensor:
+def _mean_of(pairs: Array) -> Array:
     """Weights of the pairs whose sum is their mean; NaN where there are none."""
-    return pairs / pairs.sum(dtype=torch.float64)
+    count = pairs.sum()
+    return pairs / count if count else np.full_like(pairs, np.nan)
 
 
-def _closest(correlation: Tensor) -> Tensor:
+def _closest(correlation: Array) -> Array:
     """Weights that pick out the median layer and the one most like it."""
-    weights = torch.zeros_like(correlation)
     if len(correlation) < 2:
-        return weights * torch.nan
-    most, which = (correlation - 3 * torch.eye(len(correlation), dtype=correlation.dtype)).max(dim=-1)
-    middle = int(most.median(dim=0).indices)
-    weights[middle, which[middle]] = 1
+        return np.full_like(correlation, np.nan)
+    weights = np.zeros_like(correlation)
+    others = correlation - 3 * np.eye(len(correlation))
+    middle = np.argsort(others.max(axis=-1), kind="stable")[(len(others) - 1) // 2]
+    weights[middle, others[middle].argmax()] = 1
     return weights
 
 
-def _by_distance(values: Tensor, lag: Tensor) -> Tensor:
+def _by_distance(values: Array, lag: Rows) -> Array:
     """Mean by distance, from distance 1 on; NaN where no pair is so far apart."""
-    empty = values.new_zeros(int(lag.max()) + 1 if lag.numel() else 1)
-    sums, counts = (empty.index_add(0, lag.flatten(), of.flatten()) for of in (values, torch.ones_like(values)))
-    return (sums / counts)[1:]
+    counts = np.bincount(lag.ravel())
+    sums = np.bincount(lag.ravel(), weights=values.ravel())
+    with np.errstate(invalid="ignore"):
+        return np.asarray((sums / counts)[1:])

@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from gammatorch.analysis.bounds import about_value
 from gammatorch.analysis.depth import correlation_length
+from gammatorch.analysis.effective import worth
 from gammatorch.analysis.evidence import ORDERED
+from gammatorch.analysis.host import Array
+from gammatorch.analysis.intervals import defined, interval
 from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.nulls import mean_pearson_null
 from gammatorch.analysis.support import DRIFT
@@ -28,9 +28,9 @@ def mean_rank_correlation(lenses: Lenses) -> Figures:
         ``value``, ``low``, ``high``, ``null_95``, see :func:`~gammatorch.analysis.nulls.mean_pearson_null`; of
         Pearson's correlations where the gains have no ranks; None where fewer than two layers count.
     """
-    found, channels = lenses.evidence, float(lenses.robust.effective_channels[0])
+    found = lenses.evidence
     pairs = found.count * (found.count - 1) // 2
-    null = mean_pearson_null(pairs, max(2, round(channels))) if pairs else None
+    null = mean_pearson_null(pairs, worth(lenses.robust)) if pairs else None
     return {**_bounded(found.overall, "fisher"), "null_95": null}
 
 
@@ -51,10 +51,10 @@ def depth_contrast(lenses: Lenses) -> Figures:
     """
     found = lenses.evidence
     return {
-        "near": _defined(float(found.near[0])),
-        "far": _defined(float(found.far[0])),
+        "near": defined(float(found.near[0])),
+        "far": defined(float(found.far[0])),
         **_bounded(found.loss / 2, "fisher", 2),
-        "disattenuated": _defined(found.true_loss),
+        "disattenuated": defined(found.true_loss),
     }
 
 
@@ -73,7 +73,7 @@ def depth_order(lenses: Lenses) -> float | None:
     Args:
         lenses: Of one checkpoint.
     """
-    return _defined(float(lenses.evidence.order[0]))
+    return defined(float(lenses.evidence.order[0]))
 
 
 def steady_length(lenses: Lenses) -> float | None:
@@ -84,7 +84,7 @@ def steady_length(lenses: Lenses) -> float | None:
     """
     found = lenses.evidence
     turns = bool(found.order[0] >= ORDERED) and bool(found.loss[0] >= DRIFT)
-    return correlation_length(found.profile.tolist()) if turns and found.jump == (0.0, 0.0) else None
+    return correlation_length(found.profile) if turns and found.jump == (0.0, 0.0) else None
 
 
 def change_points(lenses: Lenses) -> list[int] | None:
@@ -107,15 +107,7 @@ def turns(lenses: Lenses) -> list[dict[str, Any]]:
     return [{"first": turn.first, "last": turn.last, "loss": turn.loss} for turn in found]
 
 
-def _bounded(figure: Tensor, scale: str, factor: float = 1, least: float = -math.inf) -> dict[str, float | None]:
+def _bounded(figure: Array, scale: str, factor: float = 1, least: float = -math.inf) -> Figures:
     """A figure of all channels first, then without each block, with its bounds."""
-    found = about_value(figure[0], figure[1:], scale)
-    bounds = (float(found.value), float(found.low), float(found.high))
-    return {
-        name: factor * max(part, least) if math.isfinite(part) else None
-        for name, part in zip(("value", "low", "high"), bounds, strict=True)
-    }
-
-
-def _defined(figure: float) -> float | None:
-    return figure if math.isfinite(figure) else None
+    found = interval(figure[0], figure[1:], scale).figure()
+    return {name: None if part is None else factor * max(part, least) for name, part in found.items()}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from gammatorch.analysis.host import HostMoments
 from gammatorch.gains.device import summing_device
 
 CHANNEL_BLOCKS = 32
@@ -32,7 +32,7 @@ class Moments:
     """Products and sums of the gains over each run of channels, of one checkpoint or several.
 
     They are taken about a pivot p near each layer's mean, x = γ − p, so that correlations do not lose the digits that
-    the mean would cost; ``gram`` and ``sums`` put it back.
+    the mean would cost; what comes home puts it back, see :class:`~gammatorch.analysis.host.HostMoments`.
 
     The pivot is one of the layer's own gains, so x stands on the same grid of numbers as they do. With b bits from the
     lowest that is set in any gain of a layer to the highest of any |x|, no product and no sum in float64 rounds where
@@ -57,37 +57,15 @@ class Moments:
     channels: Tensor
     hidden: Tensor
 
-    @cached_property
-    def whole(self) -> Tensor:
-        """``products`` over all channels, shape (checkpoint, layer, layer)."""
-        return self.products.sum(1)
-
-    def gram(self) -> Tensor:
-        """G = X Xᵀ of the gains themselves, shape (checkpoint, layer, layer)."""
-        totals, pivot = self.totals.sum(1), self.pivot
-        cross = pivot[:, :, None] * totals[:, None, :]
-        squares = self.hidden[:, None, None] * pivot[:, :, None] * pivot[:, None, :]
-        return self.whole + cross + cross.mT + squares
-
-    def sums(self) -> Tensor:
-        """s = X·1 of the gains themselves, shape (checkpoint, layer)."""
-        return self.totals.sum(1) + self.hidden[:, None] * self.pivot
-
-    def home(self) -> Moments:
-        """The same on the CPU, in one transfer."""
-        if self.products.device.type == "cpu":
-            return self
+    def home(self) -> list[HostMoments]:
+        """Those of each checkpoint as NumPy arrays, in one transfer."""
         parts = [getattr(self, one.name) for one in fields(self)]
-        there = torch.split(torch.cat([part.reshape(-1) for part in parts]).cpu(), [part.numel() for part in parts])
-        return Moments(*(flat.view(part.shape) for flat, part in zip(there, parts, strict=True)))
-
-    def only(self, checkpoints: Tensor) -> Moments:
-        """Those of some of the checkpoints.
-
-        Args:
-            checkpoints: Their numbers, shape (checkpoint).
-        """
-        return Moments(**{one.name: getattr(self, one.name)[checkpoints] for one in fields(self)})
+        if self.products.device.type != "cpu":
+            flat = torch.cat([part.reshape(-1) for part in parts]).cpu()
+            there = torch.split(flat, [part.numel() for part in parts])
+            parts = [part.view(like.shape) for part, like in zip(there, parts, strict=True)]
+        *arrays, hidden = (part.numpy() for part in parts)
+        return [HostMoments(*of_one) for of_one in zip(*arrays, hidden.tolist(), strict=True)]
 
 
 def run_edges(hidden: int) -> list[int]:
@@ -153,9 +131,9 @@ class Accumulator:
         >>> accumulator = Accumulator(layers=2, hidden=3)
         >>> accumulator.add(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]]))
         >>> accumulator.add(torch.tensor([[[2.0], [1.0]]]))
-        >>> accumulator.finish().gram()
-        tensor([[[9., 4.],
-                 [4., 2.]]], dtype=torch.float64)
+        >>> accumulator.finish().home()[0].gram()
+        array([[9., 4.],
+               [4., 2.]])
     """
 
     def __init__(
@@ -223,8 +201,8 @@ def moments(gains: Tensor, dtype: torch.dtype = torch.float64) -> Moments:
         Their moments; a single checkpoint has the leading axis too.
 
     Example:
-        >>> moments(torch.tensor([[3.0, 4.0]])).gram()
-        tensor([[[25.]]], dtype=torch.float64)
+        >>> moments(torch.tensor([[3.0, 4.0]])).home()[0].gram()
+        array([[25.]])
     """
     stack = gains if gains.ndim == 3 else gains[None]
     checkpoints, layers, hidden = stack.shape

@@ -1,13 +1,17 @@
-"""How far a figure would move with other channels: the delete-block jackknife."""
+"""How far a figure would move with other channels: the delete-block jackknife, with bounds about the figure."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gammatorch.analysis.host import Array
 
 FEWEST_BLOCKS = 8
 """With fewer runs of channels no interval is given."""
@@ -15,65 +19,107 @@ FEWEST_BLOCKS = 8
 
 @dataclass(frozen=True, eq=False)
 class Interval:
-    """A figure of each checkpoint with its 95 % bounds, all of shape (checkpoint); NaN where undefined."""
+    """Figures with their 95 % bounds, all of the same shape; NaN where undefined."""
 
-    value: Tensor
-    low: Tensor
-    high: Tensor
+    value: Array
+    low: Array
+    high: Array
+
+    def figure(self) -> dict[str, float | None]:
+        """A single figure as JSON has it, None where undefined."""
+        return {name: defined(float(part)) for name, part in vars(self).items()}
 
 
-def jackknife(
-    value: Tensor,
-    without: Tensor,
-    least: float | Tensor = -math.inf,
-    most: float | Tensor = math.inf,
-    excess: float | Tensor = 0.0,
+@dataclass(frozen=True)
+class Scale:
+    """A scale on which a figure is spread evenly.
+
+    Attributes:
+        least: Smallest value the figure can have.
+        most: Largest.
+        there: From the figure to the scale; infinite at the ends of the range, unless that is endless.
+        back: The inverse.
+    """
+
+    least: float
+    most: float
+    there: Callable[[Array], Array]
+    back: Callable[[Array], Array]
+
+
+def interval(
+    value: ArrayLike,
+    without: Array,
+    scale: str = "plain",
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    excess: float = 0.0,
 ) -> Interval:
-    """95 % bounds of a figure from its values with one run of channels left out each.
+    """95 % bounds of figures from their values with one run of channels left out each, about the figures.
 
-    With θ_b the figure without run b of B: variance (B−1)/B Σ (θ_b − mean θ_b)² (Tukey 1958; runs instead of single
-    channels: Künsch 1989, which neighbouring channels that are alike demand), Student's t with B − 1 degrees of
-    freedom, about the figure itself, so that it never lies outside. What varies is the choice of channels, not of
+    ``f⁻¹(f(θ) ± t √((B−1)/B Σ (f(θ_b) − mean f(θ_b))²))``: the delete-block jackknife (Tukey 1958; runs instead of
+    single channels: Künsch 1989, which neighbouring channels that are alike demand) on a scale f that makes the spread
+    the same for all values, Fisher's z for correlations (Fisher 1921), with Student's t of B − 1 degrees of freedom. No
+    bias is taken out, so ``low ≤ value ≤ high`` always; where a figure or one of its parts lies at the end of its
+    range, f is infinite, and the bounds are taken on the plain scale. What varies is the choice of channels, not of
     checkpoints; figures with kinks (a largest eigenvalue that is tied) are covered less.
 
     Args:
-        value: The figure, shape (checkpoint).
-        without: The same with each run left out, shape (checkpoint, block).
-        least: Smallest value it can have, one for all or of shape (checkpoint).
+        value: The figures, shape (…).
+        without: The same with each run left out, shape (…, block).
+        scale: ``"fisher"`` for correlations and cosines, ``"log"`` for what is positive, ``"logit"`` for shares,
+            ``"plain"``.
+        least: Smallest value they can have, where the scale allows a smaller one.
         most: Largest.
-        excess: Variance that the jackknife is known to count twice, shape (checkpoint); at most half of it is.
+        excess: Variance that the jackknife is known to count twice; at most half of it is.
+
+    Returns:
+        The figures with their bounds; these are NaN where one of the parts is, and with fewer than eight runs.
 
     Example:
-        >>> without = (12.0 - torch.arange(8.0)) [None] / 7
-        >>> interval = jackknife(torch.tensor([8.5]) / 7, without)
-        >>> bool(interval.low < interval.value < interval.high)
-        True
+        >>> bounds = interval(0.95, np.linspace(0.945, 0.955, 32), "fisher")
+        >>> round(float(bounds.low), 3), round(float(bounds.high), 3)
+        (0.902, 0.975)
     """
-    blocks = without.shape[-1]
+    on, blocks = SCALES[scale], without.shape[-1]
+    least, most = max(least, on.least), min(most, on.most)
+    value = np.clip(np.asarray(value, dtype=np.float64), least, most)
     if blocks < FEWEST_BLOCKS:
-        undefined = torch.full_like(value, math.nan)
-        return Interval(value, undefined, undefined)
-    variance = standard_error(without).square()
-    half = student_t(0.975, blocks - 1) * torch.maximum(variance - excess, variance / 2).sqrt()
-    least, most = torch.as_tensor(least).to(value), torch.as_tensor(most).to(value)
-    value = value.clamp(least, most)
-    return Interval(value, (value - half).clamp(least, most), (value + half).clamp(least, most))
+        return Interval(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    parts = without.clip(on.least, on.most)
+    with np.errstate(all="ignore"):
+        there, parts_there = on.there(value), on.there(parts)
+        low, high = map(on.back, _about(there, parts_there, excess))
+        inside = np.isfinite(there) & np.isfinite(parts_there).all(axis=-1)
+        if not inside.all():  # at an end of the range, or undefined
+            plain = _about(value, parts, excess)
+            low, high = (np.where(inside, on_scale, as_is) for on_scale, as_is in zip((low, high), plain, strict=True))
+    return Interval(value, np.minimum(low.clip(least, most), value), np.maximum(high.clip(least, most), value))
 
 
-def standard_error(without: Tensor) -> Tensor:
+def _about(value: Array, parts: Array, excess: float) -> tuple[Array, Array]:
+    variance = np.square(standard_error(parts))
+    half = student_t(0.975, parts.shape[-1] - 1) * np.sqrt(np.maximum(variance - excess, variance / 2))
+    return value - half, value + half
+
+
+def standard_error(without: Array) -> Array:
     """The jackknife's standard error, over the last axis.
 
     Args:
         without: The figure with each run left out, shape (…, block).
 
     Example:
-        >>> round(float(standard_error(torch.tensor([1.0, 2.0, 3.0, 4.0]))), 4)
+        >>> round(float(standard_error(np.array([1.0, 2.0, 3.0, 4.0]))), 4)
         1.9365
     """
+    apart = without - without.mean(axis=-1, keepdims=True)
     blocks = without.shape[-1]
-    return without.std(dim=-1, correction=0) * math.sqrt(blocks - 1)
+    return np.asarray(np.sqrt(np.square(apart).sum(axis=-1) * ((blocks - 1) / blocks)))
 
 
+@lru_cache(maxsize=64)
 def student_t(probability: float, freedom: int) -> float:
     """Quantile of Student's t, by three terms of Cornish and Fisher's expansion: to 1e-3 for 7 degrees and more.
 
@@ -92,3 +138,21 @@ def student_t(probability: float, freedom: int) -> float:
         + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
         + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
     )
+
+
+def defined(figure: float) -> float | None:
+    """A figure as JSON has it: None where it is undefined.
+
+    Args:
+        figure: NaN or infinite where undefined.
+    """
+    return figure if math.isfinite(figure) else None
+
+
+SCALES: Mapping[str, Scale] = {
+    "fisher": Scale(-1.0, 1.0, np.arctanh, np.tanh),
+    "log": Scale(0.0, math.inf, np.log, np.exp),
+    "logit": Scale(0.0, 1.0, lambda p: np.log(p) - np.log1p(-p), lambda x: 1 / (1 + np.exp(-x))),
+    "plain": Scale(-math.inf, math.inf, np.asarray, np.asarray),
+}
+"""By name: one line here adds a scale."""

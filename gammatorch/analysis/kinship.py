@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,9 +89,9 @@ def kinship(figures: Across, evidence: Evidence, one: Origin, other: Origin, shu
     """
     same_depth, mean = len(one.layers) == len(other.layers), float(evidence.mean.value)
     in_order = same_depth and bool((evidence.match.partners.diff() == 1).all())
-    copies = in_order and bool(figures.largest_change <= storage_step(one, other))
-    how = "bit for bit" if not float(figures.largest_change) else f"to the rounding of {_coarser(one, other)}"
-    if bool(figures.drift_of_spread.value.isnan().all()):
+    copies = in_order and figures.largest_change <= storage_step(one, other)
+    how = "bit for bit" if not figures.largest_change else f"to the rounding of {_coarser(one, other)}"
+    if np.isnan(figures.drift_of_spread.value).all():
         same = f"equal {how}, but " if copies else ""
         return Kinship("undetermined", f"{same}the gains are constant over channels and tell nothing of lineage")
     if copies:
@@ -122,7 +123,7 @@ def _not_told(figures: Across, evidence: Evidence, same_depth: bool) -> Kinship:
     if evidence.match.most >= RELATED:
         text = f"too few channels to tell: {said}, where unrelated checkpoints {null}{aside}"
         return Kinship("undetermined", text)
-    cosine = float(figures.cosine.value.nanmean())
+    cosine = float(np.nanmean(figures.cosine.value))
     return Kinship(
         "unrelated",
         f"no more alike than chance: {said}, where unrelated checkpoints {null}; the mean cosine of {cosine:.3f} is "
@@ -156,7 +157,7 @@ def _aside(figures: Across, evidence: Evidence) -> str:
     if evidence.basis == "pearson":
         return " (Pearson's: wide gains, read in column blocks, have no ranks, and few large ones may decide)"
     rows = evidence.match.found
-    pearson = float(figures.pearson.value[0, rows].nanmean())
+    pearson = float(np.nanmean(figures.pearson.value[rows.numpy()]))
     if not abs(pearson - float(evidence.mean.value)) > _APART:
         return ""
     by = (

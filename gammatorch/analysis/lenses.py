@@ -29,4 +29,4 @@ class Lenses:
     @cached_property
     def evidence(self) -> Evidence:
         """What the verdict rests on."""
-        return evidence(self.robust)[0]
+        return evidence(self.robust)

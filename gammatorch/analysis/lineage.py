@@ -140,7 +140,7 @@ def _held(gains: Sequence[Gains], of_pairs: Sequence[tuple[int, int]], device: t
             yield (model, against), (unknown(len(one)), None)
             continue
         matched = match(rows[model], rows[against])
-        figures = across(one[None], other[matched.partners.to(device)])
+        figures = across(one, other[matched.partners.to(device)])
         if len(one) != len(other):
             figures = replace(figures, cka=unknown(1).cka)
         yield (model, against), (figures, _of_scores(rows[model], rows[against], matched))
@@ -148,7 +148,7 @@ def _held(gains: Sequence[Gains], of_pairs: Sequence[tuple[int, int]], device: t
 
 def _of_scores(one: Rows, other: Rows, matched: Match) -> Evidence:
     scores, others = one.scores, other.scores[matched.partners]
-    every, found = (across(scores[None, rows], others[rows]) for rows in (slice(None), _some(matched.found)))
+    every, found = (across(scores[rows], others[rows]) for rows in (slice(None), _some(matched.found)))
     mean = found.mean_pearson if bool(matched.found.any()) else unknown(1).mean_pearson
     basis = "scores beyond the profile" if one.rotary else "scores"
     return Evidence(basis, every.pearson, mean, matched, matched.p_value)
@@ -179,7 +179,7 @@ def _streamed(gains: Sequence[Gains | WideGains], of_pairs: Sequence[tuple[int, 
 
 
 def _of_pearson(figures: Across, hidden: int) -> Evidence:
-    pearson, mean, null = figures.pearson.value[0].cpu(), float(figures.mean_pearson.value), float(figures.null_95)
+    pearson, mean, null = torch.from_numpy(figures.pearson.value), float(figures.mean_pearson.value), figures.null_95
     error, counted = null / _TWO_SIDED, pearson.isfinite()
     beyond = torch.zeros_like(counted)
     beyond[counted] = adjusted(upper_tail(pearson[counted] * (hidden - 1) ** 0.5)) <= BEYOND

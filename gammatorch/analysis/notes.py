@@ -18,7 +18,7 @@ CLEAR_GAP = 0.01
 """Below this relative gap between the first two singular values the first axis is not identified."""
 
 
-def undefined(explained: Tensor | None, statistics: Mapping[str, Any], layers: Sequence[int]) -> list[str]:
+def undefined(explained: object | None, statistics: Mapping[str, Any], layers: Sequence[int]) -> list[str]:
     """What could not be computed, and why.
 
     Args:

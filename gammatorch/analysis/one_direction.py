@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from gammatorch.analysis.host import Array
 
 _STEPS, _STEP = 12, 0.7
 """Steps from the largest correlation of each layer, and the share of the way that each goes: whole ones may swing."""
@@ -11,7 +12,7 @@ _STEPS, _STEP = 12, 0.7
 _TINY = 1e-9
 
 
-def loadings(correlation: Tensor) -> Tensor:
+def loadings(correlation: Array) -> Array:
     """How much of each layer lies in the one direction that explains most of the correlations between layers.
 
     The a that minimises ``Σ_{i≠j} (r_ij − a_i a_j)²``: one common factor, by alternating least squares (minres: Harman
@@ -19,39 +20,37 @@ def loadings(correlation: Tensor) -> Tensor:
     other direction.
 
     Args:
-        correlation: Between layers, shape (…, layer, layer).
+        correlation: Between layers, shape (layer, layer).
 
     Returns:
-        Shape (…, layer).
+        Shape (layer).
 
     Example:
-        >>> import torch
-        >>> of_one = torch.tensor([0.9, 0.8, 0.5])
-        >>> loadings(of_one[:, None] * of_one).round(decimals=2)
-        tensor([0.9000, 0.8000, 0.5000])
+        >>> of_one = np.array([0.9, 0.8, 0.5])
+        >>> loadings(np.outer(of_one, of_one)).round(2)
+        array([0.9, 0.8, 0.5])
     """
-    others = correlation.clone()
-    others.diagonal(dim1=-2, dim2=-1).zero_()
-    found = others.abs().amax(dim=-1).sqrt()
+    others = correlation.copy()
+    np.fill_diagonal(others, 0)
+    found = np.sqrt(np.abs(others).max(axis=-1))
     for _ in range(_STEPS):
         squares = found * found
-        best = torch.linalg.vecdot(others, found[..., None, :]) / (squares.sum(-1, keepdim=True) - squares + _TINY)
-        found = torch.lerp(found, best.clamp_(-1, 1), _STEP)
-    return found
+        best = (others @ found) / (squares.sum() - squares + _TINY)
+        found += _STEP * (best.clip(-1, 1) - found)
+    return np.asarray(found)
 
 
-def unexplained(correlation: Tensor, of_one: Tensor) -> Tensor:
+def unexplained(correlation: Array, of_one: Array) -> Array:
     """What one direction leaves of the correlations between different layers, 0 on the diagonal.
 
     Args:
-        correlation: Shape (…, layer, layer).
-        of_one: Loadings, shape (…, layer).
+        correlation: Shape (layer, layer).
+        of_one: Loadings, shape (layer).
 
     Example:
-        >>> import torch
-        >>> bool(unexplained(torch.ones(3, 3), torch.ones(3)).any())
+        >>> bool(unexplained(np.ones((3, 3)), np.ones(3)).any())
         False
     """
-    left = correlation - of_one[..., :, None] * of_one[..., None, :]
-    left.diagonal(dim1=-2, dim2=-1).zero_()
-    return left
+    left = correlation - np.outer(of_one, of_one)
+    np.fill_diagonal(left, 0)
+    return np.asarray(left)

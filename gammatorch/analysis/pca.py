@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.geometry import cosine_matrix, norms, units
+from gammatorch.analysis.host import Array, Flags
 from gammatorch.errors import InvalidArgument
 
 SVD_MAX_WIDTH = 65_536
@@ -41,15 +43,15 @@ class PrincipalAxes:
         error_estimate: Estimated largest absolute error of the cosines and of explained_var, from rounding.
     """
 
-    singular_values: Tensor
-    explained_var: Tensor | None
-    proj_top1: Tensor | None
-    residual_top1: Tensor | None
+    singular_values: Array
+    explained_var: Array | None
+    proj_top1: Array | None
+    residual_top1: Array | None
     singular_gap: float | None
     method: str
     error_estimate: float
 
-    def spread(self, directed: Tensor) -> PrincipalAxes:
+    def spread(self, directed: Flags) -> PrincipalAxes:
         """The same axes, with the layers that were left out for having no direction back in as NaN.
 
         Args:
@@ -57,12 +59,9 @@ class PrincipalAxes:
         """
         if self.proj_top1 is None or self.residual_top1 is None:
             return self
-        gaps = torch.full_like(directed, torch.nan, dtype=self.proj_top1.dtype)
-        return replace(
-            self,
-            proj_top1=gaps.masked_scatter(directed, self.proj_top1),
-            residual_top1=gaps.masked_scatter(directed, self.residual_top1),
-        )
+        proj, residual = np.full((2, len(directed)), np.nan)
+        proj[directed], residual[directed] = self.proj_top1, self.residual_top1
+        return replace(self, proj_top1=proj, residual_top1=residual)
 
 
 def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None) -> PrincipalAxes:
@@ -83,8 +82,8 @@ def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None
 
     Example:
         >>> axes = principal_axes(torch.eye(3, dtype=torch.float64))
-        >>> axes.explained_var.round(decimals=6)
-        tensor([0.5000, 0.5000, 0.0000], dtype=torch.float64)
+        >>> axes.explained_var.round(6) + 0.0
+        array([0.5, 0.5, 0. ])
     """
     if method not in ("auto", "svd", "gram"):
         raise InvalidArgument(f"there is no method {method!r} for axes: pass auto, svd or gram")
@@ -92,20 +91,19 @@ def principal_axes(gains: Tensor, method: str = "auto", width: int | None = None
     if method == "auto":
         method = choose_method(layers, hidden)
     if method == "gram":
-        return axes_of_cosines(cosine_matrix(gains).cpu()[None], hidden)[0]
+        return axes_of_cosines(cosine_matrix(gains).cpu().double().numpy(), hidden)
     directed = norms(gains) > 0
-    if not bool(directed.any()):
-        return _none(gains, "svd")
     if not bool(directed.all()):
-        return principal_axes(gains[directed], "svd", width).spread(directed.cpu())
+        kept = directed.cpu().numpy()
+        return principal_axes(gains[directed], "svd", width).spread(kept) if kept.any() else _none("svd")
     directions = units(gains)
     centred = directions - directions.mean(dim=0)
     U, S, _ = torch.linalg.svd(_triangle(centred), full_matrices=False)
     projections = directions @ (centred.mT @ U[:, 0]) / S[0]
     eps = torch.finfo(gains.dtype).eps
-    parts = (S, U[:, 0], projections)
-    S, first, projections = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])  # one transfer
-    return _axes(S[None], first[None], projections[None], "svd", layers, eps, eps * math.sqrt(hidden))[0]
+    home = torch.cat([S, U[:, 0], projections]).cpu().double().numpy()  # one transfer
+    S_home, first, projected = np.split(home, [len(S), len(S) + layers])
+    return _axes(S_home, first, projected, "svd", eps, eps * math.sqrt(hidden))
 
 
 def _triangle(rows: Tensor) -> Tensor:
@@ -137,43 +135,47 @@ def choose_method(layers: int, hidden: int, checkpoints: int = 1) -> str:
     return "project" if layers >= PROJECT_MIN_LAYERS and checkpoints == 1 else "gram"
 
 
-def axes_of_cosines(cosine: Tensor, hidden: int, dtype: torch.dtype = torch.float64) -> list[PrincipalAxes]:
-    """Principal axes of several checkpoints from their cosines, in one batched ``eigh``: the method ``gram``.
+def axes_of_cosines(cosine: Array, hidden: int, dtype: torch.dtype = torch.float64) -> PrincipalAxes:
+    """Principal axes from the cosines between layers, by ``eigh``: the method ``gram``.
 
     Args:
-        cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction.
+        cosine: Cosines between layers, shape (layer, layer), NaN for those without direction.
         hidden: Number of channels they were taken over.
         dtype: Precision they were taken in; float32 ones are of centred units, see
             :class:`~gammatorch.analysis.gram.UnitProducts`.
 
-    Returns:
-        One set of axes for each checkpoint.
-
     Example:
-        >>> axes_of_cosines(torch.eye(3, dtype=torch.float64)[None], 3)[0].singular_values
-        tensor([1., 1., 0.], dtype=torch.float64)
+        >>> axes_of_cosines(np.eye(3), 3).singular_values.round(6) + 0.0
+        array([1., 1., 0.])
     """
-    directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
-    whole = directed.all(dim=-1)
-    if not bool(whole.all()):  # the others in a batch of the same size, so that they get the same bits
-        others = torch.where(whole[:, None, None], cosine, torch.eye(cosine.shape[-1]).to(cosine))
-        found = axes_of_cosines(others, hidden, dtype)
-        for checkpoint in whole.logical_not().nonzero()[:, 0].tolist():
-            rows, one = directed[checkpoint], cosine[checkpoint]
-            found[checkpoint] = (
-                axes_of_cosines(one[rows][:, rows][None], hidden, dtype)[0].spread(rows)
-                if bool(rows.any())
-                else _none(one, "gram")
-            )
-        return found
-    layers = cosine.shape[-1]
-    half = cosine - cosine.mean(dim=-2, keepdim=True)  # J C
-    W, U = torch.linalg.eigh(half - half.mean(dim=-1, keepdim=True))
-    S = W.flip(-1)[:, : min(layers, hidden)].clamp(min=0).sqrt()
-    first = U[:, :, -1]
-    projections = (cosine @ (first - first.mean(dim=-1, keepdim=True))[..., None])[..., 0] / S[:, :1]
+    directed = np.isfinite(cosine.diagonal())
+    if not directed.all():
+        rows = directed.nonzero()[0]
+        kept = cosine[rows[:, None], rows]
+        return axes_of_cosines(kept, hidden, dtype).spread(directed) if len(rows) else _none("gram")
+    half = cosine - cosine.mean(axis=0)  # J C
+    W, U = _eigh(half - half.mean(axis=-1, keepdims=True))
+    S = np.sqrt(W[::-1][:hidden].clip(min=0))
+    first = U[:, -1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        projections = cosine @ (first - first.mean()) / S[0]
     eps = torch.finfo(dtype).eps
-    return _axes(S, first, projections, "gram", layers, eps, eps * math.sqrt(hidden), squared=dtype is torch.float64)
+    return _axes(S, first, projections, "gram", eps, eps * math.sqrt(hidden), squared=dtype is torch.float64)
+
+
+def eigenvalues(symmetric: Array) -> Array:
+    """Eigenvalues of a symmetric matrix, ascending.
+
+    Args:
+        symmetric: Shape (layer, layer).
+    """
+    found: Array = torch.linalg.eigvalsh(torch.from_numpy(symmetric)).numpy()
+    return found
+
+
+def _eigh(symmetric: Array) -> tuple[Array, Array]:
+    values, vectors = torch.linalg.eigh(torch.from_numpy(symmetric))
+    return values.numpy(), vectors.numpy()
 
 
 def unseen(axes: PrincipalAxes) -> list[str]:
@@ -192,8 +194,8 @@ def unseen(axes: PrincipalAxes) -> list[str]:
     """
     if axes.method != "gram" or axes.explained_var is None or axes.proj_top1 is None:
         return []
-    floor = math.sqrt(torch.finfo(axes.singular_values.dtype).eps * len(axes.proj_top1))
-    count = int((axes.singular_values[:-1] < floor).sum())  # the last is zero: centred rows have rank L − 1
+    floor = math.sqrt(np.finfo(np.float64).eps * len(axes.proj_top1))
+    count = int(np.count_nonzero(axes.singular_values[:-1] < floor))  # the last is zero: centred rows have rank L − 1
     if not count:
         return []
     which = "1 singular value is" if count == 1 else f"{count} singular values are"
@@ -203,52 +205,35 @@ def unseen(axes: PrincipalAxes) -> list[str]:
     ]
 
 
-def _none(like: Tensor, method: str) -> PrincipalAxes:
+def _none(method: str) -> PrincipalAxes:
     """What is left where no layer has a direction."""
-    return PrincipalAxes(like.new_zeros(0, device="cpu"), None, None, None, None, method, 0.0)
+    return PrincipalAxes(np.zeros(0), None, None, None, None, method, 0.0)
 
 
 def _axes(
-    S: Tensor,
-    left: Tensor,
-    projections: Tensor,
-    method: str,
-    layers: int,
-    eps: float,
-    cosine_error: float,
-    squared: bool = False,
-) -> list[PrincipalAxes]:
-    """Axes from singular values, first left vectors and the units' projections on the first right ones."""
+    S: Array, left: Array, projections: Array, method: str, eps: float, cosine_error: float, squared: bool = False
+) -> PrincipalAxes:
+    """Axes from singular values, the first left vector and the units' projections on the first right one."""
+    layers, largest, total = len(left), float(S[0]), float(np.vdot(S, S))
     # the Gram matrix holds squares, so its rounding hides singular values up to the root of it
     floor = math.sqrt(_ROUNDING * eps * layers) if squared else _ROUNDING * eps * layers
-    totals = S.square().sum(dim=-1, keepdim=True)
-    explained = S.square() / totals
-    proj_top1 = projections * canonical_sign(left)[:, None]
-    residual_top1 = (1 - proj_top1.square()).clamp_(min=0).sqrt_()
-    axes = []
-    for row, (largest, second, total) in enumerate(
-        torch.stack([S[:, 0], S[:, min(1, S.shape[1] - 1)], totals[:, 0]], dim=-1).tolist()
-    ):
-        if largest <= floor:
-            axes.append(PrincipalAxes(S[row], None, None, None, None, method, cosine_error))
-            continue
-        noise = float(layers) if squared else 2 * largest * math.sqrt(layers)
-        axes.append(
-            PrincipalAxes(
-                singular_values=S[row],
-                explained_var=explained[row],
-                proj_top1=proj_top1[row],
-                residual_top1=residual_top1[row],
-                singular_gap=(largest - second) / largest if S.shape[1] > 1 else 1.0,
-                method=method,
-                error_estimate=max(cosine_error, eps * noise / total),
-            )
-        )
-    return axes
+    if largest <= floor:
+        return PrincipalAxes(S, None, None, None, None, method, cosine_error)
+    proj_top1 = projections * canonical_sign(left)
+    noise = float(layers) if squared else 2 * largest * math.sqrt(layers)
+    return PrincipalAxes(
+        singular_values=S,
+        explained_var=np.square(S) / total,
+        proj_top1=proj_top1,
+        residual_top1=np.sqrt((1 - np.square(proj_top1)).clip(min=0)),
+        singular_gap=(largest - float(S[1])) / largest if len(S) > 1 else 1.0,
+        method=method,
+        error_estimate=max(cosine_error, eps * noise / total),
+    )
 
 
-def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The direction v of each checkpoint that maximises Σ (u_i · v)², from the cosines of its layers.
+def shared_direction(cosine: Array) -> tuple[float, Array, Array]:
+    """The direction v that maximises Σ (u_i · v)², from the cosines of the layers.
 
     v is the first right singular vector of the *uncentred* units: with C a = λ₁ a, the projections are u_i · v =
     √λ₁ a_i, and the energy is λ₁ / L, between 1/L (orthogonal layers) and 1 (one direction). Where all layers point
@@ -256,38 +241,35 @@ def shared_directions(cosine: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The sign makes the largest projection positive.
 
     Args:
-        cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction.
+        cosine: Cosines between layers, shape (layer, layer), NaN for those without direction.
 
     Returns:
-        Energies, shape (checkpoint), NaN where no layer has a direction; first eigenvectors, with 0 for layers
-        without, and projections, with NaN for them, shape (checkpoint, layer).
+        The energy, NaN where no layer has a direction; the first eigenvector, with 0 for layers without, and the
+        projections, with NaN for them, shape (layer).
 
     Example:
-        >>> shared_directions(torch.ones(2, 4, 4, dtype=torch.float64))[0].round(decimals=12)
-        tensor([1., 1.], dtype=torch.float64)
+        >>> round(shared_direction(np.ones((4, 4)))[0], 12)
+        1.0
     """
-    directed = cosine.diagonal(dim1=-2, dim2=-1).isfinite()
-    W, A = torch.linalg.eigh(cosine.nan_to_num(nan=0.0))
-    vector = torch.where(directed, A[..., -1] * canonical_sign(A[..., -1])[..., None], 0)
-    count = directed.sum(dim=-1)
-    first = torch.minimum(W[:, -1].clamp(min=1), count)  # beyond these bounds it is rounding: ones are on the diagonal
-    energy = torch.where(count > 0, first / count, torch.nan)
-    return energy, vector, torch.where(directed, vector * W[:, -1:].clamp(min=0).sqrt(), torch.nan)
+    directed = np.isfinite(cosine.diagonal())
+    count = int(np.count_nonzero(directed))
+    W, A = _eigh(np.where(np.isnan(cosine), 0.0, cosine))
+    vector = np.where(directed, A[:, -1] * canonical_sign(A[:, -1]), 0)
+    largest = float(W[-1])
+    first = min(max(largest, 1.0), float(count))  # beyond these bounds it is rounding: ones are on the diagonal
+    energy = first / count if count else math.nan
+    return energy, vector, np.where(directed, vector * math.sqrt(max(largest, 0)), np.nan)
 
 
-def canonical_sign(vector: Tensor) -> Tensor:
+def canonical_sign(vector: Array) -> float:
     """The sign, ±1, that makes the entry of largest magnitude positive; of equally large ones the first counts.
 
     Args:
-        vector: Vectors over layers, shape (…, layer), not zero.
-
-    Returns:
-        Signs, shape (…).
+        vector: Over layers, not zero.
 
     Example:
-        >>> canonical_sign(torch.tensor([0.1, -0.7, 0.7]))
-        tensor(-1.)
+        >>> canonical_sign(np.array([0.1, -0.7, 0.7]))
+        -1.0
     """
-    size = vector.abs()
-    largest = (size >= size.amax(dim=-1, keepdim=True) * (1 - _TIE)).to(torch.uint8).argmax(dim=-1, keepdim=True)
-    return vector.gather(-1, largest)[..., 0].sign()
+    size = np.abs(vector)
+    return float(np.sign(vector[np.argmax(size >= size.max() * (1 - _TIE))]))

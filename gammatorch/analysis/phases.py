@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from gammatorch.analysis.host import Array
+from gammatorch.analysis.intervals import defined
 from gammatorch.errors import InvalidArgument
 
 PRESETS: Mapping[str, str] = {"qwen3-32b": "A=0-6,B=7-9,C=10-31,D=32-46,E=47-58,tail=59-"}
@@ -100,54 +100,46 @@ def assign_phases(
 
 
 def phase_statistics(
-    rows: Mapping[str, Sequence[int]], layers: Sequence[int], lengths: Tensor, cosine: Tensor
-) -> list[list[Phase]]:
-    """Figures of each phase, of each checkpoint.
+    rows: Mapping[str, Sequence[int]], layers: Sequence[int], lengths: Array, cosine: Array
+) -> list[Phase]:
+    """Figures of each phase.
 
     Args:
         rows: Row numbers by phase.
         layers: Layer index of each row.
-        lengths: Lengths of the gains, shape (checkpoint, layer).
-        cosine: Cosines between layers, shape (checkpoint, layer, layer), NaN for those without direction, which are
-            passed over.
+        lengths: Lengths of the gains, shape (layer).
+        cosine: Cosines between layers, shape (layer, layer), NaN for those without direction, which are passed over.
 
     Returns:
-        For each checkpoint one :class:`Phase` a phase, in the same order.
+        One :class:`Phase` a phase, in the same order.
 
     Example:
-        >>> cosine = torch.tensor([[[1.0, 0.8, 0.1], [0.8, 1.0, 0.3], [0.1, 0.3, 1.0]]], dtype=torch.float64)
-        >>> (phases,) = phase_statistics({"a": [0, 1], "b": [2]}, [0, 1, 2], torch.ones(1, 3), cosine)
+        >>> cosine = np.array([[1.0, 0.8, 0.1], [0.8, 1.0, 0.3], [0.1, 0.3, 1.0]])
+        >>> phases = phase_statistics({"a": [0, 1], "b": [2]}, [0, 1, 2], np.ones(3), cosine)
         >>> [(phase.intra_cos, phase.vs_other_cos) for phase in phases]
         [(0.8, 0.2), (None, 0.2)]
     """
-    member = torch.zeros(len(rows), len(layers), dtype=cosine.dtype, device=cosine.device)
+    member = np.zeros((len(rows), len(layers)))
     for phase, of_phase in enumerate(rows.values()):
         member[phase, list(of_phase)] = 1
-    pairs = cosine.isfinite().to(cosine.dtype)
-    pairs.diagonal(dim1=-2, dim2=-1).zero_()
-    sums, counts = member @ (pairs * cosine.nan_to_num(nan=0.0)), member @ pairs  # of each phase with each layer
-    intra, vs_other = ((sums * of).sum(-1) / (counts * of).sum(-1) for of in (member, 1 - member))
-    sizes = [lengths[:, list(of_phase)] for of_phase in rows.values()]
-    mean = torch.stack([of.mean(dim=-1) for of in sizes], dim=-1)
-    deviation = torch.stack([of.std(dim=-1, correction=0) for of in sizes], dim=-1)
+    pairs = np.isfinite(cosine).astype(np.float64)
+    np.fill_diagonal(pairs, 0)
+    sums, counts = member @ np.where(pairs > 0, cosine, 0.0), member @ pairs  # of each phase with each layer
+    with np.errstate(invalid="ignore"):
+        intra, vs_other = ((sums * of).sum(axis=-1) / (counts * of).sum(axis=-1) for of in (member, 1 - member))
     return [
-        [
-            Phase(
-                name,
-                layers[of_phase[0]],
-                layers[of_phase[-1]],
-                len(of_phase),
-                *figures[:2],
-                *map(_defined, figures[2:]),
-            )
-            for (name, of_phase), figures in zip(rows.items(), of_one, strict=True)
-        ]
-        for of_one in torch.stack([mean, deviation, intra, vs_other], dim=-1).tolist()
+        Phase(
+            name=name,
+            first=layers[of_phase[0]],
+            last=layers[of_phase[-1]],
+            n=len(of_phase),
+            norm_mean=float(lengths[list(of_phase)].mean()),
+            norm_std=float(lengths[list(of_phase)].std()),
+            intra_cos=defined(float(intra[phase])),
+            vs_other_cos=defined(float(vs_other[phase])),
+        )
+        for phase, (name, of_phase) in enumerate(rows.items())
     ]
-
-
-def _defined(figure: float) -> float | None:
-    return None if math.isnan(figure) else figure
 
 
 def _between(starts: Sequence[int], turns: Sequence[tuple[int, int]], layers: Sequence[int]) -> dict[str, list[int]]:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 
 def plain(value: Any) -> Any:
-    """Tensors as nested lists, NaN and infinity as None, mappings and lists likewise within.
+    """Tensors and arrays as nested lists, NaN and infinity as None, mappings and lists likewise within.
 
     Args:
-        value: A tensor, mapping, list, or what JSON holds.
+        value: A tensor or array, mapping, list, or what JSON holds.
 
     Example:
         >>> import torch
@@ -24,8 +25,9 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [plain(item) for item in value]
-    if isinstance(value, Tensor):
-        return value.tolist() if bool(value.isfinite().all()) else plain(value.tolist())
+    if isinstance(value, Tensor | np.ndarray):
+        values = np.asarray(value)
+        return values.tolist() if np.isfinite(values).all() else plain(values.tolist())
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return value

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import Accumulator, UnitProducts, moments, side_by_side
+from gammatorch.analysis.gram import Accumulator, Moments, UnitProducts, moments, side_by_side
 from gammatorch.analysis.lenses import Lenses
 from gammatorch.analysis.magnitudes import check_magnitudes
 from gammatorch.analysis.outliers import massive_channels, none_known
@@ -74,13 +75,16 @@ class Reduced:
     fingerprint: Sketch | None
 
 
-def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> list[Reduced]:
+def reduce_stack(
+    stack: Tensor, layers: tuple[int, ...], settings: Settings, number: int | None = None
+) -> list[Reduced]:
     """Gains that are in memory: one pass over their channels, and the SVD where the method asks for it.
 
     Args:
         stack: Gain vectors γ, shape (checkpoint, layer, hidden); a single checkpoint for ``project``.
         layers: Layer index of each row.
         settings: The method, its precision and its parameters.
+        number: That of the first checkpoint in its batch, which errors name.
 
     Returns:
         For each checkpoint what all else follows from.
@@ -90,33 +94,39 @@ def reduce_stack(stack: Tensor, layers: tuple[int, ...], settings: Settings) -> 
     if method == "project":
         return [_project([stack[0]], stack[0], layers, settings)]
     taken = side_by_side(stack, settings.dtype) if settings.alone else moments(stack, settings.dtype)
-    check_magnitudes(taken, layers, settings.dtype)
-    correlations = Correlations(taken.home(), layers)
+    stored = _correlations(taken, layers, settings.dtype, number)
     if settings.dtype is torch.float32:
-        correlations = _measured_twice(correlations, [stack], stack.device)
+        stored = _measured_twice(stored, [stack], stack.device)
     ranked, massive = _ranked(stack, layers)
     found = []
-    for row, gamma in enumerate(stack):
-        lenses = Lenses(_only(correlations, row), _only(ranked, row) if ranked is not None else None)
+    for gamma, of_gains, of_scores, channels in zip(stack, stored, ranked, massive, strict=True):
         if method == "svd":
             axes = principal_axes(gamma.to(settings.dtype), "svd")
         else:
-            axes = axes_of_cosines(lenses.stored.cosine, hidden, settings.dtype)[0]
+            axes = axes_of_cosines(of_gains.cosine, hidden, settings.dtype)
         fingerprint = sketch(gamma, settings.dims, settings.seed) if settings.fingerprint else None
-        found.append(Reduced(lenses, axes, massive[row], fingerprint))
+        found.append(Reduced(Lenses(of_gains, of_scores), axes, channels, fingerprint))
     return found
 
 
-def _ranked(stack: Tensor, layers: tuple[int, ...]) -> tuple[Correlations | None, list[Mapping[str, Any]]]:
+def _correlations(
+    taken: Moments, layers: tuple[int, ...], dtype: torch.dtype, number: int | None = None
+) -> list[Correlations]:
+    """Correlations of each checkpoint, whose gains are checked for what the products cannot hold."""
+    home = taken.home()
+    for place, one in enumerate(home):
+        check_magnitudes(one, layers, dtype, "" if number is None else f" of checkpoint {number + place}")
+    return [Correlations(one, layers) for one in home]
+
+
+def _ranked(
+    stack: Tensor, layers: tuple[int, ...]
+) -> tuple[Sequence[Correlations | None], Sequence[Mapping[str, Any]]]:
     """Correlations of normal scores, and the massive channels; of gains too wide to be put in order none are known."""
     if stack.shape[2] > RANKED_WIDTH:
-        return None, [none_known()] * len(stack)
+        return [None] * len(stack), [none_known()] * len(stack)
     ranks = rank_layers(stack)
-    return Correlations(score_moments(ranks.scores).home(), layers), [*massive_channels(stack, ranks)]
-
-
-def _only(correlations: Correlations, row: int) -> Correlations:
-    return correlations.only(torch.tensor([row])) if len(correlations.norms) > 1 else correlations
+    return [Correlations(one, layers) for one in score_moments(ranks.scores).home()], massive_channels(stack, ranks)
 
 
 def passes(method: str, dtype: str, layers: int, hidden: int) -> int:
@@ -161,25 +171,26 @@ def reduce_wide(gains: WideGains, settings: Settings) -> Reduced:
             triangle.add(block)
         if settings.fingerprint:
             sketcher.add(block)
-    taken = products.finish()
-    check_magnitudes(taken, gains.layers, settings.dtype)
-    correlations = Correlations(taken.home(), gains.layers)
+    found = _correlations(products.finish(), gains.layers, settings.dtype)
     if settings.dtype is torch.float32:
-        correlations = _measured_twice(correlations, (block[None] for block in gains.blocks()), gains.device)
+        found = _measured_twice(found, (block[None] for block in gains.blocks()), gains.device)
+    (correlations,) = found
     if method == "svd":
         axes = principal_axes(triangle.finish(), "svd", hidden)
     else:
-        (axes,) = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
+        axes = axes_of_cosines(correlations.cosine, hidden, settings.dtype)
     fingerprint = sketcher.finish() if settings.fingerprint else None
     return Reduced(Lenses(correlations, None), axes, none_known(), fingerprint)
 
 
-def _measured_twice(correlations: Correlations, blocks: Iterable[Tensor], device: torch.device) -> Correlations:
+def _measured_twice(
+    correlations: Sequence[Correlations], blocks: Iterable[Tensor], device: torch.device
+) -> list[Correlations]:
     """The same, with the cosines of a second pass over the centred units."""
-    products = UnitProducts(correlations.norms, device)
+    products = UnitProducts(torch.from_numpy(np.stack([one.norms for one in correlations])), device)
     for block in blocks:
         products.add(block)
-    return replace(correlations, measured=products.cosine())
+    return [replace(one, measured=cosine) for one, cosine in zip(correlations, products.cosine().numpy(), strict=True)]
 
 
 def _project(
@@ -190,9 +201,8 @@ def _project(
     for block in blocks:
         sketched.add(block)
     found, error, fingerprint = sketched.finish()
-    check_magnitudes(found, layers, torch.float64)
-    correlations = Correlations(found.home(), layers)
-    (axes,) = axes_of_cosines(correlations.cosine, hidden)
+    (correlations,) = _correlations(found, layers, torch.float64)
+    axes = axes_of_cosines(correlations.cosine, hidden)
     error = max(error, 2 * math.sqrt(len(layers) / settings.dims))  # of the cosines, of explained_var
     axes = replace(axes, method="project", error_estimate=error)
     return Reduced(Lenses(correlations, None), axes, none_known(), fingerprint)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from gammatorch.analysis.host import Array, Rows
 
 FEWEST_LAYERS = 24
 """Below, the few triads at hand say too little."""
@@ -17,10 +18,10 @@ _LEAST = 0.05
 """No reliability, and no correlation of two neighbours that is divided by, is taken to be less."""
 
 
-def disattenuated(correlation: Tensor) -> Tensor:
+def disattenuated(correlation: Array) -> Array:
     """Correlations divided by what each layer's own noise takes off them (Spearman 1904).
 
-    ``r_ij / √(ρ_i ρ_j)`` with ρ_l, the reliability of layer l, the median over its neighbours a and b of
+    ``r_ij / √(ρ_i ρ_j)`` with ρ_l, the reliability of layer l, the (lower) median over its neighbours a and b of
     ``r_la r_lb / r_ab``: what a layer shares with those on both sides of it, one to three layers away. Layers of one
     direction that differ in their noise alone come out as 1, a walk keeps what it loses with depth.
 
@@ -31,23 +32,26 @@ def disattenuated(correlation: Tensor) -> Tensor:
         Same shape; noise can take them beyond 1.
 
     Example:
-        >>> noise = torch.linspace(0.5, 1, 24)
-        >>> observed = noise[:, None] * noise
-        >>> disattenuated(observed.fill_diagonal_(1))[0, 1:3].round(decimals=3)
-        tensor([1., 1.])
+        >>> noise = np.linspace(0.5, 1, 24)
+        >>> observed = np.outer(noise, noise)
+        >>> np.fill_diagonal(observed, 1)
+        >>> disattenuated(observed)[0, 1:3].round(3)
+        array([1., 1.])
     """
-    layers = correlation.shape[-1]
-    layer, one, other = (index.to(correlation.device) for index in _triads(layers))
-    between = correlation[..., one, other].clamp(min=_LEAST)
+    layer, one, other, middle = _triads(correlation.shape[-1])
+    between = correlation[..., one, other].clip(min=_LEAST)
     shares = correlation[..., layer, one] * correlation[..., layer, other] / between
-    shares = torch.where(one == other, torch.nan, shares)  # a place that is not filled
-    reliability = shares.nanmedian(dim=-1).values.clamp(_LEAST, 1).rsqrt()
-    return correlation * reliability[..., :, None] * reliability[..., None, :]
+    shares[..., one == other] = np.inf  # a place that is not filled
+    shares.sort(axis=-1)
+    reliability = shares[..., np.arange(len(middle)), middle].clip(_LEAST, 1)
+    scale = 1 / np.sqrt(reliability)
+    return np.asarray(correlation * scale[..., :, None] * scale[..., None, :])
 
 
 @lru_cache
-def _triads(layers: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Each layer with pairs of its neighbours, on both sides where it has both: three of shape (layer, pair)."""
+def _triads(layers: int) -> tuple[Rows, Rows, Rows, Rows]:
+    """Each layer with pairs of its neighbours, on both sides where it has both: three of shape (layer, pair); and the
+    place of the median in each row."""
     pairs = []
     for layer in range(layers):
         before = range(max(0, layer - _REACH), layer)
@@ -55,5 +59,6 @@ def _triads(layers: int) -> tuple[Tensor, Tensor, Tensor]:
         around = [(one, other) for one in before for other in after]
         beside = list(before or after)
         pairs.append(around or [(one, other) for n, one in enumerate(beside) for other in beside[n + 1 :]])
-    filled = torch.tensor([[*of_one, *[(0, 0)] * (_REACH**2 - len(of_one))] for of_one in pairs])
-    return torch.arange(layers)[:, None].expand(-1, _REACH**2), filled[..., 0], filled[..., 1]
+    filled = np.array([[*of_one, *[(0, 0)] * (_REACH**2 - len(of_one))] for of_one in pairs])
+    middle = np.array([(len(of_one) - 1) // 2 for of_one in pairs])
+    return np.arange(layers)[:, None], filled[..., 0], filled[..., 1], middle

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from gammatorch.analysis.correlations import Correlations, over_rows
+from gammatorch.analysis.host import Array
 
 FEWEST_LAYERS = 6
 """Layers below which no schedule is fitted: AICc of four parameters needs n > 5."""
@@ -41,7 +41,7 @@ _ROUNDING = 1e-7
 """Relative rounding of 32-bit gains: residuals below it tell nothing."""
 
 
-def schedules(correlations: Correlations) -> list[Mapping[str, object] | None]:
+def schedules(correlations: Correlations) -> Mapping[str, object] | None:
     """Fits of T(k) = RMS γ = ‖γ‖/√H to annealing schedules, k = 1 at the first layer, with errors that persist.
 
     ``geometric`` T₀ a^(k−1) (Kirkpatrick, Gelatt and Vecchi 1983), heating where a > 1; ``linear`` T₀ + b (k−1);
@@ -62,18 +62,20 @@ def schedules(correlations: Correlations) -> list[Mapping[str, object] | None]:
     smooth course of some other shape may be taken for a law.
 
     Args:
-        correlations: Of one checkpoint or several.
+        correlations: Of one checkpoint.
 
     Returns:
-        For each checkpoint name → ``{"parameters": {name: value}, "aicc": value, "r_squared": value, "rho": value,
+        Name → ``{"parameters": {name: value}, "aicc": value, "r_squared": value, "rho": value,
         "chosen": bool}``, lowest AICc first; at most one is chosen. ``r_squared`` is 1 − Σe²/Σ(ln T − mean)², 0 where
         that is negative. None for fewer than six layers, and where RMS γ is the same in all that are fitted to the
         rounding of 32-bit gains. Zero gains are left out; ``k`` follows the layer index, so a gap counts.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.gram import moments
         >>> sizes = 0.9 ** torch.arange(16) * (1 + 0.01 * torch.randn(16, generator=torch.Generator().manual_seed(0)))
-        >>> fits = schedules(Correlations(moments(sizes[:, None] * torch.ones(16, 4)), tuple(range(16))))[0]
+        >>> taken = moments(sizes[:, None] * torch.ones(16, 4)).home()[0]
+        >>> fits = schedules(Correlations(taken, tuple(range(16))))
         >>> next(iter(fits)), round(fits["geometric"]["parameters"]["a"], 2), fits["geometric"]["chosen"]
         ('geometric', 0.9, True)
     """
@@ -81,52 +83,41 @@ def schedules(correlations: Correlations) -> list[Mapping[str, object] | None]:
     return over_rows(lambda kept: _schedules(kept, first, last), correlations, correlations.directed)
 
 
-def _schedules(correlations: Correlations, first: int, last: int) -> list[Mapping[str, object] | None]:
-    checkpoints, count = correlations.norms.shape
+def _schedules(correlations: Correlations, first: int, last: int) -> Mapping[str, object] | None:
+    count = len(correlations.layers)
     if count < FEWEST_LAYERS:
-        return [None] * checkpoints
+        return None
     fitted = slice(1, -1) if count >= FEWEST_WITHOUT_ENDS else slice(None)
-    size = correlations.norms / correlations.moments.hidden.sqrt()[:, None]
-    heights = (
-        size[:, fitted].detach().to("cpu", torch.float64).log()
-    )  # small, and many steps: a GPU would wait for each
-    means = heights.mean(dim=-1, keepdim=True)
-    heights = heights - means
-    same = (heights.square().mean(dim=-1) <= _ROUNDING**2).tolist()
+    heights = np.log(correlations.norms[fitted] / math.sqrt(correlations.moments.hidden))
+    mean = heights.mean()
+    heights -= mean
+    if np.square(heights).mean() <= _ROUNDING**2:
+        return None
     table = _table(correlations.layers[fitted], first, last)
     fit = _fit(heights, table)
-    columns = fit._replace(levels=(fit.levels + means).clamp(-_MOST_LEVEL, _MOST_LEVEL))
-    fits = zip(*(column.tolist() for column in columns), strict=True)
-    return [None if flat else _document(*one, table=table) for flat, one in zip(same, fits, strict=True)]
+    return _document(fit._replace(levels=(fit.levels + mean).clip(-_MOST_LEVEL, _MOST_LEVEL)), table)
 
 
-def _document(
-    levels: Sequence[float],
-    rates: Sequence[float],
-    criteria: Sequence[float],
-    shares: Sequence[float],
-    rhos: Sequence[float],
-    *,
-    table: _Table,
-) -> Mapping[str, object]:
-    """What is kept of one checkpoint's fits, each figure by law."""
+def _document(fit: _Fit, table: _Table) -> Mapping[str, object]:
+    """What is kept of the fits."""
     count = len(table.at)
-    aicc = dict(zip(SCHEDULES, criteria, strict=True))
-    best, following = sorted(SCHEDULES.keys() - {NONE}, key=lambda name: aicc[name])[:2]
-    clear = aicc[NONE] - aicc[best] > CLEAR_OF_NONE
-    clear = clear and aicc[following] - aicc[best] > CLEAR_OF_NEXT * count / (count - 5)
-    clear = clear and dict(zip(SCHEDULES, rhos, strict=True))[best] <= MOST_LEFT
-    documents = {
+    laws = zip(SCHEDULES, *(column.tolist() for column in fit), strict=True)
+    by_aicc = sorted(laws, key=lambda law: law[3])
+    aicc = {name: criterion for name, _, _, criterion, _, _ in by_aicc}
+    best, following = [law for law in by_aicc if law[0] != NONE][:2]
+    clear = aicc[NONE] - best[3] > CLEAR_OF_NONE
+    clear = clear and following[3] - best[3] > CLEAR_OF_NEXT * count / (count - 5)
+    clear = clear and best[5] <= MOST_LEFT
+    return {
         name: {
-            "parameters": law.named(math.exp(level), rate, table.reach),
-            "aicc": aicc[name],
+            "parameters": SCHEDULES[name].named(math.exp(level), rate, table.reach),
+            "aicc": criterion,
             "r_squared": share,
             "rho": rho,
-            "chosen": clear and name == best,
+            "chosen": clear and name == best[0],
         }
-        for (name, law), level, rate, share, rho in zip(SCHEDULES.items(), levels, rates, shares, rhos, strict=True)
+        for name, level, rate, criterion, share, rho in by_aicc
     }
-    return {name: documents[name] for name in sorted(documents, key=lambda name: aicc[name])}
 
 
 class _Law(NamedTuple):
@@ -134,17 +125,17 @@ class _Law(NamedTuple):
 
     parameters: int
     named: Callable[[float, float, float], dict[str, float]]
-    offset: Callable[[Tensor], Tensor] = torch.zeros_like
-    slope: Callable[[Tensor], Tensor] = torch.zeros_like
+    offset: Callable[[Array], Array] = np.zeros_like
+    slope: Callable[[Array], Array] = np.zeros_like
 
 
 SCHEDULES: Mapping[str, _Law] = {
     NONE: _Law(3, lambda level, rate, reach: {"t0": level}),
-    "geometric": _Law(4, lambda level, rate, reach: {"t0": level, "a": math.exp(rate)}, slope=torch.clone),
+    "geometric": _Law(4, lambda level, rate, reach: {"t0": level, "a": math.exp(rate)}, slope=np.copy),
     # its rate is ln T(last)/T(first), on which its offset depends: searched
     "linear": _Law(4, lambda level, rate, reach: {"t0": level, "b": level * math.expm1(rate) / reach}),
-    "logarithmic": _Law(3, lambda level, rate, reach: {"c": level}, offset=lambda at: -(at + 2).log().log()),
-    "power": _Law(4, lambda level, rate, reach: {"t0": level, "p": rate}, slope=lambda at: -at.log1p()),
+    "logarithmic": _Law(3, lambda level, rate, reach: {"c": level}, offset=lambda at: -np.log(np.log(at + 2))),
+    "power": _Law(4, lambda level, rate, reach: {"t0": level, "p": rate}, slope=lambda at: -np.log1p(at)),
 }
 """By name: number of parameters with ρ and the error's variance; from e^level, rate and k − 1 at the last layer to the
 parameters by name; offset and slope over k − 1."""
@@ -165,30 +156,30 @@ class _Errors(NamedTuple):
         rounding: What rounding adds to Q, shape (ρ).
     """
 
-    rho: Tensor
-    weight: Tensor
-    carried: Tensor
-    own: Tensor
-    shared: Tensor
-    spread: Tensor
-    rounding: Tensor
+    rho: Array
+    weight: Array
+    carried: Array
+    own: Array
+    shared: Array
+    spread: Array
+    rounding: Array
 
-    def white(self, values: Tensor) -> Tensor:
+    def white(self, values: Array) -> Array:
         """Independent errors of variance one from errors, shape (…, layer), for each ρ: (…, ρ, layer)."""
         return _white(values[..., None, :], self.weight, self.carried)
 
-    def squares(self, values: Tensor) -> Tensor:
+    def squares(self, values: Array) -> Array:
         """Σ white², shape (…, ρ)."""
-        return values.square() @ self.own.mT + (values[..., 1:] * values[..., :-1]) @ self.shared.mT
+        return np.asarray(np.square(values) @ self.own.T + (values[..., 1:] * values[..., :-1]) @ self.shared.T)
 
-    def turned(self, white: Tensor) -> Tensor:
+    def turned(self, white: Array) -> Array:
         """The transpose of :meth:`white` at each ρ, shape (…, ρ, layer)."""
         turned = white * self.weight
         turned[..., :-1] -= self.carried * white[..., 1:]
         return turned
 
 
-def _white(values: Tensor, weight: Tensor, carried: Tensor) -> Tensor:
+def _white(values: Array, weight: Array, carried: Array) -> Array:
     white = values * weight
     white[..., 1:] -= carried * values[..., :-1]
     return white
@@ -212,147 +203,135 @@ class _Table(NamedTuple):
     """
 
     errors: _Errors
-    at: Tensor
+    at: Array
     reach: float
-    offsets: Tensor
-    slopes: Tensor
-    bases: Tensor
-    solved: Tensor
-    penalties: Tensor
-    changes: Tensor
-    crossed: Tensor
-    squares: Tensor
+    offsets: Array
+    slopes: Array
+    bases: Array
+    solved: Array
+    penalties: Array
+    changes: Array
+    crossed: Array
+    squares: Array
 
 
 @lru_cache(maxsize=8)
 def _table(layers: tuple[int, ...], first: int, last: int) -> _Table:
-    at, reach = torch.tensor(layers, dtype=torch.float64, device="cpu") - first, float(last - first)
-    errors, laws = _errors(at.diff()), SCHEDULES.values()
-    slopes = torch.stack([law.slope(at) for law in laws])
-    level, level_length = _unit(errors.white(torch.ones_like(at)))
+    at, reach = np.array(layers, dtype=np.float64) - first, float(last - first)
+    errors, laws = _errors(np.diff(at)), SCHEDULES.values()
+    slopes = np.stack([law.slope(at) for law in laws])
+    level, level_length = _unit(errors.white(np.ones_like(at)))
     along = errors.white(slopes)
-    on_level = (along * level).sum(dim=-1, keepdim=True)
+    on_level = (along * level).sum(axis=-1, keepdims=True)
     along, length = _unit(along - on_level * level)
-    bases = torch.stack([errors.turned(level).expand_as(along), errors.turned(along)], dim=2)
+    bases = np.stack([np.broadcast_to(errors.turned(level), along.shape), errors.turned(along)], axis=2)
     rate = bases[:, :, 1] / length
-    changes = torch.linspace(-_LARGEST_CHANGE, _LARGEST_CHANGE, _CHANGES, dtype=at.dtype, device=at.device)
-    courses = errors.white(_linear(changes, at, reach))
-    courses = courses - (courses * level).sum(dim=-1, keepdim=True) * level
-    m = torch.tensor([law.parameters for law in laws], dtype=at.dtype, device=at.device)
+    changes = np.linspace(-_LARGEST_CHANGE, _LARGEST_CHANGE, _CHANGES)
+    courses = errors.white(_linear(changes[:, None], at, reach))
+    courses = courses - (courses * level).sum(axis=-1, keepdims=True) * level
+    m = np.array([law.parameters for law in laws])
     return _Table(
         errors=errors,
         at=at,
         reach=reach,
-        offsets=torch.stack([law.offset(at) for law in laws]),
+        offsets=np.stack([law.offset(at) for law in laws]),
         slopes=slopes,
         bases=bases,
-        solved=torch.stack([(bases[:, :, 0] - on_level * rate) / level_length, rate], dim=2),
+        solved=np.stack([(bases[:, :, 0] - on_level * rate) / level_length, rate], axis=2),
         penalties=2 * m + 2 * m * (m + 1) / (len(at) - m - 1),
         changes=changes,
-        crossed=errors.turned(courses).transpose(0, 1)[::_EVERY].contiguous(),
-        squares=courses.square().sum(dim=-1).mT[::_EVERY].contiguous(),
+        crossed=errors.turned(courses).swapaxes(0, 1)[::_EVERY].copy(),
+        squares=np.square(courses).sum(axis=-1).T[::_EVERY].copy(),
     )
 
 
-def _unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
+def _unit(vectors: Array) -> tuple[Array, Array]:
     """Vectors of length one, and their lengths; 0 and infinity for those without a direction."""
-    length = vectors.square().sum(dim=-1, keepdim=True).sqrt()
-    length = torch.where(length > 0, length, torch.inf)
+    length = np.sqrt(np.square(vectors).sum(axis=-1, keepdims=True))
+    length = np.where(length > 0, length, np.inf)
     return vectors / length, length
 
 
-def _errors(gaps: Tensor) -> _Errors:
-    rho = torch.linspace(0, math.atanh(_MOST_RHO), _RHOS, dtype=gaps.dtype, device=gaps.device).tanh()
-    carried = torch.nn.functional.pad(rho[:, None] ** gaps, (1, 0))
-    left = 1 - carried.square()
-    weight = left.rsqrt()
+def _errors(gaps: Array) -> _Errors:
+    rho = np.tanh(np.linspace(0, math.atanh(_MOST_RHO), _RHOS))
+    carried = np.pad(rho[:, None] ** gaps, ((0, 0), (1, 0)))
+    left = 1 - np.square(carried)
+    weight = 1 / np.sqrt(left)
     carried = carried * weight
     return _Errors(
         rho=rho,
         weight=weight,
         carried=carried[:, 1:],
-        own=weight.square() + torch.nn.functional.pad(carried.square()[:, 1:], (0, 1)),
+        own=np.square(weight) + np.pad(np.square(carried)[:, 1:], ((0, 0), (0, 1))),
         shared=-2 * (weight * carried)[:, 1:],
-        spread=left.log().sum(dim=-1),
-        rounding=_ROUNDING**2 * (weight.square() + carried.square()).sum(dim=-1),
+        spread=np.log(left).sum(axis=-1),
+        rounding=_ROUNDING**2 * (np.square(weight) + np.square(carried)).sum(axis=-1),
     )
 
 
 class _Fit(NamedTuple):
-    """Of each law, shape (checkpoint, law)."""
+    """Of each law, shape (law)."""
 
-    levels: Tensor
-    rates: Tensor
-    criteria: Tensor
-    r_squared: Tensor
-    rho: Tensor
+    levels: Array
+    rates: Array
+    criteria: Array
+    r_squared: Array
+    rho: Array
 
 
-def _fit(heights: Tensor, table: _Table) -> _Fit:
-    """All laws.
-
-    Args:
-        heights: ln T less its mean, shape (checkpoint, layer).
-        table: Of these layers.
-    """
+def _fit(heights: Array, table: _Table) -> _Fit:
+    """All laws, for ln T less its mean, shape (layer)."""
     change = _change(heights, table)
-    left = heights[:, None] - table.offsets
-    left[:, _LINEAR] -= _linear(change, table.at, table.reach)
-    score, row = _scores(left, table.bases, table).min(dim=-1)
-    solved = table.solved[torch.arange(len(SCHEDULES), device=row.device), row] @ left[..., None]
-    levels, rates = solved[:, :, 0, 0], solved[:, :, 1, 0]
-    residual = left - levels[..., None] - rates[..., None] * table.slopes
-    rates[:, _LINEAR] = change
-    whole = heights.square().sum(dim=-1, keepdim=True).clamp(min=_ROUNDING**2)
-    r_squared = (1 - residual.square().sum(dim=-1) / whole).clamp(0, 1)
-    return _Fit(levels, rates, score + table.penalties, r_squared, table.errors.rho[row])
+    left = heights - table.offsets
+    left[_LINEAR] -= _linear(change, table.at, table.reach)
+    scores = _scores(left, table.bases, table)
+    row, laws = scores.argmin(axis=-1), np.arange(len(SCHEDULES))
+    levels, rates = np.matmul(table.solved[laws, row], left[..., None])[..., 0].T
+    residual = left - levels[:, None] - rates[:, None] * table.slopes
+    rates[_LINEAR] = change
+    whole = max(float(np.vdot(heights, heights)), _ROUNDING**2)
+    r_squared = (1 - np.square(residual).sum(axis=-1) / whole).clip(0, 1)
+    return _Fit(levels, rates, scores[laws, row] + table.penalties, r_squared, table.errors.rho[row])
 
 
-def _scores(left: Tensor, bases: Tensor, table: _Table) -> Tensor:
-    """AICc without the penalty, shape (checkpoint, law, ρ).
-
-    Args:
-        left: ln T less the offsets, shape (checkpoint, law, layer).
-        bases: Of these laws.
-        table: Of these layers.
-    """
-    on = (bases.flatten(1, 2) @ left[..., None]).view(*left.shape[:2], *bases.shape[1:3])
-    rss = table.errors.squares(left) - on.square().sum(dim=-1)
+def _scores(left: Array, bases: Array, table: _Table) -> Array:
+    """AICc without the penalty, shape (law, ρ), from ln T less the offsets, shape (law, layer)."""
+    on = np.matmul(bases, left[:, None, :, None])[..., 0]
+    rss = table.errors.squares(left) - np.square(on).sum(axis=-1)
     return _criterion(rss, table.errors.spread, table.errors.rounding, len(table.at))
 
 
-def _criterion(rss: Tensor, spread: Tensor, rounding: Tensor, count: int) -> Tensor:
-    return ((rss.clamp(min=0) + rounding) / count).log() * count + spread
+def _criterion(rss: Array, spread: Array, rounding: Array, count: int) -> Array:
+    return np.asarray(np.log((rss.clip(min=0) + rounding) / count) * count + spread)
 
 
-def _linear(change: Tensor, at: Tensor, reach: float) -> Tensor:
+def _linear(change: Array | float, at: Array, reach: float) -> Array:
     """ln T/T₀ of the linear law by ln T(last)/T(first)."""
-    return torch.log1p(change.expm1()[:, None] / reach * at)
+    return np.log1p(np.expm1(change) / reach * at)
 
 
-def _change(heights: Tensor, table: _Table) -> Tensor:
-    """ln T(last)/T(first) of the linear law that fits best, shape (checkpoint): on the grid, then by Newton."""
+def _change(heights: Array, table: _Table) -> float:
+    """ln T(last)/T(first) of the linear law that fits best: on the grid, then by Newton."""
     errors, bases = table.errors, table.bases[_LINEAR, None]
-    own = errors.squares(heights)[:, ::_EVERY] - (heights @ bases[0, ::_EVERY, 0].mT).square()
-    both = (heights @ table.crossed.flatten(0, 1).mT).view(-1, *table.squares.shape)
-    rss = own[..., None] - 2 * both + table.squares
+    own = errors.squares(heights)[::_EVERY] - np.square(bases[0, ::_EVERY, 0] @ heights)
+    rss = own[:, None] - 2 * (table.crossed @ heights) + table.squares
     spread, rounding = errors.spread[::_EVERY, None], errors.rounding[::_EVERY, None]
-    best = _criterion(rss, spread, rounding, len(table.at)).flatten(1).argmin(dim=-1)
-    change, row = table.changes[best % _CHANGES], best // _CHANGES * _EVERY
+    best, on_grid = divmod(int(_criterion(rss, spread, rounding, len(table.at)).argmin()), _CHANGES)
+    change, row = float(table.changes[on_grid]), best * _EVERY
     for again in (False, True):  # the second time at the ρ that fits best once the change is known
-        weight, carried = errors.weight[row, None], errors.carried[row, None]
         for _ in range(2):
-            change = _newton(heights, change, weight, carried, table)
+            change = _newton(heights, change, errors.weight[row], errors.carried[row], table)
         if not again:
             left = heights - _linear(change, table.at, table.reach)
-            row = _scores(left[:, None], bases, table)[:, 0].argmin(dim=-1)
+            row = int(_scores(left[None], bases, table)[0].argmin())
     return change
 
 
-def _newton(heights: Tensor, change: Tensor, weight: Tensor, carried: Tensor, table: _Table) -> Tensor:
+def _newton(heights: Array, change: float, weight: Array, carried: Array, table: _Table) -> float:
     """One step: the least squares fit of the level and of the course's derivative."""
-    height = 1 + change.expm1()[:, None] / table.reach * table.at
-    derivative = change.exp()[:, None] / table.reach * table.at / height
-    white = _white(torch.stack([heights - height.log(), derivative, torch.ones_like(height)], dim=1), weight, carried)
-    (_, xd, xl), (_, dd, dl), (_, _, ll) = ((row.unbind(-1)) for row in (white @ white.mT).unbind(-2))
-    return (change + (xd * ll - xl * dl) / (dd * ll - dl * dl)).clamp(-_LARGEST_CHANGE, _LARGEST_CHANGE)
+    height = 1 + math.expm1(change) / table.reach * table.at
+    derivative = math.exp(change) / table.reach * table.at / height
+    white = _white(np.stack([heights - np.log(height), derivative, np.ones_like(height)]), weight, carried)
+    (_, xd, xl), (_, dd, dl), (_, _, ll) = (white @ white.T).tolist()
+    step: float = (xd * ll - xl * dl) / (dd * ll - dl * dl)
+    return min(max(change + step, -_LARGEST_CHANGE), _LARGEST_CHANGE)

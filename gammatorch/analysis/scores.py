@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from gammatorch.analysis.gram import Moments, pieces, run_edges
+from gammatorch.analysis.host import Array, Rows
 from gammatorch.gains.device import summing_device
 
 RANKED_WIDTH = 65_536
@@ -60,11 +62,14 @@ def rank_layers(gains: Tensor) -> Ranked:
     Args:
         gains: Gain vectors γ, shape (…, layer, hidden), without NaN.
     """
+    gains = gains.detach().to(summing_device(gains.device))
+    if gains.device.type == "cpu":
+        return _rank_on_host(gains)
     hidden = gains.shape[-1]
-    ordered, channels = _in_order(gains.detach().to(summing_device(gains.device)))
+    ordered, channels = gains.sort(dim=-1)
     first = torch.ones_like(channels, dtype=torch.bool)  # of the gains equal to it
     torch.ne(ordered[..., 1:], ordered[..., :-1], out=first[..., 1:])
-    quantiles = _quantiles(hidden).to(first.device)
+    quantiles = torch.from_numpy(_quantiles(hidden)).to(first.device)
     if bool(first.all()):
         in_order = quantiles[::2].expand(first.shape)
     else:
@@ -72,23 +77,49 @@ def rank_layers(gains: Tensor) -> Ranked:
         begin, end = place[first], place[first.roll(-1, dims=-1)]  # after the last of a group comes the first of one
         of_group = quantiles[begin + end]
         in_order = of_group.repeat_interleave(end - begin + 1, output_size=first.numel()).view(first.shape)
-    quartiles = ordered[..., [0, hidden // 4, hidden // 2, 3 * hidden // 4, hidden - 1]]
-    return Ranked(
-        torch.empty(first.shape, dtype=in_order.dtype, device=first.device).scatter_(-1, channels, in_order), quartiles
-    )
+    scores = torch.empty(first.shape, dtype=in_order.dtype, device=first.device).scatter_(-1, channels, in_order)
+    return Ranked(scores, ordered[..., _quartile_places(hidden)])
 
 
-def _in_order(gains: Tensor) -> tuple[Tensor, Tensor]:
-    """The gains of each layer in ascending order, and their channels.
+def _rank_on_host(gains: Tensor) -> Ranked:
+    """The same in NumPy, whose sort has vector instructions."""
+    hidden = gains.shape[-1]
+    ordered, places = _sorted_with_places(gains.to(torch.float64, copy=True).numpy().reshape(-1, hidden))
+    first = np.ones(ordered.shape, dtype=np.bool_)  # of the gains equal to it
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=first[:, 1:])
+    begin = first.ravel().nonzero()[0]
+    scores = np.empty(ordered.size)
+    if len(begin) == ordered.size:
+        scores[places] = np.broadcast_to(_quantiles(hidden)[::2], ordered.shape).ravel()
+    else:
+        size = np.diff(begin, append=ordered.size)
+        scores[places] = _quantiles(hidden)[2 * (begin % hidden) + size - 1].repeat(size)
+    quartiles = torch.from_numpy(ordered[:, _quartile_places(hidden)])
+    return Ranked(torch.from_numpy(scores).view(gains.shape), quartiles.view(*gains.shape[:-1], -1))
 
-    On the CPU NumPy's argsort has vector instructions, and takes a third of the time of torch's.
+
+def _sorted_with_places(gains: Array) -> tuple[Array, Rows]:
+    """Each row in ascending order, and where in the whole array each gain stood; the rows themselves are used up.
+
+    Sorting gains with their places is several times faster than sorting places by gains. Gains of up to 32 bits leave
+    at least 29 bits of a float64 empty: there the places go.
     """
-    if gains.device.type != "cpu":
-        ordered, channels = gains.sort(dim=-1)
-        return ordered, channels
-    known = gains if gains.dtype.itemsize >= 4 else gains.to(torch.float32)  # NumPy has no bfloat16
-    channels = torch.from_numpy(known.numpy().argsort(axis=-1))
-    return gains.gather(-1, channels), channels
+    bits = gains.view(np.uint64)
+    places = np.arange(gains.size, dtype=np.uint64).reshape(gains.shape)
+    used = np.uint64((1 << (gains.size - 1).bit_length()) - 1)
+    if (bits & used).any():  # float64 with digits of its own
+        order = gains.argsort(axis=-1)
+        ordered = np.take_along_axis(gains, order, axis=-1)
+        return ordered, np.take_along_axis(places, order, axis=-1).ravel().view(np.intp)
+    bits |= places
+    gains.sort(axis=-1)
+    np.bitwise_and(bits, used, out=places)
+    bits &= ~used
+    return gains, places.ravel().view(np.intp)
+
+
+def _quartile_places(hidden: int) -> list[int]:
+    return [0, hidden // 4, hidden // 2, 3 * hidden // 4, hidden - 1]
 
 
 def score_moments(scores: Tensor) -> Moments:
@@ -127,9 +158,9 @@ def score_step(hidden: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def _quantiles(hidden: int) -> Tensor:
+def _quantiles(hidden: int) -> Array:
     """Scores by the sum of the first and the last place of equal gains, counted from 0: shape (2 H − 1)."""
     ranks = torch.arange(2 * hidden - 1, dtype=torch.float64) / 2 + 1
     step = score_step(hidden)
-    quantiles: Tensor = torch.special.ndtri(ranks / (hidden + 1))
-    return quantiles.div(step).round().mul(step)
+    quantiles: Array = torch.special.ndtri(ranks / (hidden + 1)).div(step).round().mul(step).numpy()
+    return quantiles

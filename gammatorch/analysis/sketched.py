@@ -29,8 +29,8 @@ class SketchedMoments:
     Example:
         >>> sketched = SketchedMoments(layers=1, hidden=2, dims=64)
         >>> sketched.add(torch.tensor([[3.0, 5.0]]))
-        >>> sketched.finish()[0].gram()
-        tensor([[[34.]]], dtype=torch.float64)
+        >>> sketched.finish()[0].home()[0].gram()
+        array([[34.]])
     """
 
     def __init__(

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from gammatorch.analysis.evidence import ORDERED, Evidence
+from gammatorch.analysis.host import Array
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
 
 SHARED = 0.5
@@ -69,20 +71,21 @@ def support(found: Evidence) -> Support:
         found: The evidence of one checkpoint, with at least two layers that vary.
 
     Example:
+        >>> import torch
         >>> from gammatorch.analysis.correlations import Correlations
         >>> from gammatorch.analysis.evidence import evidence
         >>> from gammatorch.analysis.gram import moments
         >>> one = torch.randn(512, generator=torch.Generator().manual_seed(0)).expand(8, -1)
-        >>> support(evidence(Correlations(moments(one), tuple(range(8))))[0]).shares
+        >>> support(evidence(Correlations(moments(one).home()[0], tuple(range(8))))).shares
         {'shared-direction': 1.0}
     """
     verdicts = _verdicts(_figures(found), _moved(_CONVENTIONS))
-    counts = torch.bincount(verdicts, minlength=len(VERDICTS)).tolist()
+    counts = np.bincount(verdicts, minlength=len(VERDICTS)).tolist()
     order = sorted(range(len(VERDICTS)), key=lambda verdict: -counts[verdict])
     return Support({VERDICTS[one]: counts[one] / _SAMPLES for one in order if counts[one]})
 
 
-def _verdicts(figures: Mapping[str, Tensor], least: Mapping[str, Tensor]) -> Tensor:
+def _verdicts(figures: Mapping[str, Array], least: Mapping[str, Array]) -> NDArray[np.intp]:
     """The verdict of each sample, as its number in :data:`VERDICTS`: the first line that holds."""
     ordered = figures["order"] >= least["order"]
     several = figures["misfit"] >= least["misfit"]
@@ -94,45 +97,44 @@ def _verdicts(figures: Mapping[str, Tensor], least: Mapping[str, Tensor]) -> Ten
         ("several-directions", several),
         ("shared-direction", figures["mean"] >= least["shared"]),
     )
-    verdicts = torch.full_like(figures["mean"], VERDICTS.index("layer-specific"), dtype=torch.long)
+    verdicts = np.full(_SAMPLES, VERDICTS.index("layer-specific"))
     for verdict, holds in reversed(ladder):
-        verdicts = torch.where(holds, VERDICTS.index(verdict), verdicts)
+        verdicts[holds] = VERDICTS.index(verdict)
     return verdicts
 
 
-def _figures(found: Evidence) -> dict[str, Tensor]:
+def _figures(found: Evidence) -> dict[str, Array]:
     """Samples of every figure, shape (sample)."""
     names = ("closest", "mean", "loss", "turn", "misfit", "own_misfit", "order")
-    values = torch.stack([getattr(found, name).cpu().double() for name in names], dim=-1).nan_to_num(nan=0.0)
+    values = np.nan_to_num(np.stack([getattr(found, name) for name in names], axis=-1))
     blocks = len(values) - 1
     if blocks >= FEWEST_BLOCKS:
         influence = (values[:1] - values[1:]) * (blocks - 1) / blocks
         samples = values[0] + (_weights(blocks) - 1) @ influence
     else:
-        samples = values[0].expand(_SAMPLES, -1)
+        samples = np.broadcast_to(values[0], (_SAMPLES, len(names)))
     jump, error = found.jump
     return {
-        **dict(zip(names, samples.unbind(-1), strict=True)),
+        **dict(zip(names, samples.T, strict=True)),
         "jump": jump + error * _normal(len(_CONVENTIONS) + 2)[:, -1],
     }
 
 
-def _moved(conventions: Mapping[str, float]) -> dict[str, Tensor]:
+def _moved(conventions: Mapping[str, float]) -> dict[str, Array]:
     """Every convention in every sample."""
     moves = _normal(len(conventions) + 2)
-    moved = {name: value * (_MOVED * moves[:, n]).exp() for n, (name, value) in enumerate(conventions.items())}
+    moved = {name: value * np.exp(_MOVED * moves[:, n]) for n, (name, value) in enumerate(conventions.items())}
     return moved | {"order": ORDERED + _ORDER_MOVED * moves[:, -2]}
 
 
 @lru_cache
-def _weights(blocks: int) -> Tensor:
+def _weights(blocks: int) -> Array:
     """How often each block is drawn, shape (sample, block)."""
-    drawn = torch.randint(blocks, (_SAMPLES, blocks), generator=torch.Generator().manual_seed(0))
-    return torch.zeros(_SAMPLES, blocks, dtype=torch.float64).scatter_add_(
-        1, drawn, torch.ones_like(drawn, dtype=torch.float64)
-    )
+    drawn = torch.randint(blocks, (_SAMPLES, blocks), generator=torch.Generator().manual_seed(0)).numpy()
+    return np.stack([np.bincount(row, minlength=blocks) for row in drawn]).astype(np.float64)
 
 
 @lru_cache
-def _normal(count: int) -> Tensor:
-    return torch.randn(_SAMPLES, count, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+def _normal(count: int) -> Array:
+    drawn: Array = torch.randn(_SAMPLES, count, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).numpy()
+    return drawn

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
+from gammatorch.analysis.host import Array
 from gammatorch.analysis.intervals import standard_error, student_t
 from gammatorch.analysis.reliability import disattenuated
 
@@ -49,7 +50,7 @@ class Transition:
     error: float
 
 
-def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> list[Transition]:
+def transitions(correlation: Array, changes: Array, layers: Sequence[int]) -> list[Transition]:
     """Transitions between runs of layers, the largest first.
 
     With D = 1 − r of correlations without each layer's own noise: D across, between the layers before a and those after
@@ -66,7 +67,7 @@ def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> 
     Returns:
         Without those that lie across a larger one.
     """
-    lost = (1 - disattenuated(correlation)).clamp(min=0)
+    lost = (1 - disattenuated(correlation)).clip(min=0)
     found: list[_Place] = []
     places = 0
     for between in range(1, _WIDEST + 1):
@@ -76,10 +77,10 @@ def transitions(correlation: Tensor, changes: Tensor, layers: Sequence[int]) -> 
         beyond, across = _beyond_steady(lost[None], run, between)[0]
         places += len(beyond)
         real = (beyond > SMALLEST_TURN) & (beyond > _SUDDEN * across)
-        found += [(float(beyond[start]), start, run, between) for start in real.nonzero()[:, 0].tolist()]
+        found += [(float(beyond[start]), start, run, between) for start in real.nonzero()[0].tolist()]
     if not found:
         return []
-    others = (1 - disattenuated(correlation + changes)).clamp(min=0)
+    others = (1 - disattenuated(correlation + changes)).clip(min=0)
     quantile = student_t(1 - 0.025 / places, len(changes) - 1)
     kept: list[Transition] = []
     taken: list[_Place] = []
@@ -118,19 +119,19 @@ def _run(between: int) -> int:
 
 
 @lru_cache
-def _within(run: int) -> tuple[Tensor, float]:
+def _within(run: int) -> tuple[Array, float]:
     """Weights of the pairs of a run that are at least half of it apart, and their mean distance."""
-    lag = (torch.arange(run)[:, None] - torch.arange(run)).abs().double()
-    apart = (lag >= run // 2).double()
+    lag = np.abs(np.arange(run)[:, None] - np.arange(run)).astype(np.float64)
+    apart = (lag >= run // 2).astype(np.float64)
     return apart / apart.sum(), float((lag * apart).sum() / apart.sum())
 
 
-def _beyond_steady(lost: Tensor, run: int, between: int) -> Tensor:
+def _beyond_steady(lost: Array, run: int, between: int) -> Array:
     """What is lost beyond steady turning, and across in all, at every place: shape (1 + block, 2, place)."""
     weights, mean_lag = _within(run)
-    windows = lost.unfold(-2, run, 1).unfold(-2, run, 1)  # (1 + block, start, start, row, column)
-    inside = (windows.diagonal(0, 1, 2) * weights[..., None]).sum((1, 2))
-    total = windows.diagonal(run + between, 1, 2).mean((1, 2))
+    windows = sliding_window_view(lost, (run, run), axis=(-2, -1))  # (1 + block, start, start, row, column)
+    inside = np.tensordot(windows.diagonal(0, 1, 2), weights, ([1, 2], [0, 1]))
+    total = windows.diagonal(run + between, 1, 2).mean(axis=(1, 2))
     count, further = total.shape[1], (run + between) / mean_lag
-    steady = torch.maximum(inside[:, :count], inside[:, run + between :][:, :count]) * further**2
-    return torch.stack([total - steady, total], dim=1)
+    steady = np.maximum(inside[:, :count], inside[:, run + between :][:, :count]) * further**2
+    return np.stack([total - steady, total], axis=1)

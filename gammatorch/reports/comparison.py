@@ -92,9 +92,9 @@ def layer_rows(pair: Pair, comparison: Comparison) -> Iterator[Row]:
         yield (
             str(layer),
             "-" if other is None else str(other),
-            *(_figure(float(part.value[0, row]), "+.4f") for part in (found.cosine, found.pearson)),
+            *(_figure(float(part.value[row]), "+.4f") for part in (found.cosine, found.pearson)),
             *(_figure(rank[part][row], "+.4f") for part in _PARTS),
-            *(_figure(float(part.value[0, row]), ".2e") for part in (found.drift, found.drift_of_spread)),
+            *(_figure(float(part.value[row]), ".2e") for part in (found.drift, found.drift_of_spread)),
         )
 
 
@@ -103,11 +103,11 @@ def pair_row(pair: Pair) -> Row:
     found, rank = pair.figures, plain(_mean_rank(pair))
     return (
         f"{letter(pair.model)}-{letter(pair.against)}",
-        _figure(float(found.mean_pearson.value[0]), "+.4f"),
+        _figure(float(found.mean_pearson.value), "+.4f"),
         *(_figure(rank[part], "+.4f") for part in _PARTS),
         _figure(rank["null_95"], ".4f"),
-        *(_figure(float(part.value[0]), ".2e") for part in (found.total_drift, found.total_drift_of_spread)),
-        _figure(float(found.cka.value[0]), "+.4f"),
+        *(_figure(float(part.value), ".2e") for part in (found.total_drift, found.total_drift_of_spread)),
+        _figure(float(found.cka.value), "+.4f"),
         pair.kinship.verdict,
     )
 
@@ -195,12 +195,12 @@ def pair_document(pair: Pair, comparison: Comparison) -> dict[str, Any]:
         "rank_correlation": _rank(pair),
         "drift": _interval(found.drift),
         "drift_of_spread": _interval(found.drift_of_spread),
-        "mean_pearson": {**_interval(found.mean_pearson), "null_95": found.null_95[0]},
+        "mean_pearson": {**_interval(found.mean_pearson), "null_95": found.null_95},
         "mean_rank_correlation": _mean_rank(pair),
         "total_drift": _interval(found.total_drift),
         "total_drift_of_spread": _interval(found.total_drift_of_spread),
         "cka": _interval(found.cka),
-        "largest_change": found.largest_change[0],
+        "largest_change": found.largest_change,
         "verdict": pair.kinship.verdict,
         "sentence": pair.kinship.sentence,
     }
@@ -226,11 +226,7 @@ def _matched(evidence: Evidence | None, one: Origin, other: Origin) -> dict[str,
 
 
 def _interval(interval: Interval) -> dict[str, Any]:
-    return dict(zip(_PARTS, (part[0] for part in _parts(interval)), strict=True))
-
-
-def _parts(interval: Interval) -> tuple[Any, Any, Any]:
-    return interval.value, interval.low, interval.high
+    return {"value": interval.value, "low": interval.low, "high": interval.high}
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -1,8 +1,8 @@
 """The analysing half of a sweep: from gains as stored to what is kept of them, the same bits whatever comes along.
 
 Products of 16-bit gains do not round. Where those of others do, their last bits depend on how matrices lie beside each
-other in a batch and on the number of threads, so the gains of each item are multiplied by themselves, on the CPU by one
-thread; a batch shares what is left, the transfers and the sorting.
+other in a batch and on the number of threads, so the gains of each item are multiplied by themselves, on the CPU one
+after the other by one thread; on a GPU a batch shares what is left, the transfers and the sorting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.analyze import analyze, analyze_together
-from gammatorch.analysis.gram import CHANNEL_BLOCKS
 from gammatorch.analysis.result import Analysis
 from gammatorch.errors import DeviceLost, OutOfDeviceMemory
 from gammatorch.gains.device import choose_dtype, device_errors, release
@@ -27,25 +26,18 @@ from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
 from gammatorch.sweep.store import MATRICES, StoredItem
 
-_FEWEST, _MOST, _BYTES = 4, 16, 16_000_000
-"""Items that are analysed together: on a GPU as many as ever, on the CPU as many as its caches hold about, by the bytes
-of their gains and correlations. Of small ones one costs little more than none."""
+_TOGETHER = 16
+"""Items that a GPU analyses together, where each call has a cost whatever its size; the CPU gains nothing by it."""
 
 
 def batch_size(loaded: Loaded, device: torch.device) -> int:
-    """How many items go together: it depends on their shape alone.
+    """How many items go together.
 
     Args:
         loaded: One of them.
         device: Where they are analysed.
     """
-    if not isinstance(loaded.gains, Gains):
-        return 1
-    if device.type != "cpu":
-        return _MOST
-    layers, hidden = loaded.gains.gamma.shape
-    of_one = 8 * layers * (hidden + CHANNEL_BLOCKS * layers)
-    return max(_FEWEST, min(_MOST, _BYTES // of_one // _FEWEST * _FEWEST))
+    return 1 if device.type == "cpu" or not isinstance(loaded.gains, Gains) else _TOGETHER
 
 
 def analyse(loaded: Sequence[Loaded], settings: Settings, device: torch.device) -> list[StoredItem | Exception]:

@@ -37,31 +37,18 @@ def test_figures_match_numpy(moved, mean, device):
         if moved is None
         else reference * (1 + moved * rng.standard_normal((7, 700)))
     )
-    found = across(torch.from_numpy(other)[None].to(device), torch.from_numpy(reference).to(device))
+    found = across(torch.from_numpy(other).to(device), torch.from_numpy(reference).to(device))
     truth = in_numpy(other, reference)
     for name in truth:
         interval = getattr(found, name)
-        np.testing.assert_allclose(
-            interval.value[0].cpu(), truth[name], rtol=1e-9, atol=1e-13 if "drift" in name else 1e-9
-        )
+        np.testing.assert_allclose(interval.value, truth[name], rtol=1e-9, atol=1e-13 if "drift" in name else 1e-9)
     total = np.linalg.norm(other - reference) / np.linalg.norm(reference)
-    np.testing.assert_allclose(found.total_drift.value.cpu(), [total], rtol=1e-9)
+    np.testing.assert_allclose(found.total_drift.value, total, rtol=1e-9)
     edges = [0, *np.cumsum([len(run) for run in np.array_split(np.arange(700), 32)])]
     left_out = [np.r_[0:start, stop:700] for start, stop in itertools.pairwise(edges)]
     without = np.array([in_numpy(other[:, kept], reference[:, kept])["drift"][3] for kept in left_out])
     half = 2.0395 * np.sqrt(31 / 32 * ((np.log(without) - np.log(without).mean()) ** 2).sum())
-    np.testing.assert_allclose((found.drift.high / found.drift.low).log()[0, 3].cpu() / 2, half, rtol=1e-3)
-
-
-def test_many_checkpoints_against_one_are_each_alone():
-    stack = torch.stack([torch.from_numpy(draw("drift", seed, 8, 256)) for seed in range(4)])
-    together = across(stack[1:], stack[0])
-    for row in range(3):
-        alone = across(stack[1 + row : 2 + row], stack[0])
-        for name in ("cosine", "pearson", "drift", "mean_pearson", "total_drift", "cka"):
-            for part in ("value", "low", "high"):
-                ours, theirs = getattr(getattr(together, name), part)[row], getattr(getattr(alone, name), part)[0]
-                torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.log(found.drift.high / found.drift.low)[3] / 2, half, rtol=1e-3)
 
 
 @settings(deadline=None, max_examples=25)
@@ -69,12 +56,12 @@ def test_many_checkpoints_against_one_are_each_alone():
 def test_scales_leave_correlations_and_permuting_both_alike_leaves_all(seed, one, other):
     rng = np.random.default_rng(seed)
     x, y = torch.from_numpy(rng.lognormal(0, 0.3, (2, 6, 64)))
-    before, scaled = across(x[None], y), across(one * x[None], other * y)
-    torch.testing.assert_close(before.pearson.value, scaled.pearson.value, rtol=1e-8, atol=1e-9)
+    before, scaled = across(x, y), across(one * x, other * y)
+    np.testing.assert_allclose(before.pearson.value, scaled.pearson.value, rtol=1e-8, atol=1e-9)
     order = torch.from_numpy(rng.permutation(64))
-    permuted = across(x[None, :, order], y[:, order])
+    permuted = across(x[:, order], y[:, order])
     for name in ("cosine", "pearson", "drift", "mean_pearson", "total_drift", "cka"):
-        torch.testing.assert_close(getattr(before, name).value, getattr(permuted, name).value, rtol=1e-8, atol=1e-9)
+        np.testing.assert_allclose(getattr(before, name).value, getattr(permuted, name).value, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", WORLDS)
@@ -82,10 +69,10 @@ def test_channels_permuted_as_one_stay_within_the_null(name):
     """As independent training leaves them: the same permutation in all layers, which the layers' likeness widens."""
     rng = np.random.default_rng(0)
     x, y = draw(name, 0, 12, 512), draw(name, 1, 12, 512)
-    shuffled = torch.from_numpy(np.stack([x[:, rng.permutation(512)] for _ in range(400)]))
-    found = across(shuffled, torch.from_numpy(y))
-    within = (found.mean_pearson.value.abs() <= found.null_95).double().mean()
-    assert 0.92 <= float(within) <= 0.98
+    shuffled = (torch.from_numpy(x[:, rng.permutation(512)]) for _ in range(200))
+    found = [across(one, torch.from_numpy(y)) for one in shuffled]
+    within = np.mean([abs(float(one.mean_pearson.value)) <= one.null_95 for one in found])
+    assert 0.92 <= within <= 0.98
 
 
 def test_bounds_cover_the_truth():
@@ -94,9 +81,9 @@ def test_bounds_cover_the_truth():
         rng = np.random.default_rng(seed)
         x = rng.standard_normal((4, 512))
         y = 0.8 * x + 0.6 * rng.standard_normal((4, 512))
-        found = across(torch.from_numpy(x)[None], torch.from_numpy(y))
-        covered += ((found.pearson.low <= 0.8) & (found.pearson.high >= 0.8))[0].tolist()
-        covered += ((found.drift.low <= 0.4**0.5) & (found.drift.high >= 0.4**0.5))[0].tolist()
+        found = across(torch.from_numpy(x), torch.from_numpy(y))
+        covered += ((found.pearson.low <= 0.8) & (found.pearson.high >= 0.8)).tolist()
+        covered += ((found.drift.low <= 0.4**0.5) & (found.drift.high >= 0.4**0.5)).tolist()
     assert 0.92 <= np.mean(covered) <= 0.98
 
 
@@ -113,7 +100,7 @@ def test_cka_is_that_of_the_definition():
         return total / count
 
     expected = hsic(one, other) / np.sqrt(hsic(one, one) * hsic(other, other))
-    assert float(structure_cka(torch.from_numpy(one), torch.from_numpy(other))) == pytest.approx(expected, abs=1e-12)
+    assert float(structure_cka(one, other)) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=25)
@@ -121,21 +108,21 @@ def test_cka_is_that_of_the_definition():
 def test_every_figure_lies_within_its_bounds(seed, moved, hidden):
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.standard_t(2, (5, hidden)))
-    found = across((x + moved * torch.from_numpy(rng.standard_t(2, (5, hidden))))[None], x)
+    found = across(x + moved * torch.from_numpy(rng.standard_t(2, (5, hidden))), x)
     for name, figure in vars(found).items():
         if isinstance(figure, Interval):
-            defined = figure.value.isfinite() & figure.low.isfinite()
-            assert bool(((figure.low <= figure.value) & (figure.value <= figure.high))[defined].all()), name
+            defined = np.isfinite(figure.value) & np.isfinite(figure.low)
+            assert ((figure.low <= figure.value) & (figure.value <= figure.high))[defined].all(), name
 
 
 def test_undefined_rows_are_nan_and_left_out_of_the_means():
     x, y = (torch.from_numpy(draw("drift", seed, 8, 256)) for seed in range(2))
     x[2], y[5] = 0, 1.5
-    found = across(x[None], y)
-    assert found.pearson.value[0].isnan().nonzero()[:, 0].tolist() == [2, 5]
-    assert found.cosine.value[0].isnan().nonzero()[:, 0].tolist() == [2]
-    assert float(found.mean_pearson.value) == pytest.approx(float(found.pearson.value.nanmean()))
-    assert float(found.drift.value[0, 2]) == 1
+    found = across(x, y)
+    assert np.isnan(found.pearson.value).nonzero()[0].tolist() == [2, 5]
+    assert np.isnan(found.cosine.value).nonzero()[0].tolist() == [2]
+    assert float(found.mean_pearson.value) == pytest.approx(np.nanmean(found.pearson.value))
+    assert float(found.drift.value[2]) == 1
 
 
 @pytest.mark.parametrize("scale", [2.0**-440, 2.0**440])
@@ -143,13 +130,13 @@ def test_a_common_scale_leaves_the_comparison(scale):
     generator = torch.Generator().manual_seed(0)
     base = torch.rand(5, 300, dtype=torch.float64, generator=generator) + 0.5
     tuned = base + 0.1 * torch.randn(5, 300, dtype=torch.float64, generator=generator)
-    plain, scaled = across(tuned[None], base), across(tuned[None] * scale, base * scale)
+    plain, scaled = across(tuned, base), across(tuned * scale, base * scale)
     for name in ("cosine", "pearson", "drift", "mean_pearson", "total_drift"):
-        torch.testing.assert_close(getattr(scaled, name).value, getattr(plain, name).value, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(getattr(scaled, name).value, getattr(plain, name).value, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("scale", [1e-160, 1e155])
 def test_gains_whose_squares_have_no_digits_are_not_compared(scale):
     gamma = torch.rand(2, 300, dtype=torch.float64) + 0.5
     with pytest.raises(errors.GainError, match="gains of layer 0 are"):
-        across(gamma[None] * scale, gamma * scale)
+        across(gamma * scale, gamma * scale)

@@ -28,9 +28,19 @@ UNDEFINED = {
     "zero layers": torch.zeros(7, 64),
     "one zero layer alone": torch.zeros(1, 64),
     "a zero layer before training": torch.ones(12, 64) * torch.tensor([1.0] * 11 + [0.0])[:, None],
+    "every other layer is zero": torch.from_numpy(draw("drift", 1, 24, 512))
+    * torch.tensor([0.0, 1.0]).repeat(12)[:, None],
     "five layers that vary": torch.cat([torch.rand(5, 64) + 0.5, torch.ones(1, 64), torch.zeros(1, 64)]),
 }
-LIVING = ("two layers", "more layers", "two channels", "one constant layer", "one zero layer", "five layers")
+LIVING = (
+    "two layers",
+    "more layers",
+    "two channels",
+    "one constant layer",
+    "one zero layer",
+    "five layers",
+    "every other",
+)
 
 
 @pytest.mark.parametrize("method", ["svd", "gram", "project"])

@@ -57,6 +57,7 @@ def test_a_full_device_takes_half_of_a_batch_and_does_not_repeat_what_fits(loade
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return together(gains, **how)
 
+    monkeypatch.setattr(analysing, "batch_size", lambda loaded, device: 16)  # as on a GPU
     monkeypatch.setattr(analysing, "analyze_together", little)
     found = analysing.analyse(loaded[:4], USUAL, torch.device("cpu"))
     assert sizes == [4, 2, 2]
