@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gammatorch.checkpoints.hub import client
-from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.retry import Patience
 from tests.hub_server import FakeHub
 
 

@@ -17,10 +17,9 @@ from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.accept import as_gains
-from gammatorch.gains.device import choose_dtype
+from gammatorch.gains.device import choose_dtype, undisturbed
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES, seen_finite
-from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
 _CACHED_BYTES, _BATCH_BYTES = 16_000_000, 256_000_000

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.accept import as_gains
-from gammatorch.gains.device import summing_device
+from gammatorch.gains.device import summing_device, undisturbed
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains
 
 BUCKETS = 65_536

@@ -1,65 +1,93 @@
 """From the names of a block's norms to the places where they stand.
 
-First the vocabulary says what names make plain (:func:`read_names`), but for those that a rule takes out
-(:data:`LEFT_OUT`); then rules for some architectures change that (:data:`MOVED`). Each rule says what it was verified
-on, and fires nowhere else.
+First the vocabulary says what names make plain, but for those that a rule takes out (:data:`LEFT_OUT`); then rules for
+some architectures change that (:data:`MOVED`). Each rule says what it was verified on, and fires nowhere else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.evidence import Evidence
-from gammatorch.architectures.families import (
+from gammatorch.architectures.families import CROSS_FIRST, GGUF_PLACES, ODD_PLACES
+from gammatorch.architectures.keys import is_batch_norm
+from gammatorch.architectures.sides import Side
+from gammatorch.architectures.vocabulary import (
+    _NORMS_OF_DECODERS,
+    AFTER,
     AMBIGUOUS,
     BARE,
     BETWEEN,
-    CROSS_FIRST,
     CROSSES,
-    GGUF_PLACES,
-    MACARON,
-    MOVABLE,
     NUMBERED,
-    ODD_PLACES,
     PLAIN,
     STEMS,
-    VOCABULARY,
+    read_names,
 )
-from gammatorch.architectures.keys import is_batch_norm
-from gammatorch.architectures.sides import Side
-
-AFTER: Mapping[str, str] = {"input": "post_attention", "pre_mlp": "post_mlp"}
-"""The place after a sub-layer by that before it."""
-
-_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
-"""Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
-
-_STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
-"""A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""
 
 _DEPTHWISE = ("depthwise_conv.", "dwconv.", "conv_dw.")
+
+
 _MLP_AFTER_CONVOLUTION = ("pointwise_conv1.", "pwconv1.", "mlp.fc1.")
+
+
 _CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
+
+
 _QUERY_LATENT, _ITS_PROJECTION = "attn.q_norm", "attn.wq_a."
+
+
 _AT_END = "final_layernorm"
+
+
 _BESIDE_LAST = frozenset({_AT_END, "input_layernorm", "post_attention_layernorm"})
+
+
 _IN_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
+
+
 _BERT_BEFORE = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
+
+
 _HYENA = frozenset({"pre_norm", "post_norm"})
+
+
 _GPT_OSS = frozenset({"attn.norm", "mlp.norm"})
+
+
 _GGUF_CONFORMER = frozenset({"ffn_norm", "ffn_norm_1", "ln1", "ln2"})
+
+
 _OLMO = {"attn_norm": "post_attention", "ff_norm": "post_mlp"}
+
+
 _OLMO_CORE = {"attention_norm": "post_attention", "feed_forward_norm": "post_mlp"}
+
+
 _OLMO_HEADS = {"q_norm": "query", "k_norm": "key"}
+
+
 _ON_HEADS = re.compile(r"(^|[._])(q|k|query|key)_?(layer_?)?(norm|ln)|norm_[qk]$")
+
+
 _WITHIN_MLP = re.compile(r"(mlp|ffn?|feed_?forward)\.(layer_?norm|norm|ln)")
+
+
 _EAGLE = "fc"
+
+
 _NORMS_RESIDUALS = "_rpn_"
+
+
 _SAY_ON_OUTPUT = ("norm_after", "swin_norm")
+
+
 _NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
+
+
 _NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
 
 
@@ -115,56 +143,6 @@ def read_places(evidence: Evidence, side: Side) -> dict[str, str]:
     return places
 
 
-def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
-    """What the norms of a block are called → where they stand.
-
-    The vocabulary's first name at each place counts. ``post_attention_layernorm`` stands before the MLP (Llama) unless
-    another norm does (Gemma 2) or no norm stands on the block's input (OLMo 2): then it is on attention's output. In a
-    stack without a final norm, names that post-LN models share stand after the residual.
-
-    Args:
-        names: Names within the block, without layer index and ``.weight``.
-        has_final: Whether a norm stands after the last block.
-
-    Returns:
-        Place by name; names that tell no place are left out.
-
-    Example:
-        >>> read_names(["input_layernorm", "post_attention_layernorm"], has_final=True)
-        {'input_layernorm': 'input', 'post_attention_layernorm': 'pre_mlp'}
-        >>> read_names(["post_attention_layernorm", "post_feedforward_layernorm"], has_final=True)
-        {'post_feedforward_layernorm': 'post_mlp', 'post_attention_layernorm': 'post_attention'}
-        >>> read_names(["self_attn_layer_norm", "final_layer_norm"], has_final=False)
-        {'self_attn_layer_norm': 'post_attention', 'final_layer_norm': 'post_mlp'}
-    """
-    present = set(names)
-    if not has_final:  # the MLP that a conformer's block begins with is none that a place is named after
-        present -= MACARON & MOVABLE
-    ends = present & (PLAIN | {"final_layer_norm"}) if present & MACARON else set()
-    if any(_STANDS_BEFORE.search(name) for name in present):
-        present -= PLAIN
-    places: dict[str, str] = {}
-    for place, words in VOCABULARY.items():
-        word = next((word for word in words if word in present), None)
-        if word is not None:
-            places[word] = place
-    if present >= _NORMS_OF_DECODERS:
-        places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
-    if places.keys() <= BARE:
-        places = {}
-    places |= dict.fromkeys(ends, "post_mlp")
-    between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
-    strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
-    untold = "input" not in places.values() and strange  # one of these may stand on the block's input
-    for name in (present & AMBIGUOUS) - between if not untold else ():
-        taken = set(places.values())
-        on_output = "pre_mlp" in taken or "input" not in taken
-        places[name] = "post_attention" if on_output else "pre_mlp"
-    if not has_final:
-        places = {name: AFTER.get(place, place) if name in MOVABLE else place for name, place in places.items()}
-    return _first_of_each(places)
-
-
 def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> str | None:
     """The one norm of blocks that mix by a depthwise convolution, between it and the MLP (ConvNeXt); None in others.
 
@@ -179,16 +157,6 @@ def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> st
     (first, *others) = names or [""]
     has_both = all(any(kind.startswith(part) for kind in kinds) for part in (_DEPTHWISE, _MLP_AFTER_CONVOLUTION))
     return first if not others and first in PLAIN | BARE and has_both and not is_batch_norm(first, kinds) else None
-
-
-def is_strange(name: str) -> bool:
-    """Whether a norm that tells no place may stand at any: it is the block's own, and not cross-attention's.
-
-    Example:
-        >>> is_strange("first_norm"), is_strange("cross_attn_norm"), is_strange("mixer.norm")
-        (True, False, False)
-    """
-    return "." not in name and BETWEEN.search(name) is None
 
 
 def norms_stand_on_output(config: ModelConfig) -> bool:
@@ -499,12 +467,3 @@ MOVED = (
     ),
 )
 """In order; each changes what those before it have told."""
-
-
-def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:
-    """Each place once, for the name that came to it first."""
-    unique: dict[str, str] = {}
-    for name, place in places.items():
-        if place not in unique.values():
-            unique[name] = place
-    return unique

@@ -13,11 +13,12 @@ from typing import Any
 
 from gammatorch.architectures.base import LAYER, PLACES, Selection
 from gammatorch.architectures.config import ModelConfig, model_config
-from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
-from gammatorch.architectures.notes import divides_norms
+from gammatorch.architectures.families import SHARED_BLOCKS, known_types
 from gammatorch.architectures.offsets import find_offsets
 from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.places import norms_stand_on_output
+from gammatorch.architectures.stacks import divides_norms
+from gammatorch.architectures.vocabulary import HEAD_ONLY
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 

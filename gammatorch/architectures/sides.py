@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gammatorch.architectures.evidence import Evidence
-from gammatorch.architectures.families import MOVABLE, NUMBERED, POST_NORM, PRE_NORM
+from gammatorch.architectures.families import POST_NORM, PRE_NORM
+from gammatorch.architectures.vocabulary import MOVABLE, NUMBERED
 
 
 class Side(NamedTuple):

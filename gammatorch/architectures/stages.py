@@ -10,9 +10,9 @@ from itertools import accumulate, pairwise
 
 from gammatorch.architectures.base import ANY, LAYER, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.families import AMBIGUOUS, BARE, MOVABLE, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
 from gammatorch.architectures.places import norm_after_convolution
+from gammatorch.architectures.vocabulary import AMBIGUOUS, BARE, MOVABLE, PLAIN, VOCABULARY
 
 _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL)
 _IN_CHUNK = re.compile(r"(?P<layer>[0-9]{1,9})\.(?P<name>.+)", re.DOTALL)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -220,3 +222,78 @@ def merge_entries(tables: Sequence[Mapping[str, TensorEntry]], where: str) -> di
             )
         merged.update(table)
     return merged
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The headers of a checkpoint's files.
+
+    Attributes:
+        tables: For each file its tensors by key.
+        source: Where to read the tensors from.
+        config: What the files themselves say of the model, in config.json's words; None where they do not.
+        notes: What a reader of the results should know.
+        settings: What the trainer that wrote them has kept of its settings, in its own words.
+        missing: What the files say of other parts of the model that are not among them, and what to do; None where they
+            are the whole.
+        metadata: What the headers say of the files, as safetensors' ``__metadata__``.
+    """
+
+    tables: list[dict[str, TensorEntry]]
+    source: ByteSource
+    config: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    missing: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class WrappedSource:
+    """All of a source but its reads.
+
+    Args:
+        source: The source behind.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+
+    @property
+    def name(self) -> str:
+        """The underlying source's."""
+        return self._source.name
+
+    @property
+    def revision(self) -> str | None:
+        """The underlying source's."""
+        return self._source.revision
+
+    @property
+    def files(self) -> Mapping[str, int]:
+        """The underlying source's."""
+        return self._source.files
+
+    @property
+    def traffic(self) -> Traffic:
+        """The underlying source's."""
+        return self._source.traffic
+
+    def speculate(self, file: str) -> int:
+        """As the underlying source."""
+        return self._source.speculate(file)
+
+    def close(self) -> None:
+        """Close the underlying source."""
+        self._source.close()
+
+
+@contextmanager
+def collector_resting() -> Iterator[None]:
+    """No search for cycles, which goes through everything that was made, again and again; there are hardly any."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -10,57 +10,22 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.magic import what_else
+from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.dtypes import GGUF_TYPES
+from gammatorch.checkpoints.foreign import what_else
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 HEADER_CAP = 512_000_000
 """Longest header that is read, in bytes; vocabularies take some 10 MB."""
 
+
 LOCAL_WINDOW = 262_144
 """Bytes of a local file that are read at once."""
+
 
 REMOTE_WINDOWS = (1_048_576, 16_777_216)
 """First and longest read of a remote file: each one takes a round, so each is four times the one before."""
 
-TYPES = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 40),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-    40: ("NVFP4", 64, 36),
-    41: ("Q1_0", 128, 18),
-}
-"""Name, values per block and bytes per block of each stored type."""
 
 _SCALARS = {
     0: "<B",
@@ -75,15 +40,35 @@ _SCALARS = {
     11: "<q",
     12: "<d",
 }
+
+
 _PREAMBLE = struct.Struct("<4sI2Q")
+
+
 _TEXT, _ARRAY = 8, 9
+
+
 _LEAST_PAIR, _LEAST_TENSOR = 13, 24
+
+
 _MOST_DIMENSIONS = 4
+
+
 _LONGEST_NAME = 65_536
+
+
 _LONGEST_VALUE = 1_048_576
+
+
 _MOST_ITEMS = 10_000_000
+
+
 _DEEPEST_ARRAY = 4
+
+
 _ALIGNMENT = "general.alignment"
+
+
 _SPLIT_NUMBER, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 
 
@@ -303,9 +288,9 @@ def _read_tensor(header: _Header) -> tuple[str, tuple[int, ...], int, int]:
 
 def _stored(kind: int, shape: tuple[int, ...], where: str, key: str) -> tuple[str, int]:
     """Name of a stored type, and bytes of a tensor of it."""
-    if kind not in TYPES:
+    if kind not in GGUF_TYPES:
         return f"GGML_{kind}", 0  # of a newer llama.cpp: listed, and refused when it is to be read
-    name, values, nbytes = TYPES[kind]
+    name, values, nbytes = GGUF_TYPES[kind]
     if shape and shape[-1] % values:
         raise MalformedCheckpoint(
             f"has rows of {shape[-1]} values, which are no whole blocks of {name}: download the file again",

@@ -11,8 +11,7 @@ from math import prod
 from typing import Any
 
 from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry, Traffic
-from gammatorch.checkpoints.pytorch.forms import DTENSOR, META, OWN_CLASS, SPARSE, in_form
-from gammatorch.checkpoints.pytorch.names import DTYPES, ITEM_BYTES
+from gammatorch.checkpoints.dtypes import DTENSOR, ITEM_BYTES, META, OWN_CLASS, SPARSE, TORCH_DTYPES, in_form
 from gammatorch.errors import InvalidArgument
 
 STATE_DICT = "state_dict()"
@@ -93,7 +92,7 @@ class HeldSource:
 
 def _entry(key: str, tensor: Any, start: int) -> TensorEntry:
     """A tensor as a header would describe it; those whose values do not stand in memory as they are, by their form."""
-    dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
+    dtype = TORCH_DTYPES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
     shape = tuple(map(int, tensor.shape))
     form = _form(tensor)
     if form:

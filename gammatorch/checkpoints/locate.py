@@ -6,21 +6,21 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
-from gammatorch.checkpoints.foreign import foreign_file
-from gammatorch.checkpoints.hub.patience import Patience
-from gammatorch.checkpoints.hub.settings import importing_hub
-from gammatorch.checkpoints.local import LocalSource, strange_file
-from gammatorch.checkpoints.magic import RENAME
+from gammatorch.checkpoints.foreign import RENAME, foreign_file, strange_file
+from gammatorch.checkpoints.hub.retry import Patience
+from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.shards import siblings
 from gammatorch.checkpoints.weights import (
     CONFIG,
     CONFIG_YAML,
     DCP_METADATA,
     DCP_SUFFIX,
+    FOLDER_SUFFIXES,
     RANK_FOLDER,
     SUFFIXES,
     is_weights,
@@ -33,6 +33,8 @@ from gammatorch.errors import (
 )
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
+
+
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
 
 
@@ -42,15 +44,22 @@ _ADDRESS = re.compile(
 )
 """A repository as the address line of a browser has it."""
 
+
 _HEAD_BYTES = 16
+
 
 _WITHIN_RUN = re.compile(
     rf"(global_step|iter_|step[-_]?|checkpoint-)\d+|pytorch_model(_fsdp)?_\d+|model_and_optim|{RANK_FOLDER.pattern}"
 )
 """Folders that trainers make within that of a run, where config.json stands."""
 
+
 _ITERATION = re.compile(r"\d{1,12}", re.ASCII)
+
+
 _POINTER_BYTES = 100_000
+
+
 _HIGHEST = 3
 """Folders above the weights in which config.json is looked for."""
 
@@ -299,3 +308,45 @@ def _suffix_by_content(path: Path, name: str) -> str:
 def _may_be_commit(path: Path) -> bool:
     """Whether a folder, or what it is a link to, may bear the name of a commit: asked before links are followed."""
     return len(path.name) in (0, 2, 40) or path.is_symlink()  # 0 and 2: the name is "." or ".."
+
+
+def folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, a pipeline's, or those of
+    the Hub's cache, which has a folder for each commit in ``snapshots``."""
+    try:
+        if _holds_weights(folder):
+            return []
+        return [
+            f"{within}{name}"
+            for within in ("", "snapshots/")
+            if os.path.isdir(parent := os.path.join(folder, within))
+            for name in sorted(os.listdir(parent))
+            if os.path.isdir(path := os.path.join(parent, name)) and _holds_weights(path)
+        ]
+    except OSError:  # not a folder, or not to be listed
+        return []
+
+
+def _holds_weights(folder: str | os.PathLike[str], within: bool = True) -> bool:
+    """Whether weights stand in a folder, or in folders of ranks in it."""
+    with os.scandir(folder) as held:
+        return any(
+            entry.name.endswith(FOLDER_SUFFIXES)
+            or (within and RANK_FOLDER.fullmatch(entry.name) and entry.is_dir() and _holds_weights(entry.path, False))
+            for entry in held
+        )
+
+
+@contextmanager
+def importing_hub() -> Iterator[None]:
+    """Imports that bring huggingface_hub along, and nothing else: it takes numbers from the environment.
+
+    Raises:
+        InvalidArgument: One of them is none.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidArgument(
+            f"huggingface_hub does not take a setting of the environment ({error}): look at those that begin with HF_"
+        ) from None

@@ -5,36 +5,47 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.formats import READERS
+from gammatorch.checkpoints.base import ByteSource, Checkpoint, Contents, Read, TensorEntry, merge_entries
+from gammatorch.checkpoints.gguf import read_gguf
 from gammatorch.checkpoints.held import hold, is_model
-from gammatorch.checkpoints.locate import locate, pointed_folder, strange_weights
+from gammatorch.checkpoints.locate import folders_with_weights, locate, pointed_folder, strange_weights
+from gammatorch.checkpoints.pytorch.dcp import read_dcp
+from gammatorch.checkpoints.pytorch.pipeline import read_layer_files, read_rank_folders, read_torch_files
 from gammatorch.checkpoints.safetensors.headers import read_headers
-from gammatorch.checkpoints.safetensors.metadata import SHARDING_INFO, add_aliases, is_part, read_metadata
+from gammatorch.checkpoints.safetensors.metadata import (
+    SHARDING_INFO,
+    add_aliases,
+    is_part,
+    read_dcp_shards,
+    read_metadata,
+)
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.shards import index_suffix, parse_index, some
 from gammatorch.checkpoints.weights import (
     CONFIG,
     CONFIG_YAML,
-    FOLDER_SUFFIXES,
-    RANK_FOLDER,
+    DCP_SHARDS,
+    DCP_SUFFIX,
+    LAYER_FILES,
+    RANK_FOLDERS,
+    TORCH_SUFFIXES,
     as_weights,
     find_weights,
     left_out,
 )
-from gammatorch.checkpoints.yaml_settings import YAML_CAP, read_yaml
 from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedCheckpoint, UnsupportedFormat
 
 JSON_CAP = 256_000_000
 """Longest config.json or index that is read, in bytes."""
 
+
 _OTHER_CONFIG = "download it again, or take it away to have the names of the tensors tell what they can"
+
 
 DEFAULT_MODEL = "Qwen/Qwen3-32B"
 
@@ -93,7 +104,7 @@ def open_checkpoint(
             return replace(checkpoint, notes=(pointed[1], *checkpoint.notes))
         if isinstance(error, UnsupportedFormat):
             raise
-        if inside := _folders_with_weights(model):
+        if inside := folders_with_weights(model):
             raise CheckpointNotFound(
                 f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
                 "`gammatorch sweep`",
@@ -199,33 +210,6 @@ def _index_notes(
         yield f"{index} puts {some(elsewhere)} into other shards than those that hold them"
 
 
-def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, a pipeline's, or those of
-    the Hub's cache, which has a folder for each commit in ``snapshots``."""
-    try:
-        if _holds_weights(folder):
-            return []
-        return [
-            f"{within}{name}"
-            for within in ("", "snapshots/")
-            if os.path.isdir(parent := os.path.join(folder, within))
-            for name in sorted(os.listdir(parent))
-            if os.path.isdir(path := os.path.join(parent, name)) and _holds_weights(path)
-        ]
-    except OSError:  # not a folder, or not to be listed
-        return []
-
-
-def _holds_weights(folder: str | os.PathLike[str], within: bool = True) -> bool:
-    """Whether weights stand in a folder, or in folders of ranks in it."""
-    with os.scandir(folder) as held:
-        return any(
-            entry.name.endswith(FOLDER_SUFFIXES)
-            or (within and RANK_FOLDER.fullmatch(entry.name) and entry.is_dir() and _holds_weights(entry.path, False))
-            for entry in held
-        )
-
-
 def _yaml_read(source: ByteSource) -> Read | None:
     """A read of the settings that a trainer has written to config.yaml, None where there are none, or more than any."""
     size = source.files.get(CONFIG_YAML, 0)
@@ -247,3 +231,41 @@ def _parse_config(raw: bytes, where: str) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise MalformedCheckpoint(f"is not a JSON object: {_OTHER_CONFIG}", file=where)
     return config
+
+
+READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
+    **dict.fromkeys(TORCH_SUFFIXES, read_torch_files),
+    ".gguf": read_gguf,
+    DCP_SUFFIX: read_dcp,
+    DCP_SHARDS: read_dcp_shards,
+    LAYER_FILES: read_layer_files,
+    RANK_FOLDERS: read_rank_folders,
+}
+"""By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""
+
+
+YAML_CAP = 256_000
+"""Longest config.yaml that is read, in bytes."""
+
+
+def read_yaml(raw: bytes) -> dict[str, Any]:
+    """The settings in a YAML file; none where it is no plain mapping. Nothing is made of its tags.
+
+    Aliases are not followed: a few of them can stand for more values than memory holds.
+
+    Args:
+        raw: The file.
+
+    Example:
+        >>> read_yaml(b"model: {norm_after: true}"), read_yaml(b"!!python/object:os.system x"), read_yaml(b"a: &b [*b]")
+        ({'model': {'norm_after': True}}, {}, {})
+    """
+    import yaml  # type: ignore[import-untyped]  # takes as long as some runs, and few have such a file
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
+            return {}
+        told = yaml.safe_load(raw)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.formats import is_known_type
-from gammatorch.checkpoints.pytorch.forms import remedy
+from gammatorch.checkpoints.dtypes import is_known_type, remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
 _FLOAT8 = {

@@ -14,11 +14,10 @@ from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.checkpoints.opening import Model, open_checkpoint
 from gammatorch.errors import InvalidArgument, OutOfDeviceMemory
-from gammatorch.gains.columns import ColumnReader, column_block
 from gammatorch.gains.device import choose_device, choose_dtype, release
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
-from gammatorch.gains.staging import held_tensors, stack_held, unpack
+from gammatorch.gains.staging import ColumnReader, column_block, held_tensors, stack_held, unpack
 from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, weighed_notes
 from gammatorch.gains.stream import describe
 

@@ -9,7 +9,7 @@ from typing import Any
 from gammatorch.analysis.pca import SVD_MAX_WIDTH
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import ByteSource, Checkpoint
-from gammatorch.checkpoints.hub.patience import PATIENT
+from gammatorch.checkpoints.hub.retry import PATIENT
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import UnreadableCheckpoint

@@ -10,7 +10,7 @@ from typing import Any
 
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
-from gammatorch.checkpoints.hub.patience import PATIENT
+from gammatorch.checkpoints.hub.retry import PATIENT
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import GammatorchError
@@ -82,7 +82,7 @@ def _bytes_of(entries: Sequence[TensorEntry], *, local: bool) -> int:
 
 
 def _merge_gap() -> int:
-    from gammatorch.checkpoints.hub.ranges import MERGE_GAP  # with it come modules that local items do without
+    from gammatorch.checkpoints.hub.source import MERGE_GAP  # with it come modules that local items do without
 
     return MERGE_GAP
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import gammatorch
 from gammatorch.architectures.keys import group_keys
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.errors import MalformedCheckpoint
 from tests.architectures.headers import LLAMA, checkpoint_of, llama

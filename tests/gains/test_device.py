@@ -16,8 +16,8 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
-from gammatorch.gains import columns, device, staging, wide
-from gammatorch.gains.undisturbed import undisturbed
+from gammatorch.gains import device, staging, wide
+from gammatorch.gains.device import undisturbed
 from gammatorch.sweep import workers
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.task import Task
@@ -222,8 +222,8 @@ def test_a_second_gpu_pins_and_waits_as_itself(monkeypatch, folder):
     seen.clear()
     with gammatorch.open_checkpoint(folder) as checkpoint:
         entries = [entry for entry in checkpoint.entries.values() if "input_layernorm" in entry.key]
-        pieces = [columns.column_block(entries, start, start + 4096) for start in (0, 4096)]
-        with columns.ColumnReader(checkpoint, pieces, second, None) as reader:
+        pieces = [staging.column_block(entries, start, start + 4096) for start in (0, 4096)]
+        with staging.ColumnReader(checkpoint, pieces, second, None) as reader:
             reader._copies = [Event(), Event()]
             assert sum(len(piece) for piece in reader) == 3 * 8192 * 2
     assert seen == [(True, second), (True, second), ("waits", second), ("waits", second)]

@@ -11,57 +11,49 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.hub.environment import find_endpoint, find_session, headers_for
-from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, Silence, asked_wait
-from gammatorch.checkpoints.hub.refusals import NOT_KEPT
+from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, Pace, Patience, Retry, Silence, unreadable
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
 
+
 CONNECTIONS = 20
 """Requests in flight at once, of all threads: as many connections as huggingface_hub's session keeps for the next."""
+
 
 LONGEST_REMARK = 65_536
 """Bytes that are read of the body of a redirect or a refusal."""
 
+
 PACE = Pace()
 """The Hub counts the requests of a user, whichever thread makes them."""
+
 
 SILENCE = Silence()
 """One for all servers and threads, like the network that they are behind."""
 
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 # huggingface_hub 1 speaks httpx and 2 speaks httpx2: the transport's own base class is the one that both derive from
 _TRANSPORT_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+
+
 _POINTLESS = {
     "UnsupportedProtocol": "a redirect leads to something that is not http",
     "LocalProtocolError": "the request cannot be put in words",
 }
+
+
 _free_connections = threading.BoundedSemaphore(CONNECTIONS)
+
+
 _Result = TypeVar("_Result")
+
+
 _log = logging.getLogger("gammatorch")
-
-
-class Retry(Exception):
-    """Worth another try.
-
-    Args:
-        message: Why; holds no URL, which may be signed.
-        wait: Seconds to wait before it, None if it does not matter.
-        answered: Whether the server asked for it: then only the deadline ends the tries.
-        limited: Whether it wants fewer requests, not just this one later.
-    """
-
-    def __init__(
-        self, message: str, *, wait: float | None = None, answered: bool = False, limited: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.wait = wait
-        self.answered = answered
-        self.limited = limited
 
 
 class HubClient:
@@ -216,41 +208,6 @@ class HubClient:
         raise AssertionError("the pauses never end")
 
 
-def check_status(response: Any) -> None:
-    """Ask for another try where the server is in trouble, or wants fewer requests.
-
-    Args:
-        response: Its answer.
-
-    Raises:
-        Retry: It does.
-    """
-    if response.status_code in RETRIED:
-        raise Retry(
-            f"status {response.status_code}",
-            wait=asked_wait(response.headers),
-            answered=True,
-            limited=response.status_code == 429,
-        )
-
-
-def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:
-    """The error for a server that failed for longer than it may.
-
-    Args:
-        reason: What happened last.
-        clock: The time it had.
-        where: What was asked for.
-        asked: Seconds that it wants to be left alone.
-    """
-    if asked is not None and asked > clock.left_seconds:
-        return UnreadableCheckpoint(f"the Hub asks to wait for {asked:.0f} s ({reason}): try again then", file=where)
-    return UnreadableCheckpoint(
-        f"the Hub cannot be read ({reason}, for {clock.spent_seconds:.0f} s): check the network, or try again later",
-        file=where,
-    )
-
-
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
@@ -290,3 +247,44 @@ def _plain(error: BaseException) -> str:
             return cause.strerror.lower()
         cause = cause.__cause__ or cause.__context__
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def find_endpoint() -> str:
+    """The Hub's address, without a slash at its end."""
+    return constants.ENDPOINT.rstrip("/")
+
+
+def headers_for(token: str | None) -> dict[str, str]:
+    """Who is asking.
+
+    Args:
+        token: Access token; None or blank for the one that huggingface_hub knows, if it can be read.
+
+    Raises:
+        InvalidArgument: The token cannot be one.
+    """
+    given = (token or "").strip() or None
+    try:
+        headers: dict[str, str] = build_hf_headers(token=given)
+    except (OSError, UnicodeDecodeError) as error:  # public repositories need none
+        _log.info("the token in %s cannot be read (%s), none is sent", constants.HF_TOKEN_PATH, type(error).__name__)
+        headers = build_hf_headers(token=False)
+    if not re.fullmatch(r"Bearer [!-~]+", headers.get("authorization", "Bearer none")):
+        raise InvalidArgument("the access token holds characters that no token has: copy it again")
+    return headers
+
+
+def find_session() -> Any:
+    """The session of all requests.
+
+    Raises:
+        InvalidArgument: The environment names a proxy or certificates that cannot be used; which ones is not told,
+            since a proxy's address may hold a password.
+    """
+    try:
+        return get_session()
+    except Exception as error:  # whatever the transport makes of it: ValueError, ImportError, its own InvalidURL
+        reason = "SOCKS needs `pip install socksio`" if "socksio" in str(error) else type(error).__name__
+        raise InvalidArgument(
+            f"no connection can be prepared ({reason}): look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+        ) from None

@@ -14,20 +14,16 @@ from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.joined import SEVERAL, cut
-from gammatorch.checkpoints.pieces import Pieces
+from gammatorch.checkpoints.base import Advance, ByteSource, Contents, Read, TensorEntry, WrappedSource
+from gammatorch.checkpoints.dtypes import ITEM_BYTES, TILED, in_form
+from gammatorch.checkpoints.pieces import SEVERAL, Pieces, cut
 from gammatorch.checkpoints.pytorch.archive import read_archives, read_settings
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP, Chunk, DistributedTensor, read_metadata
-from gammatorch.checkpoints.pytorch.forms import TILED, in_form
-from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
-from gammatorch.checkpoints.pytorch.stacked import take_apart
+from gammatorch.checkpoints.pytorch.pipeline import take_apart
 from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
 from gammatorch.checkpoints.pytorch.tensors import StoredTensor
 from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_local_header, fetch_ends
 from gammatorch.checkpoints.weights import DCP_METADATA
-from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
 
 MEGATRON_SETTINGS = "common.pt"

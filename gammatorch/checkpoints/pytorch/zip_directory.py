@@ -6,39 +6,58 @@ Format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT; what PyTorc
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from gammatorch.checkpoints.base import Read
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, WrappedSource
 from gammatorch.checkpoints.pieces import Pieces
 from gammatorch.errors import MalformedCheckpoint
 
 TAIL_BYTES = 131_072
 """Bytes read from the end of a file: a directory of some 1,500 members."""
 
+
 HEAD_BYTES = 131_072
 """Bytes read from the start of a remote file, where PyTorch puts the pickle."""
+
 
 MAGIC_BYTES = 64
 """Bytes read from the start of a local file, which tell what it is."""
 
+
 WHOLE_BYTES = MAGIC_BYTES + TAIL_BYTES
 """Size up to which a file is read whole, wherever it is."""
+
 
 DIRECTORY_CAP = 100_000_000
 """Longest directory that is read, in bytes."""
 
+
 _END = struct.Struct("<4s4H2LH")
+
+
 _END64 = struct.Struct("<4sQ2H2L4Q")
+
+
 _LOCATOR64 = struct.Struct("<4sLQL")
+
+
 _ENTRY = struct.Struct("<4s6H3L5H2L")
+
+
 _LOCAL = struct.Struct("<4s5H3L2H")
+
+
 _FOLDER = 0x10
 """MS-DOS's attribute of folders, which PyTorch's reader goes by."""
 
+
 _ENCRYPTED, _DESCRIPTOR = 1, 8
+
+
 _FULL = 0xFFFFFFFF
 
 
@@ -232,3 +251,64 @@ def _zip64(extra: bytes) -> Iterator[int]:
             return iter(struct.unpack(f"<{length // 8}Q", extra[position : position + length // 8 * 8]))
         position += length
     return iter(())
+
+
+class CheckedSource(WrappedSource):
+    """A source of archives that checks, with the first read of a member, that its local header says the same place.
+
+    The directory tells where a member ends, and so where its data begins; the local header right before the data
+    says it again. Reading that header along with the data costs a few bytes and no round.
+
+    Args:
+        source: The files.
+        directories: Members of each archive by name.
+    """
+
+    def __init__(self, source: ByteSource, directories: Mapping[str, Mapping[str, Member]]) -> None:
+        super().__init__(source)
+        self._members = {
+            file: sorted(members.values(), key=lambda member: member.header) for file, members in directories.items()
+        }
+        self._checked: set[tuple[str, str]] = set()
+
+    def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
+        """Fill every buffer, and the local headers of members that are read for the first time.
+
+        Raises:
+            MalformedCheckpoint: A local header contradicts the directory.
+            UnreadableCheckpoint: The underlying source failed.
+        """
+        unchecked = {
+            (read.file, member.name): member
+            for read in reads
+            if (member := self._member(read)) is not None and (read.file, member.name) not in self._checked
+        }
+        headers = [
+            Read(file, member.header, memoryview(bytearray(member.start - member.header)))
+            for (file, _), member in unchecked.items()
+        ]
+        both = sorted([*reads, *headers], key=lambda read: (read.file, read.start))
+        self._source.read(both, _at_most(sum(len(read.into) for read in reads), advance))
+        for header, member in zip(headers, unchecked.values(), strict=True):
+            check_local_header(bytes(header.into), member, f"{self.name}/{header.file}")
+        self._checked |= unchecked.keys()
+
+    def _member(self, read: Read) -> Member | None:
+        """The member that a read lies in, None for a file that is no archive."""
+        members = self._members.get(read.file, [])
+        found = bisect_right(members, read.start, key=lambda member: member.header)
+        return members[found - 1] if found else None
+
+
+def _at_most(total: int, advance: Advance | None) -> Advance | None:
+    """An ``advance`` that never reports more than what was asked for."""
+    if advance is None:
+        return None
+    left = total
+
+    def capped(count: int) -> None:
+        nonlocal left
+        advance(min(count, left))
+        left -= min(count, left)
+
+    return capped

@@ -15,7 +15,7 @@ import pytest
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.hub import client
-from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, Silence
+from gammatorch.checkpoints.hub.retry import Clock, Pace, Patience, Silence
 from gammatorch.cli import main
 from gammatorch.sweep import workers
 from tests.checkpoints.hub.faults import REPO, always, by_hand, check, first

@@ -19,11 +19,11 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
-from gammatorch.checkpoints.joined import SEVERAL
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.pieces import SEVERAL
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP
-from gammatorch.checkpoints.pytorch.pickle_machine import Machine
+from gammatorch.checkpoints.pytorch.unpickler import Machine
 from gammatorch.sweep.plan import local_identity
 from gammatorch.sweep.specs import looks_like_checkpoint
 from tests.sources import RecordingSource

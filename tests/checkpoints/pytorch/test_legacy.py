@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
+from gammatorch.checkpoints.dtypes import STRIDED, in_form
 from gammatorch.checkpoints.opening import open_source
-from gammatorch.checkpoints.pytorch import legacy
-from gammatorch.checkpoints.pytorch.forms import STRIDED, in_form
+from gammatorch.checkpoints.pytorch import archive
 from gammatorch.gains.stored import STORED_DTYPES
 from tests.sources import MemorySource
 
@@ -70,7 +70,7 @@ def test_a_model_saved_long_ago_has_the_gains_of_its_safetensors(name, tiny, tmp
 
 
 def test_a_long_pickle_is_read_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(legacy, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(archive, "_FIRST_BYTES", 100)
     path = save({f"key.{number}": torch.ones(2) * number for number in range(50)}, tmp_path / "pytorch_model.bin")
     assert_same_as_torch(open_bytes(path.read_bytes()), torch.load(path, weights_only=True))
 
@@ -104,7 +104,7 @@ def test_other_versions_and_broken_files_are_refused(tmp_path):
 def test_an_order_of_storages_that_no_list_of_names_is_is_refused_at_once(folds):
     """To write it out would take more than the stack, or 2⁴⁰ brackets."""
     head = [b"M\xe9\x03", b"}X\r\0\0\0little_endian\x88s", b"}", b"](" + folds + b"e"]
-    raw = legacy.LEGACY_MAGIC + b"".join(b"\x80\x02" + one + b"." for one in head)
+    raw = archive.LEGACY_MAGIC + b"".join(b"\x80\x02" + one + b"." for one in head)
     with pytest.raises(errors.MalformedCheckpoint, match="does not hold the storages"):
         open_bytes(raw)
 

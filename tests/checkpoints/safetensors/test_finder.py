@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gammatorch.checkpoints.safetensors import finder
+from gammatorch.checkpoints.safetensors import search
 
 SMALL_ALPHABET = st.binary(max_size=60).map(lambda raw: bytes(byte % 3 for byte in raw))
 
@@ -15,12 +15,12 @@ SMALL_ALPHABET = st.binary(max_size=60).map(lambda raw: bytes(byte % 3 for byte 
 def test_a_text_is_found_where_python_finds_it(content, text, start, stop):
     buffer = bytearray(content)
     stop = min(stop, len(buffer))
-    assert finder.make_finder(buffer)(text, start, stop) == buffer.find(text, start, stop)
+    assert search.make_finder(buffer)(text, start, stop) == buffer.find(text, start, stop)
 
 
 def test_a_buffer_keeps_its_size_as_long_as_it_is_searched():
     buffer = bytearray(b"norm")
-    find = finder.make_finder(buffer)
+    find = search.make_finder(buffer)
     with pytest.raises(BufferError):
         buffer.append(0)
     del find
@@ -28,5 +28,5 @@ def test_a_buffer_keeps_its_size_as_long_as_it_is_searched():
 
 
 def test_without_the_c_librarys_function_python_searches(monkeypatch):
-    monkeypatch.setattr(finder, "_MEMMEM", None)
-    assert finder.make_finder(bytearray(b"a.norm"))(b"norm", 0, 6) == 2
+    monkeypatch.setattr(search, "_MEMMEM", None)
+    assert search.make_finder(bytearray(b"a.norm"))(b"norm", 0, 6) == 2

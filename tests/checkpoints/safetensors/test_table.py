@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gammatorch.checkpoints.safetensors.headers import FIRST_BYTES, read_headers
-from gammatorch.checkpoints.safetensors.table import DTYPE_BITS, parse_header
+from gammatorch.checkpoints.dtypes import DTYPE_BITS
+from gammatorch.checkpoints.safetensors.headers import FIRST_BYTES, parse_header, read_headers
 from gammatorch.errors import MalformedCheckpoint
 from tests.sources import MemorySource
 

@@ -11,16 +11,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gammatorch.checkpoints.collector import collector_resting
+from gammatorch.checkpoints.base import collector_resting
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 PICKLE_CAP = 32_000_000
 """Longest pickle that is read, in bytes: some 200,000 tensors."""
 
+
 _LONG = struct.Struct("<I")
+
+
 _LONGEST_INT = 16
+
+
 _PROTOCOLS = (2, 3, 4, 5)
+
+
 _FRAME_BYTES = 8
+
 
 OPAQUE = object()
 """Stands for a value that says nothing about tensors."""
@@ -305,7 +313,7 @@ class Machine:
         known = self.names.get((module, name)) or self.unlisted(module, name)
         if known is None:
             raise UnsupportedFormat(
-                f"its pickle names {_short(f'{module}.{name}')}, which is {self.purpose}", file=self._where
+                f"its pickle names {_shortened(f'{module}.{name}')}, which is {self.purpose}", file=self._where
             )
         self._push(known)
 
@@ -379,13 +387,19 @@ def put(target: dict[Any, Any], key: Any, value: Any) -> None:
         target[key] = value
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:120]}…"
 
 
 _BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
+
+
 _BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
+
+
 _EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
+
+
 _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
     ord(code): operation
     for code, operation in {

@@ -1,4 +1,4 @@
-"""Many requests at once, in threads that are left behind rather than waited for."""
+"""Many requests in parallel, in threads that are left behind rather than waited for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from gammatorch.checkpoints.hub.patience import Clock, Patience
+from gammatorch.checkpoints.hub.retry import Clock, Patience
 
 _Item = TypeVar("_Item")
+
+
 _LOOK_SECONDS = 0.25
 
 
-def at_once(
+def in_parallel(
     task: Callable[[_Item, Clock], object],
     items: Sequence[_Item],
     *,

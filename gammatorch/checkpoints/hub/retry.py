@@ -1,6 +1,6 @@
-"""How long a server may take: a clock for each piece of work, on which every byte that arrives buys time.
+"""When to ask the Hub again, how long to wait, and what an answer means that no repetition can mend.
 
-And how long it may be silent before a word is said about it.
+Each piece of work has a clock, on which every byte that arrives buys time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
+
+from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
 
 @dataclass(frozen=True)
@@ -172,3 +175,101 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         return max((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
     window = re.search(r";\s*r=0\s*;\s*t=(\d{1,9})", headers.get("RateLimit", ""))
     return float(window[1]) if window else None
+
+
+class Retry(Exception):
+    """Worth another try.
+
+    Args:
+        message: Why; holds no URL, which may be signed.
+        wait: Seconds to wait before it, None if it does not matter.
+        answered: Whether the server asked for it: then only the deadline ends the tries.
+        limited: Whether it wants fewer requests, not just this one later.
+    """
+
+    def __init__(
+        self, message: str, *, wait: float | None = None, answered: bool = False, limited: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.answered = answered
+        self.limited = limited
+
+
+def check_status(response: Any) -> None:
+    """Ask for another try where the server is in trouble, or wants fewer requests.
+
+    Args:
+        response: Its answer.
+
+    Raises:
+        Retry: It does.
+    """
+    if response.status_code in RETRIED:
+        raise Retry(
+            f"status {response.status_code}",
+            wait=asked_wait(response.headers),
+            answered=True,
+            limited=response.status_code == 429,
+        )
+
+
+def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:
+    """The error for a server that failed for longer than it may.
+
+    Args:
+        reason: What happened last.
+        clock: The time it had.
+        where: What was asked for.
+        asked: Seconds that it wants to be left alone.
+    """
+    if asked is not None and asked > clock.left_seconds:
+        return UnreadableCheckpoint(f"the Hub asks to wait for {asked:.0f} s ({reason}): try again then", file=where)
+    return UnreadableCheckpoint(
+        f"the Hub cannot be read ({reason}, for {clock.spent_seconds:.0f} s): check the network, or try again later",
+        file=where,
+    )
+
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+
+
+NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub"
+"""What is wrong where nothing may be asked and nothing was kept."""
+
+
+def refusal(status: int, headers: Mapping[str, str], where: str, *, file: bool) -> GammatorchError:
+    """The error for an answer that no repetition can mend.
+
+    Args:
+        status: The HTTP status, 400 and more.
+        headers: The answer's headers: the Hub tells its reasons in ``X-Error-Code`` and ``X-Error-Message``.
+        where: What was asked for, for messages.
+        file: Whether that was a file, and not the repository.
+    """
+    code, message = headers.get("X-Error-Code"), headers.get("X-Error-Message", "")
+    if code == "GatedRepo":
+        return CheckpointNotFound(
+            "is gated: accept its terms on the Hub, then pass --token or run `hf auth login`", file=where
+        )
+    if code == "RevisionNotFound":
+        return CheckpointNotFound("no such branch, tag or commit in that repository", file=where)
+    if message.startswith("Access to this resource is disabled"):
+        return CheckpointNotFound("has been disabled on the Hub", file=where)
+    if message.startswith("Invalid credentials"):
+        return CheckpointNotFound(
+            "the Hub does not accept the token (401): pass another --token or run `hf auth login`", file=where
+        )
+    if code == "RepoNotFound" or (status in (401, 404) and not file):
+        return CheckpointNotFound(
+            "no such path here, and no such repository on the Hub (or a private one: "
+            "pass --token or run `hf auth login`)",
+            file=where,
+        )
+    if status == 404:
+        return CheckpointNotFound(
+            "is in the listing, but the Hub does not have it (404): try again later, or another revision", file=where
+        )
+    if status in (401, 403):
+        return CheckpointNotFound(f"the Hub refuses access ({status}): check the token and its rights", file=where)
+    return UnreadableCheckpoint(f"the Hub answered {status}", file=where)
