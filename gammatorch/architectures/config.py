@@ -152,10 +152,6 @@ def model_config(checkpoint: Checkpoint) -> ModelConfig:
 def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
     """Find the facts in a parsed config.json; those it does not tell are None.
 
-    Args:
-        config: The parsed file, None if there is none.
-        where: Its name, for messages.
-
     Raises:
         MalformedCheckpoint: A fact is there, but is not what it must be.
 

@@ -50,14 +50,7 @@ def expected_layers(stack: Stack, stacks: Sequence[Stack], config: ModelConfig) 
 
 
 def expected_widths(stack: Stack, stacks: Sequence[Stack], config: ModelConfig, rows: int) -> list[int]:
-    """Widths of its residual stream that a stack may have by config.json; none if it does not tell.
-
-    Args:
-        stack: One of the stacks.
-        stacks: All of them, the main one first.
-        config: What config.json says.
-        rows: Layers that are read of it.
-    """
+    """Widths of its residual stream that a stack may have by config.json; none if it does not tell."""
     if not _is_main(stack, stacks):
         return []
     outer = outer_of(stack, stacks)
@@ -204,11 +197,6 @@ def lost_layers(stack: Stack, site: NormSite, removed: Mapping[str, Collection[i
     then the norm is there under another name. A block of another kind (attention among Mamba blocks) lacks some of
     these, has tensors of its own, and may lack the norm rightly; and so may one that lacks what the norm belongs to,
     but where config.json lists the blocks that do and this is none of them.
-
-    Args:
-        stack: The stack.
-        site: The norm.
-        removed: What :func:`~gammatorch.architectures.sublayers.removed_parts` gives.
     """
     if site.place == "final":
         return []

@@ -85,13 +85,7 @@ _EXPERTS = ".switch_mlp."
 
 
 def find_conversion(types: Collection[str], metadata: Mapping[str, str], matching: Matching) -> Conversion:
-    """What a conversion has done to the norms of a stack.
-
-    Args:
-        types: The type that tells of the stack.
-        metadata: What the headers say of the files.
-        matching: Gives the tensors whose keys hold a text.
-    """
+    """What a conversion has done to the norms of a stack."""
     is_mlx = metadata.get("format") == MLX
     if is_mlx and not EITHER.isdisjoint(types):
         return Conversion(told_by=f"files for MLX of type {min(EITHER & set(types))!r} exist with w and with 1 + w")
@@ -149,13 +143,7 @@ class StackOffsets:
 
 
 def offset_of_type(model_type: str, place: str, within: str = "") -> float:
-    """What a known type adds to the stored weights of a norm; 0 for those that store γ itself.
-
-    Args:
-        model_type: The type of the part of the model that the norm is of.
-        place: The norm's place, or its own name where it stands at none.
-        within: Name of its stack within that part, which tells towers.
-    """
+    """What a known type adds to the stored weights of a norm; 0 for those that store γ itself."""
     offsets = OFFSETS.get(model_type)
     if offsets is None:
         return 0.0
@@ -167,14 +155,7 @@ def offset_of_type(model_type: str, place: str, within: str = "") -> float:
 def find_offsets(
     checkpoint: Checkpoint, config: ModelConfig, stack: str, *, text_is_named: bool = False
 ) -> StackOffsets:
-    """The offsets of a stack, by its name.
-
-    Args:
-        checkpoint: An open checkpoint.
-        config: What is known of its model.
-        stack: Name of the stack; the text model's if empty.
-        text_is_named: Whether another stack is named as the text model's (:func:`types_of`).
-    """
+    """The offsets of a stack, by its name."""
     types, within, _ = types_of(config.whole, stack, is_beside, text_is_named=text_is_named)
     conversion = find_conversion(types[-1:], checkpoint.metadata, lambda text: matching(checkpoint.entries, text))
     if conversion.told_by is not None and offset_of_type(types[-1], "input", within) == 0:

@@ -126,10 +126,6 @@ class PlaceRule:
 def read_places(evidence: Evidence, side: Side) -> dict[str, str]:
     """What the norms of a block are called → where they stand, by their names and by what stands beside them.
 
-    Args:
-        evidence: What is known of the blocks.
-        side: On which side of the sub-layers norms stand whose names leave it open.
-
     Returns:
         Place by name; names that tell no place are left out.
     """
@@ -145,10 +141,6 @@ def read_places(evidence: Evidence, side: Side) -> dict[str, str]:
 
 def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> str | None:
     """The one norm of blocks that mix by a depthwise convolution, between it and the MLP (ConvNeXt); None in others.
-
-    Args:
-        names: Names of the norms in a block, without ``.weight``.
-        kinds: Names of all tensors in the blocks.
 
     Example:
         >>> norm_after_convolution(["layernorm"], ["dwconv.weight", "layernorm.weight", "pwconv1.weight"])

@@ -301,10 +301,6 @@ _SPEAKS: Mapping[str, Mapping[str, int]] = {
 def likely_first(sites: Sequence[NormSite], place: str) -> list[NormSite]:
     """Norms in the order in which one of them may stand at a place: by its name, then by how many layers have it.
 
-    Args:
-        sites: Norms of a stack.
-        place: A place of :data:`~gammatorch.architectures.base.PLACES`.
-
     Example:
         >>> names = ["mlp.norm", "out_norm", "att.norm"]
         >>> sites = [NormSite(name, f"h.{{layer}}.{name}.weight", (), 0.0) for name in names]

@@ -33,10 +33,6 @@ FIRST_WORDS: Mapping[str, str] = {
 def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain.
 
-    Args:
-        checkpoint: An open checkpoint.
-        site: A place within the block, or ``"auto"``.
-
     Raises:
         MalformedCheckpoint: config.json contradicts itself.
     """

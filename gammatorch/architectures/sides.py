@@ -64,11 +64,7 @@ _SAY_BEFORE = ("normalize_before", "encoder_normalize_before", "decoder_normaliz
 
 
 def choose_side(evidence: Evidence) -> Side:
-    """What the first rule that speaks for a stack says of it.
-
-    Args:
-        evidence: What is known of its blocks.
-    """
+    """What the first rule that speaks for a stack says of it."""
     return next(side for rule in SIDE_RULES if (side := rule.decide(evidence)) is not None)
 
 

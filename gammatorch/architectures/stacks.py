@@ -278,13 +278,7 @@ _HYBRID = re.compile(r"^mamba(_decoder)?\.input_layernorm\.")
 
 
 def fed_with_what(norms: Mapping[str, Rows], kinds: Collection[str], config: ModelConfig) -> str | None:
-    """What the norm on the input is fed with, in words, where that is not the block's input itself.
-
-    Args:
-        norms: Rows of each norm in the blocks.
-        kinds: Names of all tensors in them.
-        config: What config.json says.
-    """
+    """What the norm on the input is fed with, in words, where that is not the block's input itself."""
     for fed, names in _STREAMS.items():
         if any(names.search(kind) for kind in kinds):
             return fed
@@ -305,15 +299,7 @@ def divides_norms(config: Mapping[str, Any]) -> bool:
 def notes_on(
     name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str], config: ModelConfig
 ) -> Iterator[str]:
-    """What a reader should know of a stack beside its sites.
-
-    Args:
-        name: Its name.
-        heads: Blocks that are left out, since they predict further tokens.
-        fed_with: What :func:`fed_with_what` gives.
-        kinds: Names of all tensors in the blocks.
-        config: What config.json says.
-    """
+    """What a reader should know of a stack beside its sites."""
     for layer in sorted(heads):
         yield f"multi-token-prediction head {name}.{layer} left out"
     if fed_with is not None:

@@ -299,10 +299,6 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
     another norm does (Gemma 2) or no norm stands on the block's input (OLMo 2): then it is on attention's output. In a
     stack without a final norm, names that post-LN models share stand after the residual.
 
-    Args:
-        names: Names within the block, without layer index and ``.weight``.
-        has_final: Whether a norm stands after the last block.
-
     Returns:
         Place by name; names that tell no place are left out.
 

@@ -204,10 +204,6 @@ class Checkpoint:
 def merge_entries(tables: Sequence[Mapping[str, TensorEntry]], where: str) -> dict[str, TensorEntry]:
     """The tables of several shards as one.
 
-    Args:
-        tables: Entries of each shard, by key.
-        where: Name of the checkpoint, for the message.
-
     Raises:
         MalformedCheckpoint: Two shards hold a tensor of the same name, so which one counts is unknown.
     """
@@ -249,11 +245,7 @@ class Contents:
 
 
 class WrappedSource:
-    """All of a source but its reads.
-
-    Args:
-        source: The source behind.
-    """
+    """All of a source but its reads."""
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source

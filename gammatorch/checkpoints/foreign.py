@@ -41,9 +41,6 @@ _TOO_LONG = slice(4, _LENGTH_BYTES)
 def what_else(head: bytes | bytearray) -> str | None:
     """What a file that is not of its name's format is, and what to do; None if its beginning does not tell.
 
-    Args:
-        head: Its first bytes, ten at least where it has them.
-
     Example:
         >>> what_else(b"GGUF\\3\\0\\0\\0")
         'GGUF: let its name end in .gguf'
@@ -150,10 +147,6 @@ FOREIGN = (
 def foreign_file(name: str, head: bytes) -> tuple[str, str] | None:
     """What a file is whose name is no weight file's, and what to do; None where neither name nor beginning tells.
 
-    Args:
-        name: Its name.
-        head: Its first bytes, ten at least where it has them.
-
     Example:
         >>> foreign_file("model.onnx", b"\\x08\\x08\\x12\\x07pytorch")
         ('an ONNX graph', 'pass the model that it was made from')
@@ -171,9 +164,6 @@ def foreign_file(name: str, head: bytes) -> tuple[str, str] | None:
 def foreign_files(names: Iterable[str]) -> tuple[list[str], str, str] | None:
     """The files among these that are of a format that is not read, what they are, and what to do.
 
-    Args:
-        names: Names of files of which none holds weights in a format that is read.
-
     Example:
         >>> foreign_files(["README.md", "decoder.onnx", "encoder.onnx"])
         (['decoder.onnx', 'encoder.onnx'], 'an ONNX graph', 'pass the model that it was made from')
@@ -187,9 +177,6 @@ def foreign_files(names: Iterable[str]) -> tuple[list[str], str, str] | None:
 
 def strange_file(path: str | os.PathLike[str]) -> str | None:
     """What is wrong with what stands at a path, and what to do; None for a regular file, and where there is nothing.
-
-    Args:
-        path: Where weights are expected.
 
     Example:
         >>> strange_file("/dev/null")

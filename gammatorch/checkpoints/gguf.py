@@ -75,11 +75,6 @@ _SPLIT_NUMBER, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.
 def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of each file, from its header alone, and what the first header says of the model.
 
-    Args:
-        source: Where the files are.
-        files: Names of GGUF files; several are the parts of one model.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
-
     Raises:
         MalformedCheckpoint: A file is not GGUF, is cut short, or its header contradicts itself.
         UnsupportedFormat: It is big-endian, or of a version that is not read.
@@ -116,13 +111,7 @@ def _missing(files: Sequence[str], told: Sequence[Mapping[str, Any]], tensors: i
 
 
 class _Header:
-    """The front of a file, read forward through a window.
-
-    Args:
-        source: Where the file is.
-        file: Its name.
-        extra: Reads to make along with the first window.
-    """
+    """The front of a file, read forward through a window."""
 
     def __init__(self, source: ByteSource, file: str, extra: Sequence[Read] = ()) -> None:
         self.source = source

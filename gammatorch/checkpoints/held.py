@@ -31,10 +31,6 @@ def is_model(value: object) -> bool:
 def hold(model: Any) -> Checkpoint:
     """A model in memory as an open checkpoint.
 
-    Args:
-        model: A module (its ``config``, if it has one as models of transformers do, tells its type), or a state dict
-            of tensors or arrays.
-
     Raises:
         InvalidArgument: It holds no tensors.
     """
@@ -54,14 +50,7 @@ def hold(model: Any) -> Checkpoint:
 
 
 class HeldSource:
-    """The tensors of a model in memory, as bytes for those who cannot take tensors.
-
-    Args:
-        name: How messages call it.
-        tensors: The tensors by key.
-        entries: Where in the bytes each is seen, in order.
-        nbytes: All bytes together.
-    """
+    """The tensors of a model in memory, as bytes for those who cannot take tensors."""
 
     revision = None
 

@@ -202,10 +202,6 @@ class OpenFiles:
     A file is known by what it is when it is first opened (device, inode, size, time of change). Descriptors stay open
     from the header to the tensors, so that both come from the same file even if another one takes its name meanwhile,
     and a file that has to be opened again must be the same.
-
-    Args:
-        prefix: The folder, with a separator at its end: joined by hand, since pathlib costs more than the system call.
-        name: How messages call the folder.
     """
 
     def __init__(self, prefix: str, name: str) -> None:
@@ -296,12 +292,7 @@ class OpenFiles:
 
 
 class Sizes(Mapping[str, int]):
-    """Size of each file by name, asked of the system when it is needed.
-
-    Args:
-        names: Names of regular files.
-        files: The files.
-    """
+    """Size of each file by name, asked of the system when it is needed."""
 
     def __init__(self, names: Sequence[str], files: OpenFiles) -> None:
         self._names = dict.fromkeys(names)
@@ -352,10 +343,6 @@ def is_remote(folder: str) -> bool:
 
 def file_system(path: str, mounts: str) -> str:
     """Type of the file system that a path is on.
-
-    Args:
-        path: An absolute path without links.
-        mounts: Contents of ``/proc/mounts``.
 
     Example:
         >>> file_system("/mnt/nas/model", "/dev/vda / ext4 rw 0 0\\nserver:/x /mnt/nas nfs4 rw 0 0\\n")

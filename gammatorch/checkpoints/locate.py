@@ -204,9 +204,6 @@ def _config_above(folder: Path) -> tuple[ByteSource | None, tuple[str, ...]]:
 def pointed_folder(folder: str | os.PathLike[str]) -> tuple[str, str] | None:
     """The folder that a file, or the layout of a folder without weights, says is meant, and a note; None if none does,
     or several are.
-
-    Args:
-        folder: What was asked for.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -265,11 +262,7 @@ def _check_no_config(folder: Path) -> None:
 
 
 def strange_weights(model: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """What bears a weight file's name and is none, and what is wrong with it; None where there are weight files too.
-
-    Args:
-        model: A folder in which no weights were found, or anything else.
-    """
+    """What bears a weight file's name and is none, and what is wrong with it; None where there are weight files too."""
     try:
         names = sorted(os.listdir(model))
     except OSError:

@@ -253,9 +253,6 @@ def read_yaml(raw: bytes) -> dict[str, Any]:
 
     Aliases are not followed: a few of them can stand for more values than memory holds.
 
-    Args:
-        raw: The file.
-
     Example:
         >>> read_yaml(b"model: {norm_after: true}"), read_yaml(b"!!python/object:os.system x"), read_yaml(b"a: &b [*b]")
         ({'model': {'norm_after': True}}, {}, {})

@@ -14,23 +14,14 @@ Range = tuple[str, int, int]
 
 
 class Pieces:
-    """Bytes of a source's files that have been read, so that no byte is asked for twice.
-
-    Args:
-        source: Where the files are.
-    """
+    """Bytes of a source's files that have been read, so that no byte is asked for twice."""
 
     def __init__(self, source: ByteSource) -> None:
         self.source = source
         self._held: dict[str, list[tuple[int, bytearray]]] = defaultdict(list)
 
     def fetch(self, ranges: Iterable[Range], extra: Sequence[Read] = ()) -> None:
-        """Read the ranges that are not held yet, in one round; no round where all are held.
-
-        Args:
-            ranges: What will be asked for.
-            extra: Other reads to make in the same round.
-        """
+        """Read the ranges that are not held yet, in one round; no round where all are held."""
         reads = list(extra)
         for file, start, stop in ranges:
             if self._find(file, start, stop) is None:
@@ -90,12 +81,7 @@ _Run = TypeVar("_Run", bound=Run)
 
 
 def cut(read: Read, runs: Sequence[_Run]) -> Iterator[tuple[_Run, int, memoryview]]:
-    """The runs that a read goes over, where in each it begins, and the buffer for it.
-
-    Args:
-        read: A read of the file that the runs make up.
-        runs: What that file is seen to hold, in order.
-    """
+    """The runs that a read goes over, where in each it begins, and the buffer for it."""
     file, start, into = read
     number, filled = bisect_right(runs, start, key=lambda run: run.start) - 1, 0
     while filled < len(into):
@@ -109,12 +95,7 @@ def cut(read: Read, runs: Sequence[_Run]) -> Iterator[tuple[_Run, int, memoryvie
 
 
 class JoinedSource(WrappedSource):
-    """A source whose files are joined from parts of others.
-
-    Args:
-        source: The files.
-        parts: What each joined file is seen to hold, in order; other files are read as they are.
-    """
+    """A source whose files are joined from parts of others."""
 
     def __init__(self, source: ByteSource, parts: Mapping[str, Sequence[Part]]) -> None:
         super().__init__(source)

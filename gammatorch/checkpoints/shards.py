@@ -62,9 +62,6 @@ class ShardSet:
     def whole(self, where: str) -> tuple[str, ...]:
         """All of its files, in order.
 
-        Args:
-            where: Name of the checkpoint, for the message.
-
         Raises:
             IncompleteCheckpoint: One is missing.
         """
@@ -79,11 +76,6 @@ def shard_sets(
     names: Iterable[str], where: str, pattern: re.Pattern[str] = NUMBERED
 ) -> tuple[list[ShardSet], list[str]]:
     """The sets of shards among files, and the files that are of none.
-
-    Args:
-        names: Plain names of files.
-        where: Name of the checkpoint, for messages.
-        pattern: What the names of shards look like, with the groups of :data:`NUMBERED` in their order.
 
     Raises:
         CheckpointNotFound: Two files of a set have one number.
@@ -127,12 +119,6 @@ def parse_index(
     raw: bytes, names: Iterable[str], where: str, suffix: str = ".safetensors"
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The shards that an index names, and the shard of each tensor.
-
-    Args:
-        raw: The index, as stored.
-        names: Plain names of the files that are there.
-        where: Name of the index, for messages.
-        suffix: How the names of its shards end.
 
     Returns:
         The shards in order, and shard by tensor key.

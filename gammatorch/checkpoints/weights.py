@@ -295,10 +295,6 @@ def as_weights(target: str, names: Collection[str]) -> tuple[Weights, str | None
 
     A shard stands for all of its set where that is there.
 
-    Args:
-        target: The file.
-        names: Names of the files beside it, as far as they may belong to it.
-
     Returns:
         The weight files, and what makes them a part of the model and no more, None if nothing does.
     """
@@ -320,11 +316,6 @@ def as_weights(target: str, names: Collection[str]) -> tuple[Weights, str | None
 
 def left_out(files: Collection[str], notes: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
     """A note on weight files beside those that are read, where none tells of them yet.
-
-    Args:
-        files: The files that are read.
-        notes: What is told already.
-        names: Names of all files.
 
     Example:
         >>> left_out(["model.safetensors"], (), ["model.safetensors", "pytorch_model.bin", "optimizer.bin"])

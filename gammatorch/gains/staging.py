@@ -85,25 +85,14 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
 
 
 def held_tensors(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> list[Tensor] | None:
-    """The tensors of a model in memory, where they are; None for a checkpoint whose bytes have to be read.
-
-    Args:
-        checkpoint: An open checkpoint.
-        entries: Tensors of it, in layer order.
-    """
+    """The tensors of a model in memory, where they are; None for a checkpoint whose bytes have to be read."""
     if checkpoint.tensors is None:
         return None
     return [torch.as_tensor(checkpoint.tensors[entry.key]).detach() for entry in entries]
 
 
 def stack_held(rows: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Tensors of one width as rows, shape (layer, hidden), cast on the device: those that are there are not moved.
-
-    Args:
-        rows: The tensors, of any shape.
-        device: Where to.
-        dtype: To what.
-    """
+    """Tensors of one width as rows, shape (layer, hidden), cast on the device: those that are there are not moved."""
     return torch.stack([row.to(device).reshape(-1).to(dtype) for row in rows])
 
 
@@ -122,12 +111,6 @@ class ColumnReader:
     """Staged bytes of one piece after another, the next being read meanwhile.
 
     A thread of its own fills one of two buffers (pinned for CUDA) while the device works on the other.
-
-    Args:
-        checkpoint: An open checkpoint.
-        pieces: For each block of columns an entry per layer (:func:`column_block`), the largest block first.
-        device: Where the bytes go afterwards.
-        advance: Called with the bytes that have arrived since its last call.
     """
 
     def __init__(
@@ -190,13 +173,7 @@ class _Abandoned(Exception):
 
 
 def column_block(entries: Sequence[TensorEntry], start: int, stop: int) -> list[TensorEntry]:
-    """Columns of flattened tensors as entries of their own.
-
-    Args:
-        entries: The tensors, one per layer.
-        start: First column.
-        stop: The column after the last.
-    """
+    """Columns of flattened tensors as entries of their own."""
     pieces = []
     for entry in entries:
         size = STORED_DTYPES[entry.dtype].itemsize

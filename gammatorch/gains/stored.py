@@ -95,12 +95,6 @@ def _unread(dtype: str) -> str:
 def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:
     """Refuse NaN and infinity, by file, tensor and channel.
 
-    Args:
-        weights: Stored values, shape (layer, channel).
-        checkpoint: Where they came from.
-        entries: The tensors of the rows.
-        first: Channel of the first column.
-
     Raises:
         NonFiniteGain: There is one.
     """
@@ -150,13 +144,7 @@ def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
 
 
 def weighed_notes(selection: Selection, mean: float, negative: float) -> list[str]:
-    """The same from what the stored weights weigh.
-
-    Args:
-        selection: What was chosen.
-        mean: Mean of the stored weights.
-        negative: The share of them below zero.
-    """
+    """The same from what the stored weights weigh."""
     if selection.offset_doubt is not None:
         return [offset_note(selection, mean, negative)]
     if selection.offset == 0 and looks_zero_centred(mean, negative):
@@ -181,13 +169,7 @@ def looks_zero_centred(mean: float, negative: float) -> bool:
 
 
 def offset_note(selection: Selection, mean: float, negative: float) -> str:
-    """Evidence on an offset that is taken, not known.
-
-    Args:
-        selection: What was chosen.
-        mean: Mean of the stored weights.
-        negative: The share of them below zero.
-    """
+    """Evidence on an offset that is taken, not known."""
     taken = "0, so γ is the stored weight" if not selection.offset else f"{selection.offset:g}, so γ is that plus w"
     return (
         f"{selection.offset_doubt}: offset taken as {taken} (mean {mean:.3g}, {negative:.1%} below zero); "

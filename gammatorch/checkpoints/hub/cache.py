@@ -47,12 +47,7 @@ _log = logging.getLogger("gammatorch")
 
 
 class Cache:
-    """Bytes by name, in one folder of bounded size; the entries that were not used for longest go first.
-
-    Args:
-        folder: Where; it is made when the first entry is written.
-        most_bytes: What it may hold. A single entry may have a quarter of it.
-    """
+    """Bytes by name, in one folder of bounded size; the entries that were not used for longest go first."""
 
     def __init__(self, folder: str | os.PathLike[str], most_bytes: int) -> None:
         self.folder = Path(folder, _VERSION)
@@ -61,11 +56,7 @@ class Cache:
         self._works = True
 
     def get(self, name: str) -> bytes | None:
-        """The bytes of an entry, None if there is no such entry, or not a whole one.
-
-        Args:
-            name: As it was put.
-        """
+        """The bytes of an entry, None if there is no such entry, or not a whole one."""
         try:
             # O_NONBLOCK: a FIFO in an entry's place must not hang
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -85,12 +76,7 @@ class Cache:
         return self._works and count <= self.most_bytes // 4
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep an entry, in place of an earlier one; where that fails, there is none.
-
-        Args:
-            name: What to find it by.
-            content: Its bytes.
-        """
+        """Keep an entry, in place of an earlier one; where that fails, there is none."""
         if not self.takes(len(content)):
             return
         path = self._path(name)
@@ -179,13 +165,7 @@ LARGEST_ROUND = 20_000_000
 
 
 def recall_listing(cache: Cache, repository: str, revision: str | None) -> Listing | None:
-    """The listing of a revision as it was last seen, None if it never was.
-
-    Args:
-        cache: Where it would be.
-        repository: The Hub's address and ``org/name``.
-        revision: Branch, tag or commit; None for the default branch.
-    """
+    """The listing of a revision as it was last seen, None if it never was."""
     commit = revision if is_commit(revision) else (cache.get(_revision(repository, revision)) or b"").decode()
     stored = cache.get(_listing(repository, commit)) if commit else None
     try:
@@ -196,38 +176,20 @@ def recall_listing(cache: Cache, repository: str, revision: str | None) -> Listi
 
 
 def remember_listing(cache: Cache, repository: str, revision: str | None, listing: Listing) -> None:
-    """Keep a listing, and the commit that the revision means now.
-
-    Args:
-        cache: Where.
-        repository: The Hub's address and ``org/name``.
-        revision: What it was asked for by.
-        listing: What the Hub answered.
-    """
+    """Keep a listing, and the commit that the revision means now."""
     if not is_commit(revision):
         _keep(cache, _revision(repository, revision), listing.commit.encode())
     _keep(cache, _listing(repository, listing.commit), dump_listing(listing))
 
 
 def recall_refs(cache: Cache, repository: str) -> dict[str, str]:
-    """The commits of branches and tags as they were last listed, none if they never were.
-
-    Args:
-        cache: Where they would be.
-        repository: The Hub's address and ``org/name``.
-    """
+    """The commits of branches and tags as they were last listed, none if they never were."""
     found: dict[str, str] = json.loads(cache.get(_refs(repository)) or b"{}")
     return found
 
 
 def remember_refs(cache: Cache, repository: str, refs: Mapping[str, str]) -> None:
-    """Keep the commits of branches and tags.
-
-    Args:
-        cache: Where.
-        repository: The Hub's address and ``org/name``.
-        refs: Commit by name.
-    """
+    """Keep the commits of branches and tags."""
     _keep(cache, _refs(repository), json.dumps(dict(refs)).encode())
 
 
@@ -250,12 +212,6 @@ def _listing(repository: str, commit: str | None) -> str:
 
 class CachedSource(WrappedSource):
     """A source whose rounds are kept: what was once read together is read again from the disk, at once.
-
-    Args:
-        source: Where the bytes come from.
-        cache: Where they are kept.
-        repository: Whose files they are: the Hub's address and ``org/name``.
-        listing: What these are.
 
     Attributes:
         hashes: What the Hub says the contents of each file hash to, where it does.

@@ -61,10 +61,6 @@ class HubClient:
 
     Connections are those of huggingface_hub's session, which all clients of a process share.
 
-    Args:
-        token: Access token; None for the one that huggingface_hub knows.
-        patience: When to try again, and when to give up; None for :data:`PATIENCE`.
-
     Raises:
         InvalidArgument: HF_ENDPOINT is not an address, or the token cannot be one.
     """
@@ -83,10 +79,6 @@ class HubClient:
 
         Where many checkpoints are read at once, their requests wait for each other: a connection more than the session
         keeps would be closed after a single one. The token goes to the Hub's own origin and to no other.
-
-        Args:
-            url: Where to.
-            headers: What to say beside who is asking.
         """
         seconds = self.patience.silence_seconds
         with (
@@ -110,9 +102,6 @@ class HubClient:
     def body(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """A body as it arrives, unless it crawls.
 
-        Args:
-            chunks: The body.
-
         Raises:
             Retry: It comes too slowly to be waited for.
         """
@@ -127,9 +116,6 @@ class HubClient:
 
     def drain(self, response: Any) -> None:
         """Read the rest of an answer that says all in its headers, so that its connection can be used again.
-
-        Args:
-            response: The answer; a long one is left alone.
 
         Raises:
             Retry: It comes too slowly to be waited for.
@@ -146,12 +132,7 @@ class HubClient:
         return asked is not None and self._home is not None and _origin(asked) in _origins(self._home)
 
     def watch(self, clock: Clock, url: str | None = None) -> None:
-        """Say that a server is silent, once it has been for long and no try has ended by then.
-
-        Args:
-            clock: The time that one piece of work has.
-            url: What it waits for; None for the Hub's own API.
-        """
+        """Say that a server is silent, once it has been for long and no try has ended by then."""
         seconds = self.patience.first_word_seconds
         if clock.spent_seconds > seconds and SILENCE.has_lasted(time.monotonic() - seconds):
             self._tell(url, f"silent for {seconds:.0f} s", f"waiting for up to {clock.left_seconds:.0f} s")
@@ -163,11 +144,6 @@ class HubClient:
 
     def persist(self, attempt: Callable[[], _Result], clock: Clock, where: str) -> _Result:
         """Try until it works, cannot work, or the time is up.
-
-        Args:
-            attempt: One try.
-            clock: The time there is.
-            where: What is asked for, for messages.
 
         Raises:
             UnreadableCheckpoint: The Hub failed for longer than it may.
@@ -256,9 +232,6 @@ def find_endpoint() -> str:
 
 def headers_for(token: str | None) -> dict[str, str]:
     """Who is asking.
-
-    Args:
-        token: Access token; None or blank for the one that huggingface_hub knows, if it can be read.
 
     Raises:
         InvalidArgument: The token cannot be one.

@@ -30,15 +30,6 @@ def in_parallel(
 
     The threads are daemons, so that neither an interrupt nor an error waits for a server. A clock that has run out
     ends the work even where its thread cannot notice, because a server drips header lines, say.
-
-    Args:
-        task: What to do, within its clock.
-        items: For what.
-        threads: How many at a time.
-        patience: Time for each.
-        arrived: Called in the calling thread with each item that is done.
-        overdue: The error for an item whose time has run out.
-        waiting: Called now and then in the calling thread with each item that is being done.
     """
     todo, done = deque(items), SimpleQueue[tuple[_Item, BaseException | None]]()
     clocks: dict[int, tuple[_Item, Clock]] = {}

@@ -54,13 +54,6 @@ def open_repository(
     A branch costs one request, which tells the commit that it means now; a full commit whose listing is in the cache
     costs none. With HF_HUB_OFFLINE nothing is asked, and a branch is as it was last seen.
 
-    Args:
-        repo: ``org/name``.
-        revision: Branch, tag or commit; None for the default branch.
-        token: Access token; None for the one that huggingface_hub knows.
-        cache: Whether to use the cache.
-        patience: When to give up; None for the client's own.
-
     Raises:
         CheckpointNotFound: No such repository or revision, no right to see it, offline and never seen, or its weights
             are in folders.
@@ -135,12 +128,6 @@ def _covers(snapshot: LocalSource, listed: Mapping[str, int]) -> bool:
 def fetch_listing(client: HubClient, repo: str, revision: str | None, traffic: Traffic) -> Listing:
     """The files of a revision, and the commit that it means now.
 
-    Args:
-        client: The Hub.
-        repo: ``org/name``.
-        revision: Branch, tag or commit; None for the default branch.
-        traffic: Where to count what this moves.
-
     Raises:
         CheckpointNotFound: No such repository or revision, or no right to see it.
         UnreadableCheckpoint: The Hub did not answer, or with something else.
@@ -152,13 +139,6 @@ def fetch_listing(client: HubClient, repo: str, revision: str | None, traffic: T
 
 def fetch_description(client: HubClient, repo: str, path: str, where: str, traffic: Traffic) -> bytes:
     """What the Hub's API says of a repository.
-
-    Args:
-        client: The Hub.
-        repo: ``org/name``.
-        path: What of it.
-        where: How messages call it.
-        traffic: Where to count what this moves.
 
     Raises:
         CheckpointNotFound: No such repository or revision, or no right to see it.

@@ -78,11 +78,7 @@ class Silence:
         self._lock = threading.Lock()
 
     def end(self, holds_seconds: float = 0.0) -> None:
-        """A server has answered.
-
-        Args:
-            holds_seconds: How long it wants to be left alone, which is no silence either.
-        """
+        """A server has answered."""
         self._heard = max(self._heard, time.monotonic() + holds_seconds)
         self._is_told = False
 
@@ -102,13 +98,7 @@ class GivenUp(Exception):
 
 
 class Clock:
-    """The time that one piece of work has left.
-
-    Args:
-        seconds: How much it has.
-        least_rate: Bytes that buy one second more.
-        stopped: Set when nobody waits for it any more.
-    """
+    """The time that one piece of work has left."""
 
     def __init__(self, seconds: float, least_rate: float, stopped: threading.Event | None = None) -> None:
         self._seconds = seconds
@@ -178,14 +168,7 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
 
 
 class Retry(Exception):
-    """Worth another try.
-
-    Args:
-        message: Why; holds no URL, which may be signed.
-        wait: Seconds to wait before it, None if it does not matter.
-        answered: Whether the server asked for it: then only the deadline ends the tries.
-        limited: Whether it wants fewer requests, not just this one later.
-    """
+    """Worth another try."""
 
     def __init__(
         self, message: str, *, wait: float | None = None, answered: bool = False, limited: bool = False
@@ -198,9 +181,6 @@ class Retry(Exception):
 
 def check_status(response: Any) -> None:
     """Ask for another try where the server is in trouble, or wants fewer requests.
-
-    Args:
-        response: Its answer.
 
     Raises:
         Retry: It does.
@@ -215,14 +195,7 @@ def check_status(response: Any) -> None:
 
 
 def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:
-    """The error for a server that failed for longer than it may.
-
-    Args:
-        reason: What happened last.
-        clock: The time it had.
-        where: What was asked for.
-        asked: Seconds that it wants to be left alone.
-    """
+    """The error for a server that failed for longer than it may."""
     if asked is not None and asked > clock.left_seconds:
         return UnreadableCheckpoint(f"the Hub asks to wait for {asked:.0f} s ({reason}): try again then", file=where)
     return UnreadableCheckpoint(
@@ -239,14 +212,7 @@ NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to re
 
 
 def refusal(status: int, headers: Mapping[str, str], where: str, *, file: bool) -> GammatorchError:
-    """The error for an answer that no repetition can mend.
-
-    Args:
-        status: The HTTP status, 400 and more.
-        headers: The answer's headers: the Hub tells its reasons in ``X-Error-Code`` and ``X-Error-Message``.
-        where: What was asked for, for messages.
-        file: Whether that was a file, and not the repository.
-    """
+    """The error for an answer that no repetition can mend."""
     code, message = headers.get("X-Error-Code"), headers.get("X-Error-Message", "")
     if code == "GatedRepo":
         return CheckpointNotFound(

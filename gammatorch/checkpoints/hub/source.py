@@ -50,11 +50,6 @@ def merge_reads(reads: Sequence[Read]) -> list[list[Read]]:
 class FileRange:
     """A range of a file that arrives from the network.
 
-    Args:
-        reads: Reads of one file, by where they start; together they are the range.
-        file_bytes: Size of the file.
-        link: Where the Hub said before that the file is to be had; None if it has not been asked.
-
     Attributes:
         file: Name of the file.
         link: Where the Hub says it is to be had, None if it has to be asked.
@@ -83,11 +78,6 @@ class FileRange:
 
     def accept(self, status: int, headers: Mapping[str, str], where: str) -> None:
         """Make sure that an answer is what was asked for, before its body is read.
-
-        Args:
-            status: Its HTTP status, below 300.
-            headers: Its headers.
-            where: Name of the file, for messages.
 
         Raises:
             UnreadableCheckpoint: It is something else.
@@ -162,12 +152,6 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 
 class HubSource:
     """The files of one commit of a repository.
-
-    Args:
-        client: The Hub.
-        repo: ``org/name``.
-        listing: What :func:`fetch_listing` gave.
-        traffic: What has been moved before; None for nothing.
 
     Attributes:
         hashes: What the Hub says the contents of each file hash to, where it does.

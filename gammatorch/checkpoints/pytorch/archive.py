@@ -39,11 +39,6 @@ _LATEST_VERSION = 10
 def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of each file, from its directory and its pickle; no pickle is executed.
 
-    Args:
-        source: Where the files are.
-        files: Names of files that :func:`torch.save` has written.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
-
     Returns:
         For each file its entries by key, the settings that a trainer has kept in the first one that has any, and a
         source that holds each tensor's place against the archive.
@@ -79,12 +74,7 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
 
 
 def read_settings(source: ByteSource, file: str) -> dict[str, Any]:
-    """The settings that a trainer has kept in a file that holds no model; none where it cannot be read.
-
-    Args:
-        source: Where the file is.
-        file: Its name.
-    """
+    """The settings that a trainer has kept in a file that holds no model; none where it cannot be read."""
     pieces = Pieces(source)
     try:
         fetch_ends(pieces, [file], ())
@@ -125,10 +115,6 @@ class Archive(NamedTuple):
 
 def read_archives(pieces: Pieces, files: Sequence[str]) -> list[Archive]:
     """What each archive holds, from its directory and its pickle, in two rounds at most.
-
-    Args:
-        pieces: The bytes of the files, whose ends have been fetched.
-        files: Names of archives that :func:`torch.save` has written.
 
     Raises:
         MalformedCheckpoint: As :func:`read_torch`.
@@ -213,14 +199,7 @@ def _later(version: bytes) -> bool:
 def _table(
     described: Any, place: Callable[[Storage], int], file: str, where: str
 ) -> tuple[dict[str, TensorEntry], list[str]]:
-    """Entries of what a file describes, and notes.
-
-    Args:
-        described: What its pickle says.
-        place: Where in the file a storage begins; raises ValueError if it is not there as described.
-        file: Its name.
-        where: Its name, for messages.
-    """
+    """Entries of what a file describes, and notes."""
     found = find_state_dict(described, StoredTensor, where)
     table = {key: _entry(key, tensor, place, file, where) for key, tensor in found.tensors.items()}
     formed = [key for key in table if found.tensors[key].form]
@@ -276,10 +255,6 @@ _GROWTH = 4
 
 def read_legacy(pieces: Pieces, file: str) -> tuple[Any, dict[str, int]]:
     """What a file holds, and where.
-
-    Args:
-        pieces: The bytes of the files.
-        file: Name of a file that begins with :data:`LEGACY_MAGIC`.
 
     Returns:
         The object, as :func:`~gammatorch.checkpoints.pytorch.pickled.read_pickles` gives it, and the first byte of each

@@ -58,11 +58,6 @@ class _Part(NamedTuple):
 def read_dcp(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of a torch.distributed checkpoint, from its table; no pickle is executed.
 
-    Args:
-        source: Where the files are.
-        files: Names of its ``*.distcp`` files.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
-
     Returns:
         The entries of the model's tensors by key, and a source that finds their bytes.
 
@@ -186,12 +181,7 @@ class _Layout:
 
 
 class AssembledSource(WrappedSource):
-    """Tensors as if their bytes stood one after the other, wherever the archives of their chunks are.
-
-    Args:
-        source: The files.
-        parts: What each file is seen to hold, in order.
-    """
+    """Tensors as if their bytes stood one after the other, wherever the archives of their chunks are."""
 
     def __init__(self, source: ByteSource, parts: Mapping[str, Sequence[_Part]]) -> None:
         super().__init__(source)

@@ -77,10 +77,6 @@ class DistributedTensor(NamedTuple):
 def read_metadata(raw: bytes, where: str) -> list[DistributedTensor]:
     """The tensors that ``.metadata`` tells of; nothing in it is executed.
 
-    Args:
-        raw: The file.
-        where: Its name, for messages.
-
     Raises:
         MalformedCheckpoint: It is broken, or contradicts itself.
         UnsupportedFormat: It is of another version, names something that no such table needs, or its tensors were

@@ -142,10 +142,6 @@ _GUARDED = sys.stdlib_module_names | frozenset(
 def may_be_passed_over(module: str, name: str) -> bool:
     """Whether a name that is not listed stands for data all the same: nothing is imported or called for it either way.
 
-    Args:
-        module: Its module.
-        name: Its name there.
-
     Example:
         >>> may_be_passed_over("typing", "Any"), may_be_passed_over("trainer.settings", "Config")
         (True, True)
@@ -227,11 +223,6 @@ def read_pickle(raw: bytes, where: str) -> Any:
 
 def read_pickles(raw: bytes, count: int, where: str) -> tuple[list[Any], dict[str, Storage], int]:
     """What several pickles describe that stand one after the other, as :func:`read_pickle`.
-
-    Args:
-        raw: Bytes that begin with them.
-        count: How many.
-        where: Name of the file, for messages.
 
     Returns:
         What each describes, the storages by key, and where the last one ends.

@@ -44,11 +44,6 @@ def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[R
     A list of layers that begins with the embedding, as DeepSpeed's pipeline engine makes it, is numbered from its first
     block on (GPT-NeoX without a pipeline).
 
-    Args:
-        source: Where the files are.
-        files: Names of files that :func:`torch.save` has written.
-        extra: Other reads to make in the first round.
-
     Raises:
         CheckpointError: As :func:`~gammatorch.checkpoints.pytorch.archive.read_torch`.
     """
@@ -61,11 +56,6 @@ def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[R
 
 def read_layer_files(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of a model whose layers stand in a file each.
-
-    Args:
-        source: Where the files are.
-        files: The files of one rank, in the order of their layers.
-        extra: Other reads to make in the first round.
 
     Raises:
         IncompleteCheckpoint: The file of a layer is missing.
@@ -107,11 +97,6 @@ def _from_first_block(contents: Contents, by_layer: Mapping[int, Table], called:
 
     Blocks are the layers with the same names as most others; the first of them is layer 0. What stands before and after
     them keeps its own names, and a lone ``weight`` after the last block is the final norm's.
-
-    Args:
-        contents: What was read.
-        by_layer: The tables of the layers by their numbers, in order.
-        called: What a layer is called, by its number, for messages.
     """
     common, _ = Counter(frozenset(table) for table in by_layer.values()).most_common(1)[0]
     blocks = [number for number, table in by_layer.items() if 2 * len(common & table.keys()) > len(common)]
@@ -135,11 +120,6 @@ def _from_first_block(contents: Contents, by_layer: Mapping[int, Table], called:
 
 def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of a model whose pipeline stages stand in a folder each.
-
-    Args:
-        source: Where the files are.
-        files: The model's file in the folder of each stage, of one tensor-parallel rank.
-        extra: Other reads to make in the first round.
 
     Raises:
         IncompleteCheckpoint: A stage is missing, by what the settings in the files say.
@@ -168,10 +148,6 @@ def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[
 
 def missing_stages(settings: Mapping[str, Any], file: str) -> str | None:
     """What the settings in a stage's file say of other stages; None if it is the whole model.
-
-    Args:
-        settings: What its trainer has written of its settings.
-        file: Name of the file.
 
     Example:
         >>> missing_stages({"args": {"pipeline_model_parallel_size": 2, "num_layers": 12}}, "model_optim_rng.pt")
@@ -251,9 +227,6 @@ def take_apart(table: Mapping[str, TensorEntry]) -> tuple[dict[str, TensorEntry]
     """A table where each layer's part of a stacked tensor has an entry of its own, with the layer's index in its key.
 
     A stack is taken apart if all its tensors have the same first dimension, and none of its keys holds an index.
-
-    Args:
-        table: Entries by key.
 
     Returns:
         The table, and the stacks that were taken apart.

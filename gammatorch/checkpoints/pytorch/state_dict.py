@@ -51,11 +51,7 @@ class StateDict(NamedTuple):
     beside: tuple[str, ...] = ()
 
     def notes(self, file: str) -> Iterator[str]:
-        """What a reader of the results should know of the choice.
-
-        Args:
-            file: Where they were read from.
-        """
+        """What a reader of the results should know of the choice."""
         if self.path or self.beside:
             left = f", {', '.join(self.beside)} beside {'it' if self.path else 'them'} left out" if self.beside else ""
             yield f"tensors were read from {'.'.join(self.path) or 'the top'!r} in {file}{left}"
@@ -67,11 +63,6 @@ def find_state_dict(described: Any, kind: type, where: str) -> StateDict:
     Trainers put the state dict under a name of its own, beside the optimizer's; those names go before tensors at the
     top, which then are counters. A model in parts (Megatron-LM's ``language_model``), dicts by module (HQQ) and whole
     modules are taken with the names of what holds them.
-
-    Args:
-        described: What the file holds.
-        kind: What stands for a tensor in it.
-        where: Name of the file, for messages.
 
     Raises:
         UnsupportedFormat: It holds none, or several.
@@ -201,9 +192,6 @@ _MOST_VALUES = 10_000
 
 def find_settings(described: Any) -> dict[str, Any]:
     """The settings in a trainer's file: numbers, texts and truth values, in dicts by the names that lead to them.
-
-    Args:
-        described: What the file holds.
 
     Returns:
         Settings by the name that the trainer keeps them under; empty where there are none.

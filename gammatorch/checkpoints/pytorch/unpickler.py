@@ -78,10 +78,6 @@ class Broken(Exception):
 class Machine:
     """The stack machine that a pickle is a program for.
 
-    Args:
-        raw: Bytes that begin with a pickle.
-        where: Name of the file, for messages.
-
     Attributes:
         names: All that a pickle may name.
         returns: What a call gives, by the kind of the name that is called.

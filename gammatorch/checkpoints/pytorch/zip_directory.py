@@ -97,13 +97,7 @@ class _Entry(NamedTuple):
 
 
 def fetch_ends(pieces: Pieces, files: Sequence[str], extra: Sequence[Read] = ()) -> None:
-    """Read the end of each file, and of its start what is worth it, in one round.
-
-    Args:
-        pieces: The bytes of the files.
-        files: Their names.
-        extra: Other reads to make in the same round.
-    """
+    """Read the end of each file, and of its start what is worth it, in one round."""
     ends = []
     for file in files:
         size = pieces.source.files[file]
@@ -118,10 +112,6 @@ def fetch_ends(pieces: Pieces, files: Sequence[str], extra: Sequence[Read] = ())
 def read_directories(pieces: Pieces, files: Sequence[str]) -> list[dict[str, Member]]:
     """The members of each archive by name; another round only where a directory is unusually long.
 
-    Args:
-        pieces: The bytes of the files, whose ends have been fetched.
-        files: Names of zip archives.
-
     Raises:
         MalformedCheckpoint: A file is no zip archive, is cut short, or its directory contradicts itself.
     """
@@ -135,11 +125,6 @@ def read_directories(pieces: Pieces, files: Sequence[str]) -> list[dict[str, Mem
 
 def check_local_header(raw: bytes, member: Member, where: str) -> None:
     """Hold a member's local header against the directory.
-
-    Args:
-        raw: The bytes between ``member.header`` and ``member.start``.
-        member: The member.
-        where: Name of the archive, for messages.
 
     Raises:
         MalformedCheckpoint: The two describe different members, or different places of the data.
@@ -258,10 +243,6 @@ class CheckedSource(WrappedSource):
 
     The directory tells where a member ends, and so where its data begins; the local header right before the data
     says it again. Reading that header along with the data costs a few bytes and no round.
-
-    Args:
-        source: The files.
-        directories: Members of each archive by name.
     """
 
     def __init__(self, source: ByteSource, directories: Mapping[str, Mapping[str, Member]]) -> None:

@@ -121,10 +121,6 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
 def look_through(source: ByteSource, headers: Sequence[RawHeader]) -> Iterator[RawHeader]:
     """The headers with their bytes, each only until the next one is asked for.
 
-    Args:
-        source: What they were read from.
-        headers: What :func:`read_headers` gave.
-
     Raises:
         UnreadableCheckpoint: A file is not what it was.
     """
@@ -212,12 +208,6 @@ def parse_header(header: bytes, file: str, file_bytes: int, where: str) -> dict[
 
 def read_entry(key: str, tensor: Any, file: str, data_start: int) -> TensorEntry:
     """One tensor as its header describes it, once its fields agree with each other.
-
-    Args:
-        key: Name of the tensor.
-        tensor: What the header says of it.
-        file: Name of the file.
-        data_start: Where in the file the tensors begin.
 
     Raises:
         KeyError: A field is missing.

@@ -32,10 +32,6 @@ def read_metadata(source: ByteSource, headers: Sequence[RawHeader]) -> dict[str,
 
     Read is what stands at the beginning of a header, where safetensors itself puts it.
 
-    Args:
-        source: What the headers were read from.
-        headers: The headers.
-
     Raises:
         UnreadableCheckpoint: A file is not what it was.
     """
@@ -62,10 +58,6 @@ def add_aliases(entries: Mapping[str, TensorEntry], metadata: Mapping[str, str])
     """The entries, with those of tensors that were left out since they are others under a second name.
 
     ``safetensors.torch.save_model`` writes each tensor once, and in the metadata which name stands for which other.
-
-    Args:
-        entries: Entries by key.
-        metadata: What :func:`read_metadata` gave.
     """
     pairs = {name: kept for name, kept in metadata.items() if "." in name and "." in kept}
     aliases = {name: entries[kept]._replace(key=name) for name, kept in pairs.items() if _is_alias(name, kept, entries)}
@@ -110,11 +102,6 @@ def read_dcp_shards(source: ByteSource, files: Sequence[str], extra: Sequence[Re
     """The tensors that the files of all ranks hold together.
 
     How many ranks there were stands nowhere: that the parts are all of a tensor shows in its width alone.
-
-    Args:
-        source: Where the files are.
-        files: The files, in the order of their ranks.
-        extra: Other reads to make in the first round.
 
     Raises:
         MalformedCheckpoint: A header is broken, or the parts of a tensor leave a gap or overlap.
