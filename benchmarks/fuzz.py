@@ -38,7 +38,7 @@ SHARD = "model.safetensors"
 class InMemory:
     """Files held in memory, as a source of bytes."""
 
-    name, revision = "fuzz", None
+    name, revision, rereads = "fuzz", None, False
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         from gammatorch.checkpoints.base import Traffic

@@ -20,7 +20,6 @@ from gammatorch.architectures.families import OFFSETS, PARTS, USUAL_PARTS, is_kn
 from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.parts import types_of
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.safetensors.search import SearchedEntries
 
 MLX = "mlx"
 """What files for MLX say of their format."""
@@ -157,7 +156,7 @@ def find_offsets(
 ) -> StackOffsets:
     """The offsets of a stack, by its name."""
     types, within, _ = types_of(config.whole, stack, is_beside, text_is_named=text_is_named)
-    conversion = find_conversion(types[-1:], checkpoint.metadata, lambda text: matching(checkpoint.entries, text))
+    conversion = find_conversion(types[-1:], checkpoint.metadata, checkpoint.matching)
     if conversion.told_by is not None and offset_of_type(types[-1], "input", within) == 0:
         conversion = NONE  # a tower's norms stay as they are
     unknown = next((model_type for model_type in types if not is_known(model_type)), None)
@@ -192,9 +191,3 @@ def _contradiction(config: ModelConfig, types: tuple[str, ...]) -> str | None:
 def _types_by_class() -> Mapping[str, str]:
     """Known types by what the names of their classes begin with, in small letters."""
     return {_JOINTS.sub("", known): known for known in known_types()}
-
-
-def matching(entries: Mapping[str, TensorEntry], text: str) -> Iterable[TensorEntry]:
-    """The tensors whose keys hold a text; without parsing the whole table, if its headers can be searched."""
-    found = entries.search(text) if isinstance(entries, SearchedEntries) else None
-    return found.values() if found is not None else (entry for key, entry in entries.items() if text in key)

@@ -19,8 +19,7 @@ from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.places import norms_stand_on_output
 from gammatorch.architectures.stacks import divides_norms
 from gammatorch.architectures.vocabulary import HEAD_ONLY
-from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.safetensors.search import SearchedEntries
+from gammatorch.checkpoints.base import Checkpoint, Search, TensorEntry
 
 FIRST_WORDS: Mapping[str, str] = {
     "input": "input_layernorm",
@@ -36,15 +35,14 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     Raises:
         MalformedCheckpoint: config.json contradicts itself.
     """
-    entries = checkpoint.entries
     config = model_config(checkpoint)
     place = "input" if site == "auto" else site
     name = FIRST_WORDS.get(place)
-    if name is None or not isinstance(entries, SearchedEntries) or not _has_one_stack(checkpoint.config or {}, config):
+    if name is None or not _has_one_stack(checkpoint.config or {}, config):
         return None
     if config.num_layers is None:
         return None
-    found = entries.search(f".{name}.")
+    found = checkpoint.search(f".{name}.", None)
     blocks = _blocks(found, name, config.num_layers) if found else None
     if blocks is None:
         return None
@@ -52,7 +50,9 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     layers, heads = range(config.num_layers), sorted(rows)[config.num_layers :]
     if len(heads) != config.raw.get("num_nextn_predict_layers", 0) or is_beside(stack):
         return None
-    if not all(_is_head(entries, stack, layer, rows[layer]) for layer in heads) or not _fit(rows, place, config):
+    if not all(_is_head(checkpoint.search, stack, layer, rows[layer]) for layer in heads):
+        return None
+    if not _fit(rows, place, config):
         return None
     offsets = find_offsets(checkpoint, config, stack)
     return Selection(
@@ -98,10 +98,10 @@ def _blocks(found: Mapping[str, TensorEntry], name: str, num_layers: int) -> tup
     return stack, rows
 
 
-def _is_head(entries: SearchedEntries, stack: str, layer: int, norm: TensorEntry) -> bool:
+def _is_head(search: Search, stack: str, layer: int, norm: TensorEntry) -> bool:
     """Whether a block after the last one is a multi-token-prediction head; its tensors lie near its norm."""
     for name in HEAD_ONLY:
-        found = entries.search(f".{layer}.{name}", near=norm.file)
+        found = search(f".{layer}.{name}", norm.file)
         if found is None:
             return False
         if any(key.startswith(f"{stack}.{layer}.{name}") for key in found):

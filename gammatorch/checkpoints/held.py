@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry, Traffic
+from gammatorch.checkpoints.base import Advance, ByteSource, Checkpoint, Read, TensorEntry, Traffic
 from gammatorch.checkpoints.dtypes import DTENSOR, ITEM_BYTES, META, OWN_CLASS, SPARSE, TORCH_DTYPES, in_form
 from gammatorch.errors import InvalidArgument
 
@@ -49,13 +49,11 @@ def hold(model: Any) -> Checkpoint:
     return Checkpoint(name, source, (STATE_DICT,), entries, config, tensors=tensors)
 
 
-class HeldSource:
+class HeldSource(ByteSource):
     """The tensors of a model in memory, as bytes for those who cannot take tensors."""
 
-    revision = None
-
     def __init__(self, name: str, tensors: Mapping[str, Any], entries: Mapping[str, TensorEntry], nbytes: int) -> None:
-        self.name = name
+        self.name, self.revision = name, None
         self.files = {STATE_DICT: nbytes}
         self.traffic = Traffic()
         self._tensors = tensors

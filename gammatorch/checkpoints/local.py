@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import lru_cache
 
-from gammatorch.checkpoints.base import Advance, Read, Traffic
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
 from gammatorch.checkpoints.foreign import strange_file
 from gammatorch.errors import UnreadableCheckpoint
 
@@ -23,7 +23,7 @@ REMOTE_SPECULATION = 16_384
 """Bytes read blindly from the head of a file where each read waits for a server."""
 
 
-class LocalSource:
+class LocalSource(ByteSource):
     """The regular files of one folder, read by position.
 
     No memory map: a map pulls in read-ahead around every gain, is slow on network file systems, and kills the
@@ -35,9 +35,6 @@ class LocalSource:
         name: How messages call it; None for the folder itself.
         revision: The commit, if the folder is a snapshot of one.
         within: Names of folders whose files are seen as well, as ``folder/file``; None for no folder.
-
-    Attributes:
-        is_remote: Whether each read waits for a server.
 
     Raises:
         UnreadableCheckpoint: The folder cannot be listed, or a named file is not a regular file.
@@ -58,12 +55,12 @@ class LocalSource:
         self.revision = revision
         self.traffic = Traffic()
         self._files = OpenFiles(prefix, self.name)
-        self.is_remote = is_remote(prefix)
+        self.rereads = not is_remote(prefix)
         held = self._list(within) if names is None else self._check(names)
-        if self.is_remote and len(held) > 1:
+        if not self.rereads and len(held) > 1:
             with _pool() as pool:
                 self._files.look_at(held, pool)
-        self.files: Mapping[str, int] = Sizes(held, self._files)
+        self.files = Sizes(held, self._files)
 
     def path(self, file: str) -> str:
         """Where a file is on the disk."""
@@ -71,7 +68,7 @@ class LocalSource:
 
     def speculate(self, file: str) -> int:
         """Nothing on a local disk: another read costs less than bytes nobody needs."""
-        return REMOTE_SPECULATION if self.is_remote else 0
+        return 0 if self.rereads else REMOTE_SPECULATION
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer from its file: in the order given on a local disk, many at a time on a remote one.
@@ -79,7 +76,7 @@ class LocalSource:
         Raises:
             UnreadableCheckpoint: A file cannot be opened, is shorter than it was, or is not a regular file.
         """
-        arriving = self._read_at_once(reads) if len(reads) > 1 and self.is_remote else self.read_in_turn(reads)
+        arriving = self.read_in_turn(reads) if self.rereads or len(reads) < 2 else self._read_at_once(reads)
         if advance is None:
             deque(arriving, maxlen=0)
         else:

@@ -10,7 +10,16 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Checkpoint, Contents, Read, TensorEntry, merge_entries
+from gammatorch.checkpoints.base import (
+    ByteSource,
+    Checkpoint,
+    Contents,
+    Read,
+    Search,
+    TensorEntry,
+    merge_entries,
+    unsearchable,
+)
 from gammatorch.checkpoints.gguf import read_gguf
 from gammatorch.checkpoints.held import hold, is_model
 from gammatorch.checkpoints.locate import folders_with_weights, locate, pointed_folder, strange_weights
@@ -156,12 +165,11 @@ def open_source(
             bytes(index.into), source.files, f"{source.name}/{weights.index}", index_suffix(weights.index)
         )
     reader = READERS.get(weights.layout or suffix or PurePath(files[0]).suffix)
-    entries: Mapping[str, TensorEntry]
     if reader is None:
-        contents, entries = _read_safetensors(source, files, first)
+        contents, entries, search = _read_safetensors(source, files, first)
     else:
         contents = reader(source, files, first)
-        entries = merge_entries(contents.tables, source.name)
+        entries, search = merge_entries(contents.tables, source.name), unsearchable
     absent = frozenset(shard_of.keys() - entries.keys()) if shard_of else frozenset()
     index_notes = _index_notes(weights.index, shard_of, entries, absent) if shard_of else ()
     holder = source if above is None else above
@@ -181,13 +189,14 @@ def open_source(
         missing=missing or contents.missing,
         metadata=contents.metadata,
         absent=absent,
+        search=search,
     )
 
 
 def _read_safetensors(
     source: ByteSource, files: Sequence[str], extra: Sequence[Read]
-) -> tuple[Contents, Mapping[str, TensorEntry]]:
-    """What the headers say of the files, and the tensors, whose entries are made when they are needed."""
+) -> tuple[Contents, Mapping[str, TensorEntry], Search]:
+    """What the headers say of the files, the tensors, whose entries are made when they are needed, and their search."""
     headers = read_headers(source, files, extra)
     metadata = read_metadata(source, headers)
     missing = None
@@ -196,7 +205,9 @@ def _read_safetensors(
             f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
         )
     contents = Contents([], source, metadata=metadata, missing=missing)
-    return contents, add_aliases(SearchedEntries(headers, source), metadata)
+    searched = SearchedEntries(headers, source)
+    entries = add_aliases(searched, metadata)
+    return contents, entries, searched.search if entries is searched else unsearchable
 
 
 def _index_notes(

@@ -76,5 +76,4 @@ def load(item: Item, task: Task) -> Loaded:
 
 
 def _files(checkpoint: Checkpoint, source: ByteSource) -> dict[str, dict[str, Any]]:
-    hashes: Mapping[str, str] = getattr(source, "hashes", {})  # the Hub tells them without a byte of the file
-    return {file: {"bytes": source.files[file], "hash": hashes.get(file)} for file in checkpoint.files}
+    return {file: {"bytes": source.files[file], "hash": source.hashes.get(file)} for file in checkpoint.files}

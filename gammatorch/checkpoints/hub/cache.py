@@ -211,18 +211,13 @@ def _listing(repository: str, commit: str | None) -> str:
 
 
 class CachedSource(WrappedSource):
-    """A source whose rounds are kept: what was once read together is read again from the disk, at once.
-
-    Attributes:
-        hashes: What the Hub says the contents of each file hash to, where it does.
-    """
+    """A source whose rounds are kept: what was once read together is read again from the disk, at once."""
 
     def __init__(self, source: ByteSource, cache: Cache, repository: str, listing: Listing) -> None:
         super().__init__(source)
         self._cache = cache
         self._repository = repository
         self._listing = listing
-        self.hashes: Mapping[str, str] = listing.hashes
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         """Fill every buffer, from the cache if it holds just these reads.

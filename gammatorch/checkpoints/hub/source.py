@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_url
 
-from gammatorch.checkpoints.base import Advance, Read, Traffic
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
 from gammatorch.checkpoints.hub.client import CONNECTIONS, HubClient
 from gammatorch.checkpoints.hub.listing import Listing
 from gammatorch.checkpoints.hub.parallel import in_parallel
@@ -150,12 +150,8 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What a link answers when its signature is no longer good."""
 
 
-class HubSource:
-    """The files of one commit of a repository.
-
-    Attributes:
-        hashes: What the Hub says the contents of each file hash to, where it does.
-    """
+class HubSource(ByteSource):
+    """The files of one commit of a repository."""
 
     def __init__(self, client: HubClient, repo: str, listing: Listing, traffic: Traffic | None = None) -> None:
         self._client = client
@@ -164,9 +160,9 @@ class HubSource:
         self._links: dict[str, str] = {}
         self.traffic = traffic if traffic is not None else Traffic()
         self.name = f"{repo}@{listing.commit[:7]}"
-        self.revision: str | None = listing.commit
-        self.files: Mapping[str, int] = listing.files
-        self.hashes: Mapping[str, str] = listing.hashes
+        self.revision = listing.commit
+        self.files = listing.files
+        self.hashes = listing.hashes
 
     def speculate(self, file: str) -> int:
         """Twice a shard's part of the index, which grows with the headers; else enough for a dense model."""

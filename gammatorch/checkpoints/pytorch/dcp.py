@@ -251,12 +251,7 @@ class _Archives(WrappedSource):
     def __init__(self, source: ByteSource, chunks: Mapping[str, Chunk]) -> None:
         super().__init__(source)
         self._chunks = chunks
-        self._sizes = {name: chunk.nbytes for name, chunk in chunks.items()}
-
-    @property
-    def files(self) -> Mapping[str, int]:
-        """Size of each range."""
-        return self._sizes
+        self.files = {name: chunk.nbytes for name, chunk in chunks.items()}
 
     def speculate(self, file: str) -> int:
         """Nothing: the end of an archive tells where its pickle is, and nearly all lie within a first read."""

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
 from gammatorch.checkpoints.dtypes import stored_bits
 from gammatorch.checkpoints.foreign import what_else
-from gammatorch.checkpoints.local import LocalSource
 from gammatorch.errors import MalformedCheckpoint
 
 SMALL_HEADER = 65_536
@@ -97,7 +96,7 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
     source.read([*extra, *(Read(file, 0, memoryview(head)) for file, head in zip(files, heads, strict=True))])
     wheres = [f"{source.name}/{file}" for file in files]
     lengths = [_length(head, size, where) for head, size, where in zip(heads, sizes, wheres, strict=True)]
-    most = SMALL_HEADER if isinstance(source, LocalSource) and not source.is_remote else HEADER_CAP
+    most = SMALL_HEADER if source.rereads else HEADER_CAP
     # one block for all, since the system hands out a large one faster, and again and again, than many small ones
     block = bytearray(sum(length for length in lengths if length <= most))
     view = memoryview(block)
@@ -125,7 +124,7 @@ def look_through(source: ByteSource, headers: Sequence[RawHeader]) -> Iterator[R
         UnreadableCheckpoint: A file is not what it was.
     """
     missing = [header for header in headers if not header.is_kept]
-    if not missing or not isinstance(source, LocalSource):
+    if not missing:
         yield from headers
         return
     buffer = bytearray(max(header.stop for header in missing))
