@@ -288,6 +288,5 @@ def _given_before(stage: Stack, outer: Stack, stacks: Sequence[Stack]) -> set[in
 _RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"})
 """Places whose norms are as wide as the residual stream."""
 
-
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 """Stored types of which one value is one gain."""

@@ -16,7 +16,6 @@ from importlib.resources import files
 
 _VIDEOPRISM_FINALS = {"spatial_layers": "layernorm1", "temporal_layers": "layernorm2"}
 
-
 ODD_FINALS: Mapping[str, Mapping[str, str]] = {
     "bigbird_pegasus": {"layers": "layernorm_embedding"},
     **dict.fromkeys(("videoprism", "videoprism_vision_model"), _VIDEOPRISM_FINALS),
@@ -24,12 +23,10 @@ ODD_FINALS: Mapping[str, Mapping[str, str]] = {
 """The norm after the last block in types that give it a name which means something else in others, by type and the
 last part of the stack's name."""
 
-
 ODD_PLACES: Mapping[str, Mapping[str, str]] = {
     "blt": {"q_norm": "input"},
 }
 """Places of norms whose name tells none, or another one in other types, by type and name within the block."""
-
 
 GGUF_PLACES: Mapping[str, Mapping[str, str]] = {
     "gguf:falcon": {"attn_norm_2": "input", "attn_norm": "pre_mlp"},
@@ -60,34 +57,26 @@ class Offsets:
 
 
 _GEMMA = Offsets("transformers GemmaRMSNorm: x̂ * (1 + weight)", elsewhere=1.0)
-
-
 _QWEN = Offsets("transformers Qwen3NextRMSNorm: x̂ * (1 + weight); the linear attention's own norm is plain")
-
 
 _QWEN4 = Offsets(
     "transformers Qwen4ExpTextRMSNorm: x̂ * (1 + weight)",
     places={"self_attn.indexer.q_layernorm": 1, "self_attn.indexer.k_layernorm": 1},
 )
 
-
 _MUSE = Offsets("transformers MuseSparkTextCenteredRMSNorm: x̂ * (1 + weight); the final is plain", places={"final": 0})
-
 
 _MUSE_SPARK = Offsets(
     _MUSE.source,
     places={"final": 0, "post_attention": 0, "mlp.pre_expert_norm": 1, "mlp.experts.post_expert_norm": 1},
 )
 
-
 _PLAMO = Offsets(
     "pfnet/plamo-2 modeling_plamo.py: RMSNorm(offset) * x̂ with 1, 1/5 and 1/5^1.5",
     places={"post_attention": 1 / 5, "post_mlp": 5**-1.5},
 )
 
-
 _VIDEOPRISM = Offsets("transformers VideoPrismLayerNorm: layer_norm(x, weight + 1)", towers=1.0)
-
 
 OFFSETS: Mapping[str, Offsets] = {
     **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "vaultgemma", "recurrent_gemma"), _GEMMA),
@@ -107,7 +96,6 @@ OFFSETS: Mapping[str, Offsets] = {
 }
 """By ``model_type`` of config.json, or of the part of it that tells of the stack
 (:func:`gammatorch.architectures.parts.types_of`)."""
-
 
 PARTS: Mapping[str, Mapping[str, str]] = {
     "gemma3": {"text_config": "gemma3_text"},
@@ -129,7 +117,6 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 
 In files that were made for the code of a repository a part may say another type, or one that is nowhere else."""
 
-
 USUAL_PARTS: Mapping[str, Mapping[str, str]] = {
     "paligemma": {"text_config": "gemma"},
     "shieldgemma2": {"text_config": "gemma3_text"},
@@ -140,14 +127,11 @@ USUAL_PARTS: Mapping[str, Mapping[str, str]] = {
 }
 """Parts of such types that may be of any type, and which they are of where config.json does not say."""
 
-
 ODD_PARTS: Mapping[str, Mapping[str, str]] = {"pi0": {"gemma_expert": "dit_config"}}
 """What the names of stacks call a part of a type, where that is not the part's own name."""
 
-
 GAPS = frozenset({"modernbert", "modernbert-decoder", "gguf:modern-bert"})
 """Types whose first block lacks the norm that the others have, because the embeddings are normalised already."""
-
 
 PRE_NORM: Mapping[str, str] = {
     "sam2_hiera_det_model": "",
@@ -157,7 +141,6 @@ PRE_NORM: Mapping[str, str] = {
 }
 """Types that are pre-norm although no final norm stands beside the stack under a final norm's name, and what the names
 of the stacks hold for which that is so."""
-
 
 POST_NORM = frozenset(
     {
@@ -176,24 +159,19 @@ POST_NORM = frozenset(
 """Types whose decoder is post-LN although a norm follows its last block, or ``normalize_before`` is said of the
 encoder."""
 
-
 CROSS_FIRST: Mapping[str, str] = {"mask2former": "cross_attn_layer_norm", "oneformer": "cross_attn.norm"}
 """The norm of cross-attention in types whose decoder's blocks begin with it: where they are pre-norm, it stands on the
 block's input."""
 
-
 ONE_BLOCK_LESS = frozenset({"mask2former", "oneformer"})
 """Types with one decoder block less than config.json counts."""
-
 
 STEMMED = frozenset(f"vibevoice_acoustic_tokenizer{part}" for part in ("", "_encoder", "_decoder"))
 """Types of codecs whose stem holds the first of the stages that config.json counts, and whose ``hidden_size`` is the
 width of the latents that they make, not of any block."""
 
-
 SHARED_BLOCKS = frozenset({"albert"})
 """Types that run the same block several times, so that fewer are stored than config.json counts."""
-
 
 GGUF_TYPE = "gguf"
 """Begins the model type of a GGUF file. llama.cpp multiplies by the stored weight whatever the architecture

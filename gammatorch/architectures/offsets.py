@@ -24,9 +24,7 @@ from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 MLX = "mlx"
 """What files for MLX say of their format."""
 
-
 _ADDED = "the conversion to MLX has added 1 to w"
-
 
 Matching = Callable[[str], Iterable[TensorEntry]]
 """Gives the tensors whose keys hold a text."""
@@ -63,10 +61,7 @@ class Tell:
 
 
 _QWEN = Tell("mlx-lm qwen3_next.py and qwen3_5.py, mlx-vlm, mlx-swift-lm: sanitize adds 1", True, True)
-
-
 _STEP = Tell("mlx-lm step3p5.py, mlx-vlm step3p7: sanitize adds 1 to every norm", False, True)
-
 
 TELLS: Mapping[str, Tell] = {
     **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN),
@@ -75,10 +70,8 @@ TELLS: Mapping[str, Tell] = {
 """Types of text models whose norms are zero-centred, and hold γ itself after a conversion to MLX. Gemma's, Nemotron's
 and others keep w, and MLX adds the 1 where it multiplies."""
 
-
 EITHER = frozenset({"qwen4_exp_text"})
 """Types of which conversions to MLX exist with the 1 added and without, under the same names and shapes."""
-
 
 _EXPERTS = ".switch_mlp."
 

@@ -29,65 +29,25 @@ from gammatorch.architectures.vocabulary import (
 )
 
 _DEPTHWISE = ("depthwise_conv.", "dwconv.", "conv_dw.")
-
-
 _MLP_AFTER_CONVOLUTION = ("pointwise_conv1.", "pwconv1.", "mlp.fc1.")
-
-
 _CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
-
-
 _QUERY_LATENT, _ITS_PROJECTION = "attn.q_norm", "attn.wq_a."
-
-
 _AT_END = "final_layernorm"
-
-
 _BESIDE_LAST = frozenset({_AT_END, "input_layernorm", "post_attention_layernorm"})
-
-
 _IN_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
-
-
 _BERT_BEFORE = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
-
-
 _HYENA = frozenset({"pre_norm", "post_norm"})
-
-
 _GPT_OSS = frozenset({"attn.norm", "mlp.norm"})
-
-
 _GGUF_CONFORMER = frozenset({"ffn_norm", "ffn_norm_1", "ln1", "ln2"})
-
-
 _OLMO = {"attn_norm": "post_attention", "ff_norm": "post_mlp"}
-
-
 _OLMO_CORE = {"attention_norm": "post_attention", "feed_forward_norm": "post_mlp"}
-
-
 _OLMO_HEADS = {"q_norm": "query", "k_norm": "key"}
-
-
 _ON_HEADS = re.compile(r"(^|[._])(q|k|query|key)_?(layer_?)?(norm|ln)|norm_[qk]$")
-
-
 _WITHIN_MLP = re.compile(r"(mlp|ffn?|feed_?forward)\.(layer_?norm|norm|ln)")
-
-
 _EAGLE = "fc"
-
-
 _NORMS_RESIDUALS = "_rpn_"
-
-
 _SAY_ON_OUTPUT = ("norm_after", "swin_norm")
-
-
 _NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
-
-
 _NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
 
 

@@ -34,7 +34,6 @@ from gammatorch.errors import (
 
 _FLAT = "_flat_param"
 
-
 _NAMED = 8
 """Candidates that a message names."""
 
@@ -270,22 +269,11 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | 
 
 
 _BEFORE = r"pre|before|input|begin|start|first|(^|[._])in[._]|[._]?[01]$"
-
-
 _AFTER = r"post|after|out(put)?|final|last|end|[._]?[2-9]$"
-
-
 _MIXER = r"att|(^|[._])sa([._]|$)|mix|token|temporal|time|ssm|mamba|conv|reten|recur"
-
-
 _MLP = r"mlp|ff|feed|moe|expert|channel"
-
-
 _QUERY, _KEY = r"(^|[._])q(uery)?([._]|$)", r"(^|[._])k(ey)?([._]|$)"
-
-
 _CROSS = r"cross|enc"
-
 
 _SPEAKS: Mapping[str, Mapping[str, int]] = {
     "input": {_BEFORE: 3, _MIXER: 2, _AFTER: -3, _MLP: -3, _QUERY: -4, _KEY: -4},

@@ -272,7 +272,6 @@ _STREAMS = {
 }
 """What the norms stand on in blocks that keep several residual streams, by the names that tell."""
 
-
 _HYBRID = re.compile(r"^mamba(_decoder)?\.input_layernorm\.")
 """The norm within Zamba's hybrid blocks that stands before Mamba."""
 

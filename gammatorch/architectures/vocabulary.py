@@ -193,7 +193,6 @@ it tell which (:func:`gammatorch.architectures.vocabulary.read_names`). ``attn_n
 and ``attn_output_norm`` are also GGUF's, for all its architectures.
 """
 
-
 AMBIGUOUS = frozenset(
     {
         *("post_attention_layernorm", "post_attention_rmsnorm", "post_attention_norm"),
@@ -202,14 +201,11 @@ AMBIGUOUS = frozenset(
 )
 """Names that stand before the MLP in some models and on attention's output in others."""
 
-
 BARE = frozenset({"LayerNorm", "layernorm", "ln"})
 """Names so plain that they tell a place only beside a norm whose place is known."""
 
-
 PLAIN = frozenset({"norm", "layer_norm"})
 """Names of an input norm that is its block's only one, and of norms elsewhere."""
-
 
 MACARON = frozenset(
     {
@@ -219,16 +215,13 @@ MACARON = frozenset(
 )
 """First norms of conformers, whose blocks begin and end with an MLP."""
 
-
 STEMS = tuple(
     f"{word}{joint}" for word in ("ln", "norm", "layernorm", "layer_norm", "rmsnorm", "rms_norm") for joint in ("", "_")
 )
 """What stands before the number in :data:`NUMBERED`."""
 
-
 NUMBERED = frozenset(f"{stem}{number}" for stem in STEMS for number in (1, 2, 3))
 """Names that count the norms of a block, and tell nothing else."""
-
 
 MOVABLE = NUMBERED | frozenset(
     {
@@ -249,7 +242,6 @@ MOVABLE = NUMBERED | frozenset(
 """Names that pre-norm and post-LN models share. A stack without a norm after its last block has no pre-norm, so there
 they stand after the residual."""
 
-
 FINALS = (
     *("norm", "ln_f", "norm_f", "final_norm", "final_layer_norm", "final_layernorm", "transformer_norm"),
     *("layernorm_final", "layer_norm", "layernorm", "LayerNorm", "rms_norm", "ln", "post_layernorm"),
@@ -260,10 +252,8 @@ FINALS = (
 )
 """Names of the norm after the last block, beside the stack or one level above it, the first that is there."""
 
-
 BETWEEN = re.compile(r"cross|enc(oder)?_?(dec|att)")
 """Names of norms that stand at cross-attention, which is no place of its own."""
-
 
 CROSSES = re.compile(
     r"(^|[._])(cross_?att\w*|(enc(oder)?|src|context|memory|multihead)_att\w*|enc_?dec_?att\w*|attn2)[._]",
@@ -271,22 +261,17 @@ CROSSES = re.compile(
 )
 """Names of tensors of cross-attention, whatever libraries call it."""
 
-
 HEAD_ONLY = ("eh_proj.", "enorm.", "hnorm.", "nextn.")
 """Names that only the block of a multi-token-prediction head has."""
-
 
 EMBEDDING_NORMS = frozenset({"pre_ln", "ln0", "pre_norm"})
 """Norms that the first block alone has, on the embeddings, before its input norm (RWKV)."""
 
-
 AFTER: Mapping[str, str] = {"input": "post_attention", "pre_mlp": "post_mlp"}
 """The place after a sub-layer by that before it."""
 
-
 _NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
 """Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
-
 
 _STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
 """A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""

@@ -36,7 +36,6 @@ ITEM_BYTES = {dtype: bits // 8 for dtype, bits in DTYPE_BITS.items() if bits >= 
 }
 """Bytes of a value of each stored type."""
 
-
 TORCH_DTYPES = {
     "float64": "F64",
     "float32": "F32",
@@ -66,7 +65,6 @@ TORCH_DTYPES = {
     **{f"{kind}int{bits}": f"{kind or 'i'}{bits}".upper() for kind in ("", "u") for bits in range(1, 8)},
 }
 """Stored types by PyTorch's names."""
-
 
 GGUF_TYPES = {
     0: ("F32", 1, 4),
@@ -118,25 +116,12 @@ def is_known_type(dtype: str) -> bool:
 
 
 STRIDED = "strided view"
-
-
 QUANTISED = "quantised"
-
-
 SPARSE = "sparse"
-
-
 META = "meta"
-
-
 DTENSOR = "DTensor"
-
-
 OWN_CLASS = "class of its own"
-
-
 TILED = "cut along several axes"
-
 
 _REMEDIES: Mapping[str, str] = {
     STRIDED: "save it again after .contiguous()",

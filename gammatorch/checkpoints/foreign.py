@@ -12,9 +12,7 @@ from typing import NamedTuple
 RENAME = "let its name end in "
 """Begins the remedy for a file in a format that is read; what follows is how the names of such files end."""
 
-
 _A_PICKLE = ("a pickle, which was not executed", "load it yourself, and save its state dict with torch.save")
-
 
 _BEGINNINGS = (
     (b"version ", "a Git LFS pointer, not the weights", "run `git lfs pull`"),
@@ -30,9 +28,7 @@ _BEGINNINGS = (
     (b"\x89HDF", "HDF5, as TensorFlow writes it", "save it again with save_pretrained(..., safe_serialization=True)"),
 )
 
-
 _LENGTH_BYTES = 8
-
 
 _TOO_LONG = slice(4, _LENGTH_BYTES)
 """Bytes of a safetensors header's length that are zero, since no header has 4 GB."""
@@ -77,11 +73,7 @@ def what_is(head: bytes | bytearray) -> tuple[str, str] | None:
 
 
 _SAVE = "load it with what wrote it, save its weights as safetensors, and pass those"
-
-
 _EXPORTED = "pass the model that it was made from"
-
-
 _ARRAYS = "load it with numpy.load, save it with safetensors.numpy.save_file, and pass that file"
 
 
@@ -110,15 +102,9 @@ _PICKLE = _named(
     "it is never executed, so load it yourself, save its state dict with torch.save, and pass that",
 )
 
-
 _UNFINISHED = _named("part|partial|incomplete|crdownload|aria2", "an unfinished download", "download it to its end")
-
-
 _PACKED = "a packed archive", "unpack it, and pass a model's folder"
-
-
 _TAR = _named("tar", *_PACKED)
-
 
 FOREIGN = (
     _UNFINISHED,

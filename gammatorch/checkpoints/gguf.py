@@ -18,14 +18,11 @@ from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 HEADER_CAP = 512_000_000
 """Longest header that is read, in bytes; vocabularies take some 10 MB."""
 
-
 LOCAL_WINDOW = 262_144
 """Bytes of a local file that are read at once."""
 
-
 REMOTE_WINDOWS = (1_048_576, 16_777_216)
 """First and longest read of a remote file: each one takes a round, so each is four times the one before."""
-
 
 _SCALARS = {
     0: "<B",
@@ -41,34 +38,15 @@ _SCALARS = {
     12: "<d",
 }
 
-
 _PREAMBLE = struct.Struct("<4sI2Q")
-
-
 _TEXT, _ARRAY = 8, 9
-
-
 _LEAST_PAIR, _LEAST_TENSOR = 13, 24
-
-
 _MOST_DIMENSIONS = 4
-
-
 _LONGEST_NAME = 65_536
-
-
 _LONGEST_VALUE = 1_048_576
-
-
 _MOST_ITEMS = 10_000_000
-
-
 _DEEPEST_ARRAY = 4
-
-
 _ALIGNMENT = "general.alignment"
-
-
 _SPLIT_NUMBER, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.tensors.count"
 
 

@@ -18,7 +18,6 @@ from gammatorch.errors import UnreadableCheckpoint
 REMOTE_THREADS = 16
 """Reads in flight at a time where each waits for a server; on a local disk more than one is slower."""
 
-
 REMOTE_SPECULATION = 16_384
 """Bytes read blindly from the head of a file where each read waits for a server."""
 
@@ -186,10 +185,7 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
 MOST_OPEN = 256
 """Files kept open between the read of their header and that of their tensors."""
 
-
 _CAN_ADVISE = hasattr(os, "posix_fadvise")  # not on macOS
-
-
 _Identity = tuple[int, int, int, int]
 
 

@@ -33,10 +33,7 @@ from gammatorch.errors import (
 )
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
-
-
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
-
 
 _ADDRESS = re.compile(
     r"(https?://[^/]+/|hf://)?(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
@@ -44,21 +41,15 @@ _ADDRESS = re.compile(
 )
 """A repository as the address line of a browser has it."""
 
-
 _HEAD_BYTES = 16
-
 
 _WITHIN_RUN = re.compile(
     rf"(global_step|iter_|step[-_]?|checkpoint-)\d+|pytorch_model(_fsdp)?_\d+|model_and_optim|{RANK_FOLDER.pattern}"
 )
 """Folders that trainers make within that of a run, where config.json stands."""
 
-
 _ITERATION = re.compile(r"\d{1,12}", re.ASCII)
-
-
 _POINTER_BYTES = 100_000
-
 
 _HIGHEST = 3
 """Folders above the weights in which config.json is looked for."""

@@ -52,12 +52,8 @@ from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedChec
 JSON_CAP = 256_000_000
 """Longest config.json or index that is read, in bytes."""
 
-
 _OTHER_CONFIG = "download it again, or take it away to have the names of the tensors tell what they can"
-
-
 DEFAULT_MODEL = "Qwen/Qwen3-32B"
-
 
 Model = str | os.PathLike[str] | Checkpoint | Mapping[str, Any] | Any
 """What functions that take a checkpoint take: a name or path, an open one, a module or a state dict."""
@@ -253,7 +249,6 @@ READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Cont
     RANK_FOLDERS: read_rank_folders,
 }
 """By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""
-
 
 YAML_CAP = 256_000
 """Longest config.yaml that is read, in bytes."""

@@ -14,14 +14,10 @@ from gammatorch.errors import DeviceError, DeviceLost, InvalidArgument, OutOfDev
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
-
 _FATAL = {214, 220, 700, 702, 710, *range(714, 720), 721, 999}
 """Errors of CUDA after which all that a process asks of it ends in the same error: failed kernels and memory."""
 
-
 _log = logging.getLogger(__name__)
-
-
 _usable = set[torch.device]()
 
 
@@ -181,8 +177,6 @@ def summing_device(device: torch.device) -> torch.device:
 
 
 _EXACT = "ieee"
-
-
 _INHERITED = "none"
 
 

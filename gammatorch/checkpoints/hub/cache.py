@@ -27,22 +27,11 @@ from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 FOLDER, SIZE = "GAMMATORCH_CACHE", "GAMMATORCH_CACHE_GB"
 """Environment variables: where the cache is, and how large it may grow (0: there is none)."""
 
-
 DEFAULT_GB = 2.0
-
-
 _VERSION = "hub-1"
-
-
 _DIGEST_BYTES = 20
-
-
 _ENTRY = re.compile(rf"\.?[0-9a-f]{{{2 * _DIGEST_BYTES}}}(\.[0-9a-f]+)?")
-
-
 _ABANDONED_SECONDS = 3600.0
-
-
 _log = logging.getLogger("gammatorch")
 
 
@@ -158,7 +147,6 @@ def _digest(name: str, content: bytes | memoryview) -> bytes:
 
 
 _DEFAULT_BRANCH = "main"
-
 
 LARGEST_ROUND = 20_000_000
 """Bytes up to which a round is kept, heads of files apart: gains are; wide tensors would push all else out."""

@@ -20,18 +20,14 @@ from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 PATIENCE = Patience()
 
-
 CONNECTIONS = 20
 """Requests in flight at once, of all threads: as many connections as huggingface_hub's session keeps for the next."""
-
 
 LONGEST_REMARK = 65_536
 """Bytes that are read of the body of a redirect or a refusal."""
 
-
 PACE = Pace()
 """The Hub counts the requests of a user, whichever thread makes them."""
-
 
 SILENCE = Silence()
 """One for all servers and threads, like the network that they are behind."""
@@ -40,19 +36,13 @@ SILENCE = Silence()
 # huggingface_hub 1 speaks httpx and 2 speaks httpx2: the transport's own base class is the one that both derive from
 _TRANSPORT_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
-
 _POINTLESS = {
     "UnsupportedProtocol": "a redirect leads to something that is not http",
     "LocalProtocolError": "the request cannot be put in words",
 }
 
-
 _free_connections = threading.BoundedSemaphore(CONNECTIONS)
-
-
 _Result = TypeVar("_Result")
-
-
 _log = logging.getLogger("gammatorch")
 
 

@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 from gammatorch.checkpoints.hub.retry import Clock, Patience
 
 _Item = TypeVar("_Item")
-
-
 _LOOK_SECONDS = 0.25
 
 

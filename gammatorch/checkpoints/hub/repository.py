@@ -191,7 +191,6 @@ def _get_description(client: HubClient, url: str, clock: Clock, where: str, traf
 DESCRIPTION_CAP = 100_000_000
 """Longest answer of the Hub's API that is read, in bytes."""
 
-
 MOST_REDIRECTS = 6
 """Redirects that the question for a listing may take."""
 

@@ -206,7 +206,6 @@ def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None
 
 RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
-
 NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub"
 """What is wrong where nothing may be asked and nothing was kept."""
 

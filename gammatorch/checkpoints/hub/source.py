@@ -141,10 +141,8 @@ class FileRange:
 HEAD_BYTES = (16_384, 4_000_000)
 """Least and most bytes read blindly from the head of a shard."""
 
-
 MOST_PASSES = 8
 """Times that links are asked for and followed in one read: twice, and more where they have expired."""
-
 
 _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What a link answers when its signature is no longer good."""

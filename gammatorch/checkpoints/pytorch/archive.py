@@ -31,8 +31,6 @@ from gammatorch.checkpoints.pytorch.zip_directory import (
 from gammatorch.errors import CheckpointError, MalformedCheckpoint, UnsupportedFormat
 
 _PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"
-
-
 _LATEST_VERSION = 10
 
 
@@ -237,19 +235,10 @@ def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How such a file begins: the pickle of its magic number."""
 
-
 _PICKLES = 5
-
-
 _LEGACY_VERSION = 1001
-
-
 _COUNT_BYTES = 8
-
-
 _FIRST_BYTES = 65_536
-
-
 _GROWTH = 4
 
 

@@ -33,12 +33,10 @@ _STORAGES = {
     "QInt32Storage": "QI32",
 }
 
-
 _BUILTINS = (
     "bool bytearray complex dict float frozenset int list object set slice str tuple Ellipsis NotImplemented "
     "getattr type"  # how members of an Enum and types such as that of None are written; never called
 )
-
 
 _RANDOM = {
     "numpy.random._pickle": "__bit_generator_ctor __generator_ctor __randomstate_ctor",
@@ -48,7 +46,6 @@ _RANDOM = {
     "numpy.random._sfc64": "SFC64",
     "numpy.random.bit_generator": "SeedSequence __pyx_unpickle_SeedSequence",
 }
-
 
 _DATA: Mapping[str, str] = {
     "argparse": "Namespace",
@@ -82,10 +79,8 @@ _DATA: Mapping[str, str] = {
 }
 """Types of plain data, by module, that trainers keep beside the weights: settings, dates, counters."""
 
-
 _CLASSES_OF_DATA = ("typing", "enum", "collections", "dataclasses", "abc", "numbers")
 """Modules of Python whose classes hold data or say what kind of data there is, and do nothing when they are called."""
-
 
 _CLASSES_OF_TORCH = (
     *("torch.nn", "torch.optim", "torch.utils.data", "torch.amp", "torch.cuda.amp", "torch.ao", "torch.quantization"),
@@ -94,15 +89,12 @@ _CLASSES_OF_TORCH = (
 )
 """Packages of PyTorch whose classes trainers keep beside the weights, or as the model itself."""
 
-
 _MODULES_OF_FUNCTIONS = ("torch.nn.functional", "torch.nn.init", "torch._C._nn", "torch._C._special")
-
 
 _FUNCTIONS_OF_TORCH = frozenset(
     (("torch._C", "_VariableFunctionsClass"), ("torch._C", "TensorBase"), ("torch._C", "_TensorBase"))
 )
 """What whole modules name as their activation: functions on tensors, by module, and the classes that hold others."""
-
 
 NAMES: Mapping[tuple[str, str], Name] = {
     **{(module, name): Name("opaque") for module, names in _DATA.items() for name in names.split()},
@@ -131,7 +123,6 @@ NAMES: Mapping[tuple[str, str], Name] = {
     **{("torch", name): Name("dtype", dtype) for name, dtype in TORCH_DTYPES.items()},
 }
 """All that a pickle may name of Python's, NumPy's and PyTorch's modules."""
-
 
 _GUARDED = sys.stdlib_module_names | frozenset(
     ("torch", "numpy", "__builtin__", "copy_reg", "commands", "cPickle", "distutils", "exceptions", "imp", "popen2")

@@ -19,20 +19,13 @@ from gammatorch.checkpoints.pytorch.state_dict import setting
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint
 
 Table = dict[str, TensorEntry]
-
-
 _LAYER_FILE = re.compile(r"layer_(\d+)-")
-
-
 _SEQUENTIAL = re.compile(r"sequential\.(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL | re.ASCII)
-
 
 _CHUNK = re.compile(r"model(?P<chunk>\d+)\.(?P<key>.+)", re.DOTALL)
 """A key within one of the chunks of layers that a rank holds of an interleaved pipeline."""
 
-
 _LAYER = re.compile(r"(?P<stack>(?:.*\.)?layers)\.(?P<layer>\d+)\.(?P<name>.+)", re.DOTALL | re.ASCII)
-
 
 STAGES, STAGE_LAYERS = "pipeline_model_parallel_size", "num_layers"
 """Megatron-LM's settings: how many stages the model is cut into, and how many layers all of them have together."""
@@ -217,7 +210,6 @@ def _by_chunk(table: Table) -> Iterator[tuple[int, Table]]:
 
 _IN_LAYERS = re.compile(r"(?P<stack>(?:(?!\d+\.)[^.]+\.)*?layers)\.(?P<layer>\d+\.)?(?P<name>.+)", re.DOTALL)
 """A name within the layers of a stack, with the index of one (``decoder.layers.0.mlp.norm.weight``) or without."""
-
 
 _MOST_ENTRIES = 1_000_000
 """Entries that a stack is taken apart into, at most: a few bytes may tell of any number of layers."""

@@ -12,11 +12,9 @@ from gammatorch.errors import UnsupportedFormat
 _NAMES = ("state_dict", "model_state_dict", "model", "module", "params", "weights", "app")
 """What trainers call the model's own dict."""
 
-
 _COPIES = ("teacher", "student")
 """Two models of one shape that are trained on each other (DINO, iBOT): their loaders take the first, which is an
 average of the second over time."""
-
 
 _NOT_THE_MODEL = re.compile(
     r"(chained_\d+|(\w+_)?(optim|optimizer|scheduler|scaler|sampler|loss|criterion|rng)(s|_state|_states|_state_dict)?"
@@ -25,13 +23,10 @@ _NOT_THE_MODEL = re.compile(
 )
 """What trainers keep beside the model that may hold tensors."""
 
-
 _EMA = re.compile(r"(^|_)ema(_|$)|(^|_)(average|averaged|shadow)(_|$)")
 """Names of a second model beside the one that is trained: its average over time."""
 
-
 _MOST_NESTED = 8
-
 
 _MOST_MEMBERS = 2_000_000
 """Members that are gone through, at most: one dict may be a member of many."""
@@ -183,10 +178,7 @@ def _members(node: Any) -> Mapping[Any, Any]:
 _SETTINGS_NAMES = ("args", "cfg", "config", "model_args", "hyper_parameters", "hparams", "opt")
 """What Megatron-LM, fairseq, nanoGPT, Lightning and others call them."""
 
-
 _DEEPEST_SETTING = 6
-
-
 _MOST_VALUES = 10_000
 
 

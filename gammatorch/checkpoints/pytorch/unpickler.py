@@ -17,18 +17,10 @@ from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 PICKLE_CAP = 32_000_000
 """Longest pickle that is read, in bytes: some 200,000 tensors."""
 
-
 _LONG = struct.Struct("<I")
-
-
 _LONGEST_INT = 16
-
-
 _PROTOCOLS = (2, 3, 4, 5)
-
-
 _FRAME_BYTES = 8
-
 
 OPAQUE = object()
 """Stands for a value that says nothing about tensors."""
@@ -388,13 +380,8 @@ def _shortened(text: str) -> str:
 
 
 _BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
-
-
 _BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
-
-
 _EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
-
 
 _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
     ord(code): operation

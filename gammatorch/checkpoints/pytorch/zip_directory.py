@@ -19,45 +19,28 @@ from gammatorch.errors import MalformedCheckpoint
 TAIL_BYTES = 131_072
 """Bytes read from the end of a file: a directory of some 1,500 members."""
 
-
 HEAD_BYTES = 131_072
 """Bytes read from the start of a remote file, where PyTorch puts the pickle."""
-
 
 MAGIC_BYTES = 64
 """Bytes read from the start of a local file, which tell what it is."""
 
-
 WHOLE_BYTES = MAGIC_BYTES + TAIL_BYTES
 """Size up to which a file is read whole, wherever it is."""
-
 
 DIRECTORY_CAP = 100_000_000
 """Longest directory that is read, in bytes."""
 
-
 _END = struct.Struct("<4s4H2LH")
-
-
 _END64 = struct.Struct("<4sQ2H2L4Q")
-
-
 _LOCATOR64 = struct.Struct("<4sLQL")
-
-
 _ENTRY = struct.Struct("<4s6H3L5H2L")
-
-
 _LOCAL = struct.Struct("<4s5H3L2H")
-
 
 _FOLDER = 0x10
 """MS-DOS's attribute of folders, which PyTorch's reader goes by."""
 
-
 _ENCRYPTED, _DESCRIPTOR = 1, 8
-
-
 _FULL = 0xFFFFFFFF
 
 

@@ -22,15 +22,11 @@ from gammatorch.errors import MalformedCheckpoint
 SMALL_HEADER = 65_536
 """Bytes up to which a header is kept."""
 
-
 FIRST_BYTES = 256
 """Bytes of a file that are read with its header's length, at no cost: they tell whether it is a header, which may claim
 100 MB, and hold what most writers say of the file."""
 
-
 _NOT_KEPT = bytearray()
-
-
 _BRACE = ord("{")
 
 
@@ -159,7 +155,6 @@ def _length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
 
 HEADER_CAP = 100_000_000
 """Longest header the format allows, in bytes."""
-
 
 LENGTH_BYTES = 8
 

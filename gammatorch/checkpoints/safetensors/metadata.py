@@ -20,10 +20,7 @@ from gammatorch.errors import MalformedCheckpoint
 SHARDING_INFO = "DCP_SHARDING_INFO"
 """What torch.distributed.checkpoint says of where in their tensors the parts in a file begin, as JSON."""
 
-
 _BEGINNING = b'{"__metadata__":'
-
-
 _DECODER = json.JSONDecoder()
 
 

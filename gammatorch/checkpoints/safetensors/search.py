@@ -24,29 +24,16 @@ PARSED_ANYWAY = 16_384
 """Bytes of all headers together up to which the whole table is parsed and judged, since that costs a fifth of a
 millisecond at most. Beyond, only the entries that are read are judged."""
 
-
 _POSITION = r"[1-9][0-9]{0,18}+"
-
-
 _FIELDS = r'"([^"]*+)":\{"dtype":"([^"]*+)","shape":\[([^\]]*+)\],"data_offsets":\['
-
-
 _END = r"\}(?=,|\} *+\Z)"
-
 
 _LATER_ENTRY = re.compile(rf"\[[0-9]++,({_POSITION})\]\}},{_FIELDS}\1,({_POSITION})\]{_END}".encode())
 """An entry that begins where the one before it ends, and that end."""
 
-
 _FIRST_ENTRY = re.compile(rf"(){_FIELDS}0,({NUMBER})\]{_END}".encode())
-
-
 _KIND = re.compile(rf"\w++ {NUMBERS}".encode())
-
-
 _OFFSETS = b'"data_offsets":['
-
-
 _LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d{1,19}+)\]\}\} *')
 
 
