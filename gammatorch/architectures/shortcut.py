@@ -16,8 +16,6 @@ from gammatorch.architectures.config import ModelConfig, model_config
 from gammatorch.architectures.families import SHARED_BLOCKS, known_types
 from gammatorch.architectures.offsets import find_offsets
 from gammatorch.architectures.order import is_beside
-from gammatorch.architectures.places import norms_stand_on_output
-from gammatorch.architectures.stacks import divides_norms
 from gammatorch.architectures.vocabulary import HEAD_ONLY
 from gammatorch.checkpoints.base import Checkpoint, Search, TensorEntry
 
@@ -72,9 +70,9 @@ def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
     known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS
-    known = known and not norms_stand_on_output(config) and not raw.get("num_kv_shared_layers")
+    known = known and not config.norms_outputs and not raw.get("num_kv_shared_layers")
     several_streams = any(name.startswith(("hc_", "altup_")) or "attn_res" in name for name in raw)
-    plain = plain and not divides_norms(raw)
+    plain = plain and not config.divides_norms
     return plain and known and not several_streams and not raw.get("is_encoder_decoder", False)
 
 

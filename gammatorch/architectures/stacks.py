@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig, model_config
@@ -34,7 +33,7 @@ from gammatorch.architectures.order import (
     rivals,
 )
 from gammatorch.architectures.parts import types_of
-from gammatorch.architectures.places import is_draft_head, norm_after_convolution, read_places, residual_is_normed
+from gammatorch.architectures.places import is_draft_head, norm_after_convolution, read_places
 from gammatorch.architectures.sides import choose_side
 from gammatorch.architectures.stages import Stage, choice_note, join_chunks, main_stage, split_stages, stages_of
 from gammatorch.architectures.sublayers import places_of_slots
@@ -236,7 +235,7 @@ def _layout(sites: Iterable[NormSite], layers: Collection[int], config: ModelCon
         return None
     if not on_input:
         return "output norms only" if "final" in present and POST_NORM.isdisjoint(config.types) else "post-LN"
-    if residual_is_normed(config):
+    if config.norms_residual:
         return "norms on the residual stream"
     layout = "sandwich norms" if on_output else "pre-norm"
     if "pre_mlp" not in present:
@@ -289,12 +288,6 @@ def fed_with_what(norms: Mapping[str, Rows], kinds: Collection[str], config: Mod
     return None
 
 
-def divides_norms(config: Mapping[str, Any]) -> bool:
-    """Whether config.json names a quantiser that divides norms by scales, which the layers after them multiply by."""
-    quantised = config.get("quantization_config")
-    return isinstance(quantised, Mapping) and quantised.get("quant_method") == "awq"
-
-
 def notes_on(
     name: str, heads: Collection[int], fed_with: str | None, kinds: Collection[str], config: ModelConfig
 ) -> Iterator[str]:
@@ -305,7 +298,7 @@ def notes_on(
         yield f"the norm on the input in {name} is fed with {fed_with}"
     if config.raw.get("normalization_type") == "no_norm":  # MobileBERT
         yield f"config.json says no_norm: γ multiplies what comes in as it is in {name}, nothing is normalised before"
-    if divides_norms(config.whole):
+    if config.divides_norms:
         yield "AWQ has divided norms by the scales of what follows them: γ here is not the original model's"
     if hybrid := next((kind for kind in kinds if _HYBRID.search(kind)), None):
         yield (

@@ -270,7 +270,7 @@ EMBEDDING_NORMS = frozenset({"pre_ln", "ln0", "pre_norm"})
 AFTER: Mapping[str, str] = {"input": "post_attention", "pre_mlp": "post_mlp"}
 """The place after a sub-layer by that before it."""
 
-_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
+NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
 """Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
 
 _STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
@@ -306,7 +306,7 @@ def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
         word = next((word for word in words if word in present), None)
         if word is not None:
             places[word] = place
-    if present >= _NORMS_OF_DECODERS:
+    if present >= NORMS_OF_DECODERS:
         places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
     if places.keys() <= BARE:
         places = {}
