@@ -9,183 +9,53 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-VOCABULARY: Mapping[str, tuple[str, ...]] = {
-    "input": (
-        "input_layernorm",
-        "input_layernorm.0",
-        "input_rmsnorm",
-        "pre_attn_norm",
-        "attn_hyper_connection.hc_norm",
-        "pre_self_attn_layernorm",
-        "pre_attention_layer_norm",
-        "pre_mixer_norm",
-        "pre_sa_norm",
-        "attention_layernorm",
-        "attention_layer_norm",
-        "attention_norm",
-        "attention_norm1",
-        "attn_norm",
-        "attn_ln",
-        "sa_norm",
-        "input_norm",
-        "operator_norm",
-        "temporal_pre_norm",
-        "norm_attn_norm.norm_1",
-        "norm_feed_forward1",
-        "ff1.pre_norm",
-        "feed_forward1.pre_layer_norm",
-        "ffn1_layer_norm",
-        "ffw_layer_start.pre_layer_norm",
-        "ff_macaron_layer_norm",
-        "norm_self_att",
-        "norm_mlstm",
-        "ln_attn",
-        "ln_1",
-        "ln1",
-        "layernorm1",
-        "layernorm_1",
-        "norm_1",
-        "norm1",
-        "rms_norm1",
-        "layer_norm1",
-        "layer_norm_1",
-        "norm_sublayer1",
-        "temporal_layernorm",
-        "layernorm_before",
-        "before_norm",
-        "self_attn_layer_norm",
-        "attention.self_attn_layer_norm",
-        "attention.ln",
-        "attention.LayerNorm",
-        "attention.layer_norm",
-        "self_attention.layer_norm",
-        "self_attention.linear_qkv.layer_norm",
-        "mixer.in_proj.layer_norm",
-        "retention_layer_norm",
-        "attention.self.layernorm1",
-        "self_att.layernorm_before_attention",
-        "layer.0.layer_norm",
-        "channel_feature_mixer.norm",
-        "patch_mixer.norm",
-        "norm",
-        "layer_norm",
-    ),
-    "post_attention": (
-        "post_self_attn_layernorm",
-        "post_attn_norm",
-        "attention_norm2",
-        "post_mixer_norm",
-        "post_operator_norm",
-        "post_norm1",
-        "attention.output.LayerNorm",
-        "fourier.output.LayerNorm",
-        "albert_layers.0.attention.LayerNorm",
-        "rel_attn.layer_norm",
-        "sa_layer_norm",
-        "post_attention.layernorm",
-    ),
-    "pre_mlp": (
-        "pre_feedforward_layernorm",
-        "pre_mlp_layernorm",
-        "pre_mlp_layer_norm",
-        "pre_mlp_norm",
-        "pre_moe_norm",
-        "pre_ff_layernorm",
-        "channel_pre_norm",
-        "feedforward_layernorm",
-        "feedforward_layer_norm",
-        "ffn_norm",
-        "ffn_norm1",
-        "mlp_norm",
-        "mlp_ln",
-        "ff_norm",
-        "norm_attn_norm.norm_2",
-        "mlp_hyper_connection.hc_norm",
-        "norm_ffn",
-        "ln_mlp",
-        "ln_2",
-        "ln2",
-        "layernorm2",
-        "layernorm_2",
-        "norm_2",
-        "norm2",
-        "rms_norm2",
-        "layer_norm2",
-        "norm_sublayer3",
-        "layer_norm_3",
-        "layer_norm_2",
-        "layernorm_after",
-        "after_norm",
-        "norm_feed_forward2",
-        "ff2.pre_norm",
-        "feed_forward2.pre_layer_norm",
-        "ffn2_layer_norm",
-        "ffw_layer_end.pre_layer_norm",
-        "ffn.layernorm_before_ffn",
-        "feed_forward_layer_norm",
-        "feed_forward_norm",
-        "ff_layer_norm",
-        "ffn_layer_norm",
-        "intermediate.LayerNorm",
-        "feed_forward.layer_norm",
-        "mlp.layer_norm",
-        "mlp.linear_fc1.layer_norm",
-        "LayerNorm",
-        "layernorm",
-        "ln",
-        "feature_mixer.norm",
-        "layer.2.layer_norm",
-        "layer.1.layer_norm",
-        "final_layer_norm",
-        "final_layernorm",
-    ),
-    "post_mlp": (
-        "post_feedforward_layernorm",
-        "post_mlp_layernorm",
-        "post_mlp_norm",
-        "post_moe_norm",
-        "post_ffn_norm",
-        "ffn_norm2",
-        "post_ffw_norm",
-        "post_norm2",
-        "output.LayerNorm",
-        "albert_layers.0.full_layer_layer_norm",
-        "ff.layer_norm",
-        "output_layer_norm",
-        "output.layernorm",
-        "ffn.layer_norm",
-        "layer_output_norm",
-        "norm_out",
-    ),
-    "query": (
-        "self_attn.q_norm",
-        "self_attn.q_layernorm",
-        "self_attn.query_layernorm",
-        "self_attn.query_norm",
-        "self_attn.norm_q",
-        "self_attention.q_layernorm",
-        "attn.q_norm",
-        "attn.norm_q",
-        "attn1.norm_q",
-        "attention.q_norm",
-        "mixer.q_norm",
-        "attn_q_norm",
-    ),
-    "key": (
-        "self_attn.k_norm",
-        "self_attn.k_layernorm",
-        "self_attn.key_layernorm",
-        "self_attn.key_norm",
-        "self_attn.norm_k",
-        "self_attention.k_layernorm",
-        "attn.k_norm",
-        "attn.norm_k",
-        "attn1.norm_k",
-        "attention.k_norm",
-        "mixer.k_norm",
-        "attn_k_norm",
-    ),
+_WORDS = {
+    "input": """
+        input_layernorm input_layernorm.0 input_rmsnorm pre_attn_norm attn_hyper_connection.hc_norm
+        pre_self_attn_layernorm pre_attention_layer_norm pre_mixer_norm pre_sa_norm attention_layernorm
+        attention_layer_norm attention_norm attention_norm1 attn_norm attn_ln sa_norm input_norm operator_norm
+        temporal_pre_norm norm_attn_norm.norm_1 norm_feed_forward1 ff1.pre_norm feed_forward1.pre_layer_norm
+        ffn1_layer_norm ffw_layer_start.pre_layer_norm ff_macaron_layer_norm norm_self_att norm_mlstm ln_attn
+        ln_1 ln1 layernorm1 layernorm_1 norm_1 norm1 rms_norm1 layer_norm1 layer_norm_1 norm_sublayer1
+        temporal_layernorm layernorm_before before_norm self_attn_layer_norm attention.self_attn_layer_norm
+        attention.ln attention.LayerNorm attention.layer_norm self_attention.layer_norm
+        self_attention.linear_qkv.layer_norm mixer.in_proj.layer_norm retention_layer_norm
+        attention.self.layernorm1 self_att.layernorm_before_attention layer.0.layer_norm
+        channel_feature_mixer.norm patch_mixer.norm norm layer_norm
+    """,
+    "post_attention": """
+        post_self_attn_layernorm post_attn_norm attention_norm2 post_mixer_norm post_operator_norm post_norm1
+        attention.output.LayerNorm fourier.output.LayerNorm albert_layers.0.attention.LayerNorm
+        rel_attn.layer_norm sa_layer_norm post_attention.layernorm
+    """,
+    "pre_mlp": """
+        pre_feedforward_layernorm pre_mlp_layernorm pre_mlp_layer_norm pre_mlp_norm pre_moe_norm
+        pre_ff_layernorm channel_pre_norm feedforward_layernorm feedforward_layer_norm ffn_norm ffn_norm1
+        mlp_norm mlp_ln ff_norm norm_attn_norm.norm_2 mlp_hyper_connection.hc_norm norm_ffn ln_mlp ln_2 ln2
+        layernorm2 layernorm_2 norm_2 norm2 rms_norm2 layer_norm2 norm_sublayer3 layer_norm_3 layer_norm_2
+        layernorm_after after_norm norm_feed_forward2 ff2.pre_norm feed_forward2.pre_layer_norm ffn2_layer_norm
+        ffw_layer_end.pre_layer_norm ffn.layernorm_before_ffn feed_forward_layer_norm feed_forward_norm
+        ff_layer_norm ffn_layer_norm intermediate.LayerNorm feed_forward.layer_norm mlp.layer_norm
+        mlp.linear_fc1.layer_norm LayerNorm layernorm ln feature_mixer.norm layer.2.layer_norm
+        layer.1.layer_norm final_layer_norm final_layernorm
+    """,
+    "post_mlp": """
+        post_feedforward_layernorm post_mlp_layernorm post_mlp_norm post_moe_norm post_ffn_norm ffn_norm2
+        post_ffw_norm post_norm2 output.LayerNorm albert_layers.0.full_layer_layer_norm ff.layer_norm
+        output_layer_norm output.layernorm ffn.layer_norm layer_output_norm norm_out
+    """,
+    "query": """
+        self_attn.q_norm self_attn.q_layernorm self_attn.query_layernorm self_attn.query_norm self_attn.norm_q
+        self_attention.q_layernorm attn.q_norm attn.norm_q attn1.norm_q attention.q_norm mixer.q_norm
+        attn_q_norm
+    """,
+    "key": """
+        self_attn.k_norm self_attn.k_layernorm self_attn.key_layernorm self_attn.key_norm self_attn.norm_k
+        self_attention.k_layernorm attn.k_norm attn.norm_k attn1.norm_k attention.k_norm mixer.k_norm
+        attn_k_norm
+    """,
 }
+VOCABULARY: Mapping[str, tuple[str, ...]] = {place: tuple(words.split()) for place, words in _WORDS.items()}
 """Names within a block (after the layer index, without ``.weight``) by place; the first that a block has counts.
 
 ``post_attention_layernorm`` is not here: it stands before the MLP or on attention's output, and only the names beside
@@ -225,18 +95,9 @@ NUMBERED = frozenset(f"{stem}{number}" for stem in STEMS for number in (1, 2, 3)
 
 MOVABLE = NUMBERED | frozenset(
     {
-        "attn_ln",
-        "mlp_ln",
-        "self_attn_layer_norm",
-        "attention.LayerNorm",
-        "attention.layer_norm",
-        "layer_norm",
-        "feed_forward_layer_norm",
-        "ff_layer_norm",
-        "ff_macaron_layer_norm",
-        "final_layer_norm",
-        "norm_sublayer1",
-        "norm_sublayer3",
+        *("attn_ln", "mlp_ln", "self_attn_layer_norm", "attention.LayerNorm", "attention.layer_norm", "layer_norm"),
+        *("feed_forward_layer_norm", "ff_layer_norm", "ff_macaron_layer_norm", "final_layer_norm"),
+        *("norm_sublayer1", "norm_sublayer3"),
     }
 )
 """Names that pre-norm and post-LN models share. A stack without a norm after its last block has no pre-norm, so there
