@@ -14,11 +14,7 @@ from gammatorch.architectures.order import is_encoder
 from gammatorch.architectures.stages import is_run, outer_of
 from gammatorch.architectures.sublayers import BELONGS_TO, has_part, removed_parts
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.errors import (
-    IncompleteCheckpoint,
-    MalformedCheckpoint,
-    WidthMismatch,
-)
+from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, WidthMismatch
 
 
 def expected_layers(stack: Stack, stacks: Sequence[Stack], config: ModelConfig) -> range | None:
@@ -73,12 +69,43 @@ def _is_main(stack: Stack, stacks: Sequence[Stack]) -> bool:
     return top.name == stack.name or stack.name in top.stages
 
 
-def check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
-    """Refuse a stack that lacks layers, or has more than config.json says.
+def check_site(
+    stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint
+) -> tuple[NormSite, list[str]]:
+    """A norm with the rows that are read of it, once they hold together and with config.json, and notes on the others.
+
+    Args:
+        stack: The stack that it is of.
+        site: The norm.
+        stacks: All stacks, the main one first.
+        checkpoint: What they are of.
 
     Raises:
-        IncompleteCheckpoint: It does.
+        IncompleteCheckpoint: Layers are missing, or more are there than config.json says.
+        WidthMismatch: The rows differ in width, or are not as wide as config.json says.
+        MalformedCheckpoint: They are empty.
     """
+    if (outer := outer_of(stack, stacks)) is not None:
+        _check_layers(outer, site, stacks, checkpoint)
+    _check_layers(stack, site, stacks, checkpoint)
+    _check_rows(stack, site, checkpoint)
+    site, entrance = _without_entrance(stack, site, stacks, checkpoint)
+    site, unused = _without_unused(site, model_config(checkpoint))
+    _check_widths(stack, site, stacks, checkpoint)
+    told_of = {*layers_of(stack, site), *entrance, *unused}
+    notes = _gap_notes(stack, site, told_of) if site.place != "final" else []
+    if unused:
+        notes.append(f"{named_layers(unused)} left out: the keys are an earlier layer's, so the norm does not act")
+    return site, [*notes, *entrance.values()]
+
+
+def layers_of(stack: Stack, site: NormSite) -> tuple[int, ...]:
+    """Layer of each row; a norm after the last block counts as that one's."""
+    return tuple(stack.layers[-1] if layer is None else layer for layer, _ in site.rows)
+
+
+def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
+    """Refuse a stack that lacks layers, or has more than config.json says."""
     config = model_config(checkpoint)
     promised = expected_layers(stack, stacks, config) if SHARED_BLOCKS.isdisjoint(config.types) else None
     expected = promised if promised is not None else range(stack.layers[-1] + 1)
@@ -100,12 +127,8 @@ def check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoi
         )
 
 
-def check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
-    """Refuse a site that lacks the norm of a layer which should have it.
-
-    Raises:
-        IncompleteCheckpoint: It does.
-    """
+def _check_rows(stack: Stack, site: NormSite, checkpoint: Checkpoint) -> None:
+    """Refuse a site that lacks the norm of a layer which should have it."""
     config = model_config(checkpoint)
     of_site = re.compile(re.escape(site.pattern).replace(re.escape(LAYER), "[0-9]{1,9}"))
     if absent := sorted(key for key in checkpoint.absent if of_site.fullmatch(unwrapped(key))):
@@ -134,13 +157,8 @@ def _begins_normed(config: ModelConfig, checkpoint: Checkpoint) -> bool:
     return norms_embeddings(checkpoint.entries)
 
 
-def check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
-    """Refuse rows that differ in width, or are not as wide as config.json says.
-
-    Raises:
-        WidthMismatch: They do.
-        MalformedCheckpoint: They are empty.
-    """
+def _check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
+    """Refuse rows that differ in width, or are not as wide as config.json says."""
     entries = [entry for _, entry in site.rows]
     check_same_width(entries, checkpoint)
     if site.place not in _RESIDUAL or "hyper_connection" in site.pattern:
@@ -157,7 +175,7 @@ def check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoi
 
 
 def check_same_width(entries: Sequence[TensorEntry], checkpoint: Checkpoint) -> None:
-    """Refuse rows that differ in width, or are empty; errors as of :func:`check_widths`."""
+    """Refuse rows that differ in width, or are empty."""
     for entry in entries:
         if entry.width != entries[0].width:
             raise WidthMismatch(
@@ -180,7 +198,7 @@ def _amount(entry: TensorEntry) -> str:
     return f"{entry.width} values" + ("" if entry.dtype in _FLOATS else f" stored as {entry.dtype}")
 
 
-def gap_notes(stack: Stack, site: NormSite, layers: Collection[int]) -> list[str]:
+def _gap_notes(stack: Stack, site: NormSite, layers: Collection[int]) -> list[str]:
     """Notes on the layers that have no norm at a site, and why."""
     without = sorted(set(range(stack.layers[-1] + 1)) & set(stack.layers) - set(layers))
     part = BELONGS_TO.get(site.place, "mixer")
@@ -232,7 +250,7 @@ def named_layers(numbers: Sequence[int]) -> str:
     return f"layer{'' if len(numbers) == 1 else 's'} " + ", ".join(texts[:8]) + (" …" if len(texts) > 8 else "")
 
 
-def without_entrance(
+def _without_entrance(
     stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint
 ) -> tuple[NormSite, dict[int, str]]:
     """A norm without the row of its stack's first block, where that stands on what is of another width than the stream
@@ -260,7 +278,7 @@ def without_entrance(
     }
 
 
-def without_unused(site: NormSite, config: ModelConfig) -> tuple[NormSite, list[int]]:
+def _without_unused(site: NormSite, config: ModelConfig) -> tuple[NormSite, list[int]]:
     """The norm on the keys without those of layers that share an earlier one's keys (Gemma 3n and 4), which files may
     hold and no forward pass uses.
 

@@ -9,33 +9,36 @@ from itertools import pairwise
 
 from gammatorch.architectures.base import ANY, LAYER, PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.config import model_config
-from gammatorch.architectures.expected import (
-    check_layers,
-    check_rows,
-    check_same_width,
-    check_widths,
-    gap_notes,
-    named_layers,
-    without_entrance,
-    without_unused,
-)
+from gammatorch.architectures.expected import check_same_width, check_site, layers_of, named_layers
 from gammatorch.architectures.keys import is_batch_norm, own_name, two_for_one, unwrapped
 from gammatorch.architectures.shortcut import select_by_search
 from gammatorch.architectures.stacks import find_stacks
 from gammatorch.architectures.stages import main_stage, outer_of, patterns_by_stage, stages_of
 from gammatorch.architectures.vocabulary import is_strange
 from gammatorch.checkpoints.base import Checkpoint
-from gammatorch.errors import (
-    IncompleteCheckpoint,
-    InvalidArgument,
-    SiteNotFound,
-    StackNotFound,
-)
+from gammatorch.errors import IncompleteCheckpoint, InvalidArgument, SiteNotFound, StackNotFound
 
 _FLAT = "_flat_param"
 
 _NAMED = 8
 """Candidates that a message names."""
+
+_BEFORE = r"pre|before|input|begin|start|first|(^|[._])in[._]|[._]?[01]$"
+_AFTER = r"post|after|out(put)?|final|last|end|[._]?[2-9]$"
+_MIXER = r"att|(^|[._])sa([._]|$)|mix|token|temporal|time|ssm|mamba|conv|reten|recur"
+_MLP = r"mlp|ff|feed|moe|expert|channel"
+_QUERY, _KEY = r"(^|[._])q(uery)?([._]|$)", r"(^|[._])k(ey)?([._]|$)"
+_CROSS = r"cross|enc"
+
+_SPEAKS: Mapping[str, Mapping[str, int]] = {
+    "input": {_BEFORE: 3, _MIXER: 2, _AFTER: -3, _MLP: -3, _QUERY: -4, _KEY: -4},
+    "post_attention": {_AFTER: 3, _MIXER: 3, _BEFORE: -2, _MLP: -3, _QUERY: -4, _KEY: -4},
+    "pre_mlp": {_MLP: 3, _BEFORE: 2, _MIXER: -2, _QUERY: -4, _KEY: -4},
+    "post_mlp": {_MLP: 3, _AFTER: 3, _BEFORE: -2, _MIXER: -2, _QUERY: -4, _KEY: -4},
+    "query": {_QUERY: 6, _KEY: -3, _MLP: -3},
+    "key": {_KEY: 6, _QUERY: -3, _MLP: -3},
+}
+"""What in a norm's name speaks for a place or against it, and how loud."""
 
 
 def select(
@@ -80,7 +83,10 @@ def select(
     found_quickly = select_by_search(checkpoint, site) if stack is None and stacks is None else None
     if found_quickly is not None:
         return found_quickly
-    stacks = find_stacks(checkpoint) if stacks is None else stacks
+    return _by_site(checkpoint, site, stack, find_stacks(checkpoint) if stacks is None else stacks)
+
+
+def _by_site(checkpoint: Checkpoint, site: str, stack: str | None, stacks: Sequence[Stack]) -> Selection:
     chosen, holder = choose_stack(stacks, stack, checkpoint)
     notes = (*holder.notes, *chosen.notes) if holder is not None else chosen.notes
     if site == "final" and holder is not None and chosen.site(site) is None and holder.site(site) is not None:
@@ -88,18 +94,7 @@ def select(
     found, reason = _choose_site(chosen, site, checkpoint)
     if holder is not None:
         reason += f"; stack {chosen.name}, the main one of {len(holder.stages)} stages"
-    if (outer := outer_of(chosen, stacks)) is not None:
-        check_layers(outer, found, stacks, checkpoint)
-    check_layers(chosen, found, stacks, checkpoint)
-    check_rows(chosen, found, checkpoint)
-    found, left = without_entrance(chosen, found, stacks, checkpoint)
-    found, unused = without_unused(found, model_config(checkpoint))
-    left |= dict.fromkeys(unused, "")
-    check_widths(chosen, found, stacks, checkpoint)
-    layers = tuple(chosen.layers[-1] if layer is None else layer for layer, _ in found.rows)
-    gaps = gap_notes(chosen, found, {*layers, *left}) if found.place != "final" else []
-    if unused:
-        gaps.append(f"{named_layers(unused)} left out: the keys are an earlier layer's, so the norm does not act")
+    found, of_rows = check_site(chosen, found, stacks, checkpoint)
     return Selection(
         site=found.place,
         reason=reason,
@@ -107,9 +102,9 @@ def select(
         pattern=found.pattern,
         offset=found.offset,
         offset_doubt=chosen.offset_doubt,
-        layers=layers,
+        layers=layers_of(chosen, found),
         entries=tuple(entry for _, entry in found.rows),
-        notes=(*notes, *gaps, *filter(None, left.values())),
+        notes=(*notes, *of_rows),
     )
 
 
@@ -190,7 +185,7 @@ def _choose_site(stack: Stack, site: str, checkpoint: Checkpoint) -> tuple[NormS
     places = [f"{known.place} ({known.pattern})" for known in stack.sites if known.place in PLACES]
     in_blocks = any(known.place in PLACES and known.place != "final" for known in stack.sites)
     possible = strange or [known for known in stack.sites if known.place != "final"]
-    candidates = _patterns(likely_first(possible, wanted))
+    candidates = _patterns(_likely_first(possible, wanted))
     if (in_blocks and not strange) or not candidates:
         raise SiteNotFound(
             f"no learned norm at site {wanted!r} in stack {stack.name!r}: pass --site with one of {', '.join(places)}"
@@ -268,31 +263,13 @@ def _by_pattern(checkpoint: Checkpoint, pattern: str, stacks: Sequence[Stack] | 
     )
 
 
-_BEFORE = r"pre|before|input|begin|start|first|(^|[._])in[._]|[._]?[01]$"
-_AFTER = r"post|after|out(put)?|final|last|end|[._]?[2-9]$"
-_MIXER = r"att|(^|[._])sa([._]|$)|mix|token|temporal|time|ssm|mamba|conv|reten|recur"
-_MLP = r"mlp|ff|feed|moe|expert|channel"
-_QUERY, _KEY = r"(^|[._])q(uery)?([._]|$)", r"(^|[._])k(ey)?([._]|$)"
-_CROSS = r"cross|enc"
-
-_SPEAKS: Mapping[str, Mapping[str, int]] = {
-    "input": {_BEFORE: 3, _MIXER: 2, _AFTER: -3, _MLP: -3, _QUERY: -4, _KEY: -4},
-    "post_attention": {_AFTER: 3, _MIXER: 3, _BEFORE: -2, _MLP: -3, _QUERY: -4, _KEY: -4},
-    "pre_mlp": {_MLP: 3, _BEFORE: 2, _MIXER: -2, _QUERY: -4, _KEY: -4},
-    "post_mlp": {_MLP: 3, _AFTER: 3, _BEFORE: -2, _MIXER: -2, _QUERY: -4, _KEY: -4},
-    "query": {_QUERY: 6, _KEY: -3, _MLP: -3},
-    "key": {_KEY: 6, _QUERY: -3, _MLP: -3},
-}
-"""What in a norm's name speaks for a place or against it, and how loud."""
-
-
-def likely_first(sites: Sequence[NormSite], place: str) -> list[NormSite]:
+def _likely_first(sites: Sequence[NormSite], place: str) -> list[NormSite]:
     """Norms in the order in which one of them may stand at a place: by its name, then by how many layers have it.
 
     Example:
         >>> names = ["mlp.norm", "out_norm", "att.norm"]
         >>> sites = [NormSite(name, f"h.{{layer}}.{name}.weight", (), 0.0) for name in names]
-        >>> [site.place for site in likely_first(sites, "input")]
+        >>> [site.place for site in _likely_first(sites, "input")]
         ['att.norm', 'out_norm', 'mlp.norm']
     """
     widths = [entry.width for site in sites for _, entry in site.rows]

@@ -23,14 +23,7 @@ from gammatorch.architectures.keys import (
     unwrapped,
 )
 from gammatorch.architectures.offsets import find_offsets
-from gammatorch.architectures.order import (
-    ONLY_PREPARES,
-    is_beside,
-    is_student,
-    main_order,
-    prediction_heads,
-    rivals,
-)
+from gammatorch.architectures.order import ONLY_PREPARES, is_beside, is_student, main_order, prediction_heads, rivals
 from gammatorch.architectures.parts import types_of
 from gammatorch.architectures.places import is_draft_head, norm_after_convolution, read_places
 from gammatorch.architectures.sides import choose_side

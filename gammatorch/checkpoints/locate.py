@@ -25,12 +25,7 @@ from gammatorch.checkpoints.weights import (
     SUFFIXES,
     is_weights,
 )
-from gammatorch.errors import (
-    CheckpointNotFound,
-    InvalidArgument,
-    UnreadableCheckpoint,
-    UnsupportedFormat,
-)
+from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnreadableCheckpoint, UnsupportedFormat
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
