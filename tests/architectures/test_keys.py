@@ -39,7 +39,7 @@ NAMES = [
 LEAVES = ["weight", "gamma", "bias", "norm.weight", "scale"]
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.tuples(st.lists(st.sampled_from(NAMES), max_size=5), st.sampled_from(LEAVES), st.integers(0, 3))),
 )

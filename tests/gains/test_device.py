@@ -169,7 +169,9 @@ def test_blocks_that_cannot_be_narrower_are_the_end_of_it(folder):
     assert gains.columns == wide.LEAST_COLUMNS
 
 
-@pytest.mark.parametrize(("command", "memory"), [("run", "160MB"), ("compare", "350MB")])
+@pytest.mark.parametrize(
+    ("command", "memory"), [("run", "160MB"), pytest.param("compare", "350MB", marks=pytest.mark.slow)]
+)
 def test_column_blocks_go_on_narrower_where_the_device_is_full(tmp_path, monkeypatch, capsys, command, memory):
     rows = {f"layers.{layer}.weight": torch.rand(3_000_000).bfloat16() for layer in range(2)}
     save_file(rows, tmp_path / "model.safetensors")
