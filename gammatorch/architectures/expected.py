@@ -79,11 +79,6 @@ def check_site(
         site: The norm.
         stacks: All stacks, the main one first.
         checkpoint: What they are of.
-
-    Raises:
-        IncompleteCheckpoint: Layers are missing, or more are there than config.json says.
-        WidthMismatch: The rows differ in width, or are not as wide as config.json says.
-        MalformedCheckpoint: They are empty.
     """
     if (outer := outer_of(stack, stacks)) is not None:
         _check_layers(outer, site, stacks, checkpoint)

@@ -54,9 +54,6 @@ def group_keys(
 
     Returns:
         Names by stack and layer; norms by stack, name and layer.
-
-    Raises:
-        MalformedCheckpoint: Two tensors stand for one norm of one layer (``layers.1`` and ``layers.01``).
     """
     blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     norms: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))

@@ -28,11 +28,7 @@ FIRST_WORDS: Mapping[str, str] = {
 
 
 def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
-    """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain.
-
-    Raises:
-        MalformedCheckpoint: config.json contradicts itself.
-    """
+    """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain."""
     config = model_config(checkpoint)
     place = "input" if site == "auto" else site
     name = FIRST_WORDS.get(place)

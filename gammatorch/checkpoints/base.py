@@ -232,11 +232,7 @@ class Checkpoint:
 
 
 def merge_entries(tables: Sequence[Mapping[str, TensorEntry]], where: str) -> dict[str, TensorEntry]:
-    """The tables of several shards as one.
-
-    Raises:
-        MalformedCheckpoint: Two shards hold a tensor of the same name, so which one counts is unknown.
-    """
+    """The tables of several shards as one."""
     merged: dict[str, TensorEntry] = {}
     for table in tables:
         if not merged.keys().isdisjoint(table):

@@ -66,11 +66,7 @@ def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = 
 
 
 def _missing(files: Sequence[str], told: Sequence[Mapping[str, Any]], tensors: int, where: str) -> str | None:
-    """What the files say of other parts of the model; None where they are the whole.
-
-    Raises:
-        MalformedCheckpoint: They are not the parts of one model.
-    """
+    """What the files say of other parts of the model; None where they are the whole."""
     count = told[0].get(_SPLIT_COUNT, 0)
     numbers = [metadata.get(_SPLIT_NUMBER) for metadata in told]
     if type(count) is not int or count < 2:

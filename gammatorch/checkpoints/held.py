@@ -29,11 +29,7 @@ def is_model(value: object) -> bool:
 
 
 def hold(model: Any) -> Checkpoint:
-    """A model in memory as an open checkpoint.
-
-    Raises:
-        InvalidArgument: It holds no tensors.
-    """
+    """A model in memory as an open checkpoint."""
     is_dict = isinstance(model, Mapping)
     state = model if is_dict else model.state_dict()
     tensors = {str(key): value for key, value in state.items() if hasattr(value, "shape") and hasattr(value, "dtype")}

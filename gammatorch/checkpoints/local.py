@@ -205,11 +205,7 @@ class OpenFiles:
         self._finalizer = weakref.finalize(self, _close_all, self.descriptors)
 
     def descriptor(self, file: str) -> int:
-        """The file's descriptor; the file opened longest ago is closed where too many are open.
-
-        Raises:
-            UnreadableCheckpoint: It cannot be opened, is not a regular file, or not the one it was.
-        """
+        """The file's descriptor; the file opened longest ago is closed where too many are open."""
         known = self.descriptors.get(file)
         if known is not None:
             return known
@@ -218,11 +214,7 @@ class OpenFiles:
         return self._open(file)
 
     def open_all(self, files: Sequence[str], pool: Executor) -> None:
-        """Open files at once, :data:`MOST_OPEN` at most, and close others where they would be too many.
-
-        Raises:
-            UnreadableCheckpoint: As :meth:`descriptor`.
-        """
+        """Open files at once, :data:`MOST_OPEN` at most, and close others where they would be too many."""
         missing = [file for file in files if file not in self.descriptors]
         if len(self.descriptors) + len(missing) > MOST_OPEN:
             self.close()
@@ -230,11 +222,7 @@ class OpenFiles:
         list(pool.map(self._open, missing))
 
     def look_at(self, files: Sequence[str], pool: Executor) -> None:
-        """Learn at once what files are, where opening each for its size would take its time.
-
-        Raises:
-            UnreadableCheckpoint: One of them is not there any more.
-        """
+        """Learn at once what files are, where opening each for its size would take its time."""
 
         def look(file: str) -> _Identity:
             try:
@@ -245,11 +233,7 @@ class OpenFiles:
         self._identities |= zip(files, pool.map(look, files), strict=True)
 
     def size(self, file: str) -> int:
-        """Size in bytes of a file, which is opened for that: whoever asks goes on to read it.
-
-        Raises:
-            UnreadableCheckpoint: As :meth:`descriptor`.
-        """
+        """Size in bytes of a file, which is opened for that: whoever asks goes on to read it."""
         if file not in self._identities:
             self.descriptor(file)
         return self._identities[file][2]

@@ -260,11 +260,7 @@ def strange_weights(model: str | os.PathLike[str]) -> tuple[str, str] | None:
 
 
 def _suffix_by_content(path: Path, name: str) -> str:
-    """How the name of a file would end if it told its format.
-
-    Raises:
-        CheckpointError: It is of none that is read, or cannot be read.
-    """
+    """How the name of a file would end if it told its format."""
     if strange := strange_file(path):
         raise UnsupportedFormat(strange, file=name)
     try:

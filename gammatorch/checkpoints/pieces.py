@@ -102,11 +102,7 @@ class JoinedSource(WrappedSource):
         self._parts = parts
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
-        """Fill every buffer from wherever its bytes are.
-
-        Raises:
-            UnreadableCheckpoint: The underlying source failed.
-        """
+        """Fill every buffer from wherever its bytes are."""
         real = []
         for read in reads:
             if read.file in self._parts:

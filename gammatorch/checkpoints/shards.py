@@ -60,11 +60,7 @@ class ShardSet:
         return [name for number, name in zip(self.numbers, self.names, strict=True) if number not in self.held]
 
     def whole(self, where: str) -> tuple[str, ...]:
-        """All of its files, in order.
-
-        Raises:
-            IncompleteCheckpoint: One is missing.
-        """
+        """All of its files, in order."""
         if missing := self.missing:
             raise IncompleteCheckpoint(
                 f"{len(missing)} of {int(self.count)} shards missing ({some(missing)}): download them again", file=where
@@ -76,9 +72,6 @@ def shard_sets(
     names: Iterable[str], where: str, pattern: re.Pattern[str] = NUMBERED
 ) -> tuple[list[ShardSet], list[str]]:
     """The sets of shards among files, and the files that are of none.
-
-    Raises:
-        CheckpointNotFound: Two files of a set have one number.
 
     Example:
         >>> (found,), others = shard_sets(["a-1-of-2.bin", "a-2-of-2.bin", "b.bin"], "model")
@@ -122,10 +115,6 @@ def parse_index(
 
     Returns:
         The shards in order, and shard by tensor key.
-
-    Raises:
-        MalformedCheckpoint: It is no such index, or it names something other than a plain file name.
-        IncompleteCheckpoint: A shard it names is not there.
     """
     try:
         shard_of = json.loads(raw)["weight_map"]

@@ -53,9 +53,6 @@ def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None
 
     Eight-bit floats are exact numbers where a whole model was cast to them, and quantised ones where a scale stands
     beside.
-
-    Raises:
-        UnsupportedFormat: An entry is stored in such a type.
     """
     for entry in entries:
         if entry.dtype not in STORED_DTYPES:
@@ -94,11 +91,7 @@ def _unread(dtype: str) -> str:
 
 
 def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:
-    """Refuse NaN and infinity, by file, tensor and channel.
-
-    Raises:
-        NonFiniteGain: There is one.
-    """
+    """Refuse NaN and infinity, by file, tensor and channel."""
     if seen_finite(weights):
         return
     places = weights.isfinite().logical_not().nonzero()

@@ -119,9 +119,6 @@ def find_cache() -> Cache | None:
     """The user's cache, one object for the whole process; None where there is to be none.
 
     It is in ``GAMMATORCH_CACHE``, else ``$XDG_CACHE_HOME/gammatorch``, else ``~/.cache/gammatorch``.
-
-    Raises:
-        InvalidArgument: GAMMATORCH_CACHE_GB is no number.
     """
     wanted = os.environ.get(SIZE) or DEFAULT_GB
     try:
@@ -208,11 +205,7 @@ class CachedSource(WrappedSource):
         self._listing = listing
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
-        """Fill every buffer, from the cache if it holds just these reads.
-
-        Raises:
-            UnreadableCheckpoint: It does not, and the underlying source failed.
-        """
+        """Fill every buffer, from the cache if it holds just these reads."""
         needed = sum(len(read.into) for read in reads)
         if sum(len(read.into) for read in reads if read.start) > LARGEST_ROUND:
             self._source.read(reads, advance)

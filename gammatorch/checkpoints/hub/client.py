@@ -50,9 +50,6 @@ class HubClient:
     """One Hub, as one user sees it.
 
     Connections are those of huggingface_hub's session, which all clients of a process share.
-
-    Raises:
-        InvalidArgument: HF_ENDPOINT is not an address, or the token cannot be one.
     """
 
     def __init__(self, token: str | None = None, patience: Patience | None = None) -> None:
@@ -221,11 +218,7 @@ def find_endpoint() -> str:
 
 
 def headers_for(token: str | None) -> dict[str, str]:
-    """Who is asking.
-
-    Raises:
-        InvalidArgument: The token cannot be one.
-    """
+    """Who is asking."""
     given = (token or "").strip() or None
     try:
         headers: dict[str, str] = build_hf_headers(token=given)
@@ -238,12 +231,7 @@ def headers_for(token: str | None) -> dict[str, str]:
 
 
 def find_session() -> Any:
-    """The session of all requests.
-
-    Raises:
-        InvalidArgument: The environment names a proxy or certificates that cannot be used; which ones is not told,
-            since a proxy's address may hold a password.
-    """
+    """The session of all requests."""
     try:
         return get_session()
     except Exception as error:  # whatever the transport makes of it: ValueError, ImportError, its own InvalidURL

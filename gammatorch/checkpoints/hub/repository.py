@@ -53,12 +53,6 @@ def open_repository(
 
     A branch costs one request, which tells the commit that it means now; a full commit whose listing is in the cache
     costs none. With HF_HUB_OFFLINE nothing is asked, and a branch is as it was last seen.
-
-    Raises:
-        CheckpointNotFound: No such repository or revision, no right to see it, offline and never seen, or its weights
-            are in folders.
-        UnreadableCheckpoint: The Hub did not answer.
-        InvalidArgument: The environment makes no sense.
     """
     client, traffic = HubClient(token, patience), Traffic()
     notes: tuple[str, ...] = ()
@@ -126,24 +120,14 @@ def _covers(snapshot: LocalSource, listed: Mapping[str, int]) -> bool:
 
 
 def fetch_listing(client: HubClient, repo: str, revision: str | None, traffic: Traffic) -> Listing:
-    """The files of a revision, and the commit that it means now.
-
-    Raises:
-        CheckpointNotFound: No such repository or revision, or no right to see it.
-        UnreadableCheckpoint: The Hub did not answer, or with something else.
-    """
+    """The files of a revision, and the commit that it means now."""
     where = f"{repo}@{revision}" if revision else repo
     path = f"/revision/{quote(revision, safe='')}" if revision else ""
     return parse_listing(fetch_description(client, repo, f"{path}?blobs=true", where, traffic), where)
 
 
 def fetch_description(client: HubClient, repo: str, path: str, where: str, traffic: Traffic) -> bytes:
-    """What the Hub's API says of a repository.
-
-    Raises:
-        CheckpointNotFound: No such repository or revision, or no right to see it.
-        UnreadableCheckpoint: The Hub did not answer.
-    """
+    """What the Hub's API says of a repository."""
     try:
         validate_repo_id(repo)
     except HFValidationError:

@@ -108,11 +108,7 @@ class FileRange:
             raise Retry("an answer of another length than was asked for")
 
     def take(self, chunk: bytes, where: str) -> None:
-        """The next bytes of the body.
-
-        Raises:
-            UnreadableCheckpoint: There are more than were asked for.
-        """
+        """The next bytes of the body."""
         if self.filled + len(chunk) > len(self._buffer):
             raise UnreadableCheckpoint("more bytes came than were asked for: try again later", file=where)
         self._buffer[self.filled : self.filled + len(chunk)] = chunk
@@ -175,10 +171,6 @@ class HubSource(ByteSource):
 
         For most files the Hub answers with a link, to another origin where they are large. Links are followed once all
         are there: a connection that idles while its link is followed would be closed as one too many.
-
-        Raises:
-            UnreadableCheckpoint: The Hub failed for longer than it may, or answers with something else than asked.
-            CheckpointNotFound: The file or the right to read it is gone.
         """
         groups = merge_reads(reads)
         parts = [FileRange(group, self.files[group[0].file], self._links.get(group[0].file)) for group in groups]

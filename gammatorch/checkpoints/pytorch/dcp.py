@@ -189,12 +189,7 @@ class AssembledSource(WrappedSource):
         self._starts: dict[Chunk, int] = {}
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
-        """Fill every buffer, and look into the archives that are read for the first time.
-
-        Raises:
-            MalformedCheckpoint: An archive is not what the table says.
-            UnreadableCheckpoint: The underlying source failed.
-        """
+        """Fill every buffer, and look into the archives that are read for the first time."""
         wanted = [piece for read in reads for piece in cut(read, self._parts.get(read.file, ()))]
         new = list({part.chunk: part for part, _, _ in wanted if part.chunk not in self._starts}.values())
         held: dict[Chunk, bytes] = {}

@@ -59,9 +59,6 @@ def find_state_dict(described: Any, kind: type, where: str) -> StateDict:
     top, which then are counters. A model in parts (Megatron-LM's ``language_model``), dicts by module (HQQ) and whole
     modules are taken with the names of what holds them.
 
-    Raises:
-        UnsupportedFormat: It holds none, or several.
-
     Example:
         >>> find_state_dict({"step": 1, "model": {"norm.weight": 0.5}, "optimizer": {"state": 0.1}}, float, "m")
         StateDict(tensors={'norm.weight': 0.5}, path=('model',), beside=())

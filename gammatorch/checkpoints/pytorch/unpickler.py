@@ -92,12 +92,7 @@ class Machine:
         self._gone_through = 0
 
     def read(self, count: int = 1) -> list[Any]:
-        """What so many pickles describe that stand one after the other; ``at`` is then where the last one ends.
-
-        Raises:
-            MalformedCheckpoint: One is broken, or too long.
-            UnsupportedFormat: It names something that is not among ``names``.
-        """
+        """What so many pickles describe that stand one after the other; ``at`` is then where the last one ends."""
         try:
             with collector_resting():
                 return [self._run() for _ in range(count)]

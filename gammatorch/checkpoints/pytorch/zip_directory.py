@@ -107,11 +107,7 @@ def read_directories(pieces: Pieces, files: Sequence[str]) -> list[dict[str, Mem
 
 
 def check_local_header(raw: bytes, member: Member, where: str) -> None:
-    """Hold a member's local header against the directory.
-
-    Raises:
-        MalformedCheckpoint: The two describe different members, or different places of the data.
-    """
+    """Hold a member's local header against the directory."""
     magic, _, flags, method, _, _, _, packed, size, name_bytes, extra_bytes = _LOCAL.unpack_from(raw)
     name = raw[_LOCAL.size : _LOCAL.size + name_bytes]
     sizes = {packed, size} - {_FULL} - ({0} if flags & _DESCRIPTOR else set())
@@ -236,12 +232,7 @@ class CheckedSource(WrappedSource):
         self._checked: set[tuple[str, str]] = set()
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
-        """Fill every buffer, and the local headers of members that are read for the first time.
-
-        Raises:
-            MalformedCheckpoint: A local header contradicts the directory.
-            UnreadableCheckpoint: The underlying source failed.
-        """
+        """Fill every buffer, and the local headers of members that are read for the first time."""
         unchecked = {
             (read.file, member.name): member
             for read in reads

@@ -114,11 +114,7 @@ def read_headers(source: ByteSource, files: Sequence[str], extra: Sequence[Read]
 
 
 def look_through(source: ByteSource, headers: Sequence[RawHeader]) -> Iterator[RawHeader]:
-    """The headers with their bytes, each only until the next one is asked for.
-
-    Raises:
-        UnreadableCheckpoint: A file is not what it was.
-    """
+    """The headers with their bytes, each only until the next one is asked for."""
     missing = [header for header in headers if not header.is_kept]
     if not missing:
         yield from headers

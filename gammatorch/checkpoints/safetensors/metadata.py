@@ -150,11 +150,7 @@ def _joined(key: str, placed: Sequence[_Placed], parts: list[Part], source: Byte
 
 
 def _saved_offsets(header: RawHeader) -> Mapping[str, tuple[int, ...]]:
-    """Where each part begins in its tensor, by key.
-
-    Raises:
-        MalformedCheckpoint: The header does not tell.
-    """
+    """Where each part begins in its tensor, by key."""
     try:
         described: Any = json.loads(bytes(header.block[header.start : header.stop]))
         told: Any = json.loads(described["__metadata__"][SHARDING_INFO])

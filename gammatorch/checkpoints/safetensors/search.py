@@ -125,10 +125,6 @@ class SearchedEntries(Mapping[str, TensorEntry]):
     Args:
         headers: The headers of the shards.
         source: What they were read from.
-
-    Raises:
-        MalformedCheckpoint: A header is broken, and they are short or it does not look whole. One that does look whole,
-            or was not kept, is otherwise judged when the table is needed.
     """
 
     def __init__(self, headers: Sequence[RawHeader], source: ByteSource) -> None:
