@@ -47,13 +47,20 @@ from gammatorch.checkpoints.weights import (
     find_weights,
     left_out,
 )
-from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedCheckpoint, UnsupportedFormat
+from gammatorch.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    InvalidArgument,
+    MalformedCheckpoint,
+    UnsupportedFormat,
+)
 
-JSON_CAP = 256_000_000
-"""Longest config.json or index that is read, in bytes."""
+DEFAULT_MODEL = "Qwen/Qwen3-32B"
+
+JSON_CAP, YAML_CAP = 256_000_000, 256_000
+"""Longest config.json or index, and longest config.yaml, that is read, in bytes."""
 
 _OTHER_CONFIG = "download it again, or take it away to have the names of the tensors tell what they can"
-DEFAULT_MODEL = "Qwen/Qwen3-32B"
 
 Model = str | os.PathLike[str] | Checkpoint | Mapping[str, Any] | Any
 """What functions that take a checkpoint take: a name or path, an open one, a module or a state dict."""
@@ -104,22 +111,26 @@ def open_checkpoint(
         )
     except (CheckpointNotFound, UnsupportedFormat) as error:
         pointed = pointed_folder(model) if location.target is None else None
-        if pointed is not None:
-            checkpoint = open_checkpoint(pointed[0])
-            return replace(checkpoint, notes=(pointed[1], *checkpoint.notes))
-        if isinstance(error, UnsupportedFormat):
-            raise
-        if inside := folders_with_weights(model):
-            raise CheckpointNotFound(
-                f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
-                "`gammatorch sweep`",
-                file=os.fspath(model),
-            ) from None
-        if strange := strange_weights(model):
-            raise CheckpointNotFound(strange[1], file=strange[0]) from None
-        raise
+        if pointed is None:
+            raise _better_told(error, model) from None
+        checkpoint = open_checkpoint(pointed[0])
+        return replace(checkpoint, notes=(pointed[1], *checkpoint.notes))
     notes = (*location.notes, *checkpoint.notes)
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)
+
+
+def _better_told(error: CheckpointError, model: str | os.PathLike[str]) -> CheckpointError:
+    """What to raise where no weights were found: what stands in their place, if anything does."""
+    if isinstance(error, UnsupportedFormat):
+        return error
+    if inside := folders_with_weights(model):
+        return CheckpointNotFound(
+            f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
+            "`gammatorch sweep`",
+            file=os.fspath(model),
+        )
+    strange = strange_weights(model)
+    return CheckpointNotFound(strange[1], file=strange[0]) if strange else error
 
 
 def open_source(
@@ -142,9 +153,10 @@ def open_source(
     Raises:
         CheckpointError: As :func:`open_checkpoint`.
     """
-    weights, missing = (
-        (find_weights(source.files, source.name), None) if target is None else as_weights(target, source.files)
-    )
+    if target is None:
+        weights, missing = find_weights(source.files, source.name), None
+    else:
+        weights, missing = as_weights(target, source.files)
     config = _json_read(source, CONFIG) if CONFIG in source.files else None
     settings = _yaml_read(source) if config is None and above is None else None
     first = [read for read in (config, settings) if read is not None]
@@ -195,11 +207,8 @@ def _read_safetensors(
     """What the headers say of the files, the tensors, whose entries are made when they are needed, and their search."""
     headers = read_headers(source, files, extra)
     metadata = read_metadata(source, headers)
-    missing = None
-    if SHARDING_INFO in metadata and is_part(metadata):
-        missing = (
-            f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
-        )
+    told = f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
+    missing = told if SHARDING_INFO in metadata and is_part(metadata) else None
     contents = Contents([], source, metadata=metadata, missing=missing)
     searched = SearchedEntries(headers, source)
     entries = add_aliases(searched, metadata)
@@ -240,20 +249,6 @@ def _parse_config(raw: bytes, where: str) -> Mapping[str, Any]:
     return config
 
 
-READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
-    **dict.fromkeys(TORCH_SUFFIXES, read_torch_files),
-    ".gguf": read_gguf,
-    DCP_SUFFIX: read_dcp,
-    DCP_SHARDS: read_dcp_shards,
-    LAYER_FILES: read_layer_files,
-    RANK_FOLDERS: read_rank_folders,
-}
-"""By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""
-
-YAML_CAP = 256_000
-"""Longest config.yaml that is read, in bytes."""
-
-
 def read_yaml(raw: bytes) -> dict[str, Any]:
     """The settings in a YAML file; none where it is no plain mapping. Nothing is made of its tags.
 
@@ -272,3 +267,14 @@ def read_yaml(raw: bytes) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
+    **dict.fromkeys(TORCH_SUFFIXES, read_torch_files),
+    ".gguf": read_gguf,
+    DCP_SUFFIX: read_dcp,
+    DCP_SHARDS: read_dcp_shards,
+    LAYER_FILES: read_layer_files,
+    RANK_FOLDERS: read_rank_folders,
+}
+"""By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""
