@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
 from gammatorch.checkpoints.foreign import RENAME, foreign_file, strange_file
-from gammatorch.checkpoints.hub.retry import Patience
+from gammatorch.checkpoints.hub.retry import RetryPolicy
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.shards import siblings
 from gammatorch.checkpoints.weights import (
@@ -77,7 +77,7 @@ def locate(
     token: str | None = None,
     *,
     cache: bool = True,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Location:
     """Find a folder, a file, an index, or a repository on the Hub.
 
@@ -88,7 +88,7 @@ def locate(
         revision: Branch, tag or commit on the Hub.
         token: Access token for the Hub.
         cache: Whether what comes from the Hub is kept on disk, and what is there is used.
-        patience: When to give up on the Hub; None for a few minutes.
+        retry: When to give up on the Hub; None for a few minutes.
 
     Raises:
         CheckpointNotFound: There is nothing of that name.
@@ -109,7 +109,7 @@ def locate(
         from gammatorch.checkpoints.hub.repository import open_repository  # 0.1 s that a local run need not spend
 
     asked = revision or match["revision"]
-    source, notes = open_repository(match["repo"], asked, token, cache=cache, patience=patience)
+    source, notes = open_repository(match["repo"], asked, token, cache=cache, retry=retry)
     return Location(f"{match['repo']}@{asked}" if asked else match["repo"], source, notes=notes)
 
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from gammatorch.checkpoints.hub.listing import is_commit
-from gammatorch.checkpoints.hub.retry import PATIENT
+from gammatorch.checkpoints.hub.retry import LONG_RETRIES
 from gammatorch.checkpoints.locate import importing_hub
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES
 from gammatorch.errors import CheckpointNotFound, GammatorchError
@@ -120,7 +120,7 @@ def _refs(repo: str, token: str | None, cache: bool) -> Mapping[str, str] | Gamm
         from gammatorch.checkpoints.hub.repository import list_refs  # 0.1 s that a local sweep need not spend
 
     try:
-        return list_refs(repo, token, PATIENT, cache)
+        return list_refs(repo, token, LONG_RETRIES, cache)
     except GammatorchError as error:
         return error
 

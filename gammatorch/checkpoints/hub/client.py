@@ -15,10 +15,10 @@ from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, Pace, Patience, Retry, Silence, unreadable
+from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, Pace, RetryPolicy, Silence, TryAgain, unreadable
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 CONNECTIONS = 20
 """Requests in flight at once, of all threads: as many connections as huggingface_hub's session keeps for the next."""
@@ -52,9 +52,9 @@ class HubClient:
     Connections are those of huggingface_hub's session, which all clients of a process share.
     """
 
-    def __init__(self, token: str | None = None, patience: Patience | None = None) -> None:
+    def __init__(self, token: str | None = None, retry: RetryPolicy | None = None) -> None:
         self.endpoint = find_endpoint()
-        self.patience = patience if patience is not None else PATIENCE
+        self.policy = retry if retry is not None else RETRY_POLICY
         self._home = _split(self.endpoint)
         if self._home is None or self._home.scheme not in ("http", "https") or not self._home.hostname:
             raise InvalidArgument("is not an http address: write it like https://huggingface.co", file="HF_ENDPOINT")
@@ -67,7 +67,7 @@ class HubClient:
         Where many checkpoints are read at once, their requests wait for each other: a connection more than the session
         keeps would be closed after a single one. The token goes to the Hub's own origin and to no other.
         """
-        seconds = self.patience.silence_seconds
+        seconds = self.policy.silence_seconds
         with (
             _free_connections,
             find_session().stream(
@@ -78,7 +78,7 @@ class HubClient:
                     seconds,
                     seconds,
                     seconds,
-                    self.patience.deadline_seconds,
+                    self.policy.deadline_seconds,
                 ),  # connect, read, write, wait in line
                 follow_redirects=False,
             ) as response,
@@ -90,22 +90,22 @@ class HubClient:
         """A body as it arrives, unless it crawls.
 
         Raises:
-            Retry: It comes too slowly to be waited for.
+            TryAgain: It comes too slowly to be waited for.
         """
-        crawl, arrived = Clock(self.patience.silence_seconds, self.patience.least_rate), 0
+        crawl, arrived = Clock(self.policy.silence_seconds, self.policy.least_rate), 0
         for chunk in chunks:
             SILENCE.end()
             yield chunk
             arrived += len(chunk)
             crawl.reach(arrived)
             if crawl.left_seconds < 0:
-                raise Retry(f"{arrived} bytes came in {crawl.spent_seconds:.0f} s")
+                raise TryAgain(f"{arrived} bytes came in {crawl.spent_seconds:.0f} s")
 
     def drain(self, response: Any) -> None:
         """Read the rest of an answer that says all in its headers, so that its connection can be used again.
 
         Raises:
-            Retry: It comes too slowly to be waited for.
+            TryAgain: It comes too slowly to be waited for.
         """
         arrived = 0
         for chunk in self.body(response.iter_raw()):
@@ -120,7 +120,7 @@ class HubClient:
 
     def watch(self, clock: Clock, url: str | None = None) -> None:
         """Say that a server is silent, once it has been for long and no try has ended by then."""
-        seconds = self.patience.first_word_seconds
+        seconds = self.policy.first_word_seconds
         if clock.spent_seconds > seconds and SILENCE.has_lasted(time.monotonic() - seconds):
             self._tell(url, f"silent for {seconds:.0f} s", f"waiting for up to {clock.left_seconds:.0f} s")
 
@@ -138,7 +138,7 @@ class HubClient:
             GivenUp: Nobody waits for it any more.
         """
         silent, received = 0, 0
-        for pause in self.patience.pauses():
+        for pause in self.policy.pauses():
             begun = time.monotonic()
             try:
                 if (held := PACE.left_seconds) and held < clock.left_seconds:
@@ -146,24 +146,24 @@ class HubClient:
                 return attempt()
             except OfflineModeIsEnabled:
                 raise UnreadableCheckpoint(NOT_KEPT, file=where) from None
-            except (Retry, _TRANSPORT_ERROR, OSError) as error:
+            except (TryAgain, _TRANSPORT_ERROR, OSError) as error:
                 failure = error
             clock.go_on()  # where another request's error ends the program, its connections close under this one
             if clock.received_bytes > received:
                 silent, received = 0, clock.received_bytes
-            answered = isinstance(failure, Retry) and failure.answered
+            answered = isinstance(failure, TryAgain) and failure.answered
             silent += not answered
-            asked = failure.wait if isinstance(failure, Retry) else None
+            asked = failure.wait if isinstance(failure, TryAgain) else None
             wait = asked if asked is not None else pause
-            if isinstance(failure, Retry) and failure.limited:
+            if isinstance(failure, TryAgain) and failure.limited:
                 PACE.hold(wait)
-            hopeless = type(failure).__name__ in _POINTLESS or silent >= self.patience.most_silent_tries
+            hopeless = type(failure).__name__ in _POINTLESS or silent >= self.policy.most_silent_tries
             if hopeless or wait > clock.left_seconds:
                 raise unreadable(_plain(failure), clock, where, asked)
             if answered:
                 SILENCE.end(wait)
             elif SILENCE.has_lasted(begun):
-                tries = self.patience.most_silent_tries - silent
+                tries = self.policy.most_silent_tries - silent
                 plan = f"trying again, up to {tries} time{'s' * (tries > 1)} within {clock.left_seconds:.0f} s"
                 self._tell(_url_of(failure), _plain(failure), plan)
             _log.info("%s: %s, trying again in %.1f s", where, _plain(failure), wait)
@@ -199,7 +199,7 @@ def _url_of(error: Exception) -> str | None:
 
 def _plain(error: BaseException) -> str:
     """What failed in a few words; never a URL, which may carry a signature, nor a header, which may carry a token."""
-    if isinstance(error, Retry):
+    if isinstance(error, TryAgain):
         return str(error)
     name = type(error).__name__
     if name in _POINTLESS:

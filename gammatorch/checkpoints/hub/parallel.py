@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from gammatorch.checkpoints.hub.retry import Clock, Patience
+from gammatorch.checkpoints.hub.retry import Clock, RetryPolicy
 
 _Item = TypeVar("_Item")
 _LOOK_SECONDS = 0.25
@@ -19,7 +19,7 @@ def in_parallel(
     items: Sequence[_Item],
     *,
     threads: int,
-    patience: Patience,
+    retry: RetryPolicy,
     arrived: Callable[[_Item], object],
     overdue: Callable[[_Item, Clock], Exception],
     waiting: Callable[[_Item, Clock], object],
@@ -39,7 +39,7 @@ def in_parallel(
                 item = todo.popleft()
             except IndexError:
                 return
-            clock = Clock(patience.deadline_seconds, patience.least_rate, stopped)
+            clock = Clock(retry.deadline_seconds, retry.least_rate, stopped)
             clocks[threading.get_ident()] = (item, clock)
             try:
                 task(item, clock)

@@ -24,7 +24,7 @@ from gammatorch.checkpoints.hub.cache import (
 from gammatorch.checkpoints.hub.client import HubClient
 from gammatorch.checkpoints.hub.listing import Listing, is_commit, parse_listing
 from gammatorch.checkpoints.hub.parallel import in_parallel
-from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, Patience, check_status, refusal, unreadable
+from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, RetryPolicy, check_status, refusal, unreadable
 from gammatorch.checkpoints.hub.source import HubSource
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.shards import index_suffix, some
@@ -47,14 +47,14 @@ def open_repository(
     token: str | None = None,
     *,
     cache: bool = True,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> tuple[ByteSource, tuple[str, ...]]:
     """The files of a revision, and what a reader of the results should know.
 
     A branch costs one request, which tells the commit that it means now; a full commit whose listing is in the cache
     costs none. With HF_HUB_OFFLINE nothing is asked, and a branch is as it was last seen.
     """
-    client, traffic = HubClient(token, patience), Traffic()
+    client, traffic = HubClient(token, retry), Traffic()
     notes: tuple[str, ...] = ()
     kept = find_cache() if cache else None
     repository = f"{client.endpoint}/{repo}"
@@ -141,7 +141,7 @@ def fetch_description(client: HubClient, repo: str, path: str, where: str, traff
         ),
         [url],
         threads=1,
-        patience=client.patience,
+        retry=client.policy,
         arrived=lambda url: None,
         overdue=lambda url, clock: unreadable("no whole answer", clock, where),
         waiting=lambda url, clock: client.watch(clock),
@@ -180,7 +180,7 @@ MOST_REDIRECTS = 6
 
 
 def list_refs(
-    repo: str, token: str | None = None, patience: Patience | None = None, cache: bool = True
+    repo: str, token: str | None = None, retry: RetryPolicy | None = None, cache: bool = True
 ) -> Mapping[str, str]:
     """Commit of each branch and tag; where both have a name, the branch's.
 
@@ -190,14 +190,14 @@ def list_refs(
     Args:
         repo: ``org/name``.
         token: Access token; None for the one huggingface_hub knows.
-        patience: When to give up; None for the client's own.
+        retry: When to give up; None for the client's own.
         cache: Whether to keep what was listed for when there is no network, and to use what was kept.
 
     Raises:
         CheckpointNotFound: No such repository, or no right to see it.
         UnreadableCheckpoint: The Hub did not answer.
     """
-    client, kept = HubClient(token, patience), find_cache() if cache else None
+    client, kept = HubClient(token, retry), find_cache() if cache else None
     repository = f"{client.endpoint}/{repo}"
     if constants.HF_HUB_OFFLINE:
         found = (recall_refs(kept, repository) if kept else {}) | _downloaded_refs(repo)

@@ -19,7 +19,7 @@ from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableChe
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """When to try again, and when to give up.
 
     Attributes:
@@ -48,7 +48,7 @@ class Patience:
             pause = min(2 * pause, self.longest_pause_seconds)
 
 
-PATIENT = Patience(deadline_seconds=3600.0)
+LONG_RETRIES = RetryPolicy(deadline_seconds=3600.0)
 """For work of hours, which waits for a limit on requests to pass rather than to end."""
 
 
@@ -167,7 +167,7 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
     return float(window[1]) if window else None
 
 
-class Retry(Exception):
+class TryAgain(Exception):
     """Worth another try."""
 
     def __init__(
@@ -183,10 +183,10 @@ def check_status(response: Any) -> None:
     """Ask for another try where the server is in trouble, or wants fewer requests.
 
     Raises:
-        Retry: It does.
+        TryAgain: It does.
     """
     if response.status_code in RETRIED:
-        raise Retry(
+        raise TryAgain(
             f"status {response.status_code}",
             wait=asked_wait(response.headers),
             answered=True,

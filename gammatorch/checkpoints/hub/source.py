@@ -18,7 +18,7 @@ from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
 from gammatorch.checkpoints.hub.client import CONNECTIONS, HubClient
 from gammatorch.checkpoints.hub.listing import Listing
 from gammatorch.checkpoints.hub.parallel import in_parallel
-from gammatorch.checkpoints.hub.retry import Clock, Retry, check_status, refusal, unreadable
+from gammatorch.checkpoints.hub.retry import Clock, TryAgain, check_status, refusal, unreadable
 from gammatorch.checkpoints.weights import INDEX
 from gammatorch.errors import UnreadableCheckpoint
 
@@ -81,7 +81,7 @@ class FileRange:
 
         Raises:
             UnreadableCheckpoint: It is something else.
-            Retry: It contradicts itself.
+            TryAgain: It contradicts itself.
         """
         asked = f"bytes {self._start + self.filled}-{self._stop - 1}/{self._file_bytes}"
         if status == 200 and len(self._buffer) == self._file_bytes:
@@ -105,7 +105,7 @@ class FileRange:
             )
         missing = str(len(self._buffer) - self.filled)
         if headers.get("Content-Length", missing) != missing:
-            raise Retry("an answer of another length than was asked for")
+            raise TryAgain("an answer of another length than was asked for")
 
     def take(self, chunk: bytes, where: str) -> None:
         """The next bytes of the body."""
@@ -118,10 +118,10 @@ class FileRange:
         """The body has ended.
 
         Raises:
-            Retry: Too early.
+            TryAgain: Too early.
         """
         if not self.is_filled:
-            raise Retry(f"{self.filled} of {len(self._buffer)} bytes came")
+            raise TryAgain(f"{self.filled} of {len(self._buffer)} bytes came")
 
     def hand_over(self, advance: Advance | None) -> None:
         """Give every read its bytes, once all are there; ``advance`` is told how many these are."""
@@ -183,7 +183,7 @@ class HubSource(ByteSource):
                 self._fetch,
                 parts,
                 threads=CONNECTIONS,
-                patience=self._client.patience,
+                retry=self._client.policy,
                 arrived=lambda part: part.hand_over(advance),
                 overdue=lambda part, clock: unreadable("no whole answer", clock, self._where(part)),
                 waiting=lambda part, clock: self._client.watch(clock, part.link),

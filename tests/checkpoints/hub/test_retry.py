@@ -17,7 +17,7 @@ import pytest
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.hub import client
-from gammatorch.checkpoints.hub.retry import Clock, Pace, Patience, Silence
+from gammatorch.checkpoints.hub.retry import Clock, Pace, RetryPolicy, Silence
 from gammatorch.cli import main
 from gammatorch.sweep import workers
 from tests.checkpoints.hub.faults import REPO, SHARD, always, by_hand, check, first, kind, refuse
@@ -94,8 +94,8 @@ def test_a_name_that_nobody_knows_is_told_of(tmp_path):
 def test_a_server_that_takes_the_request_and_is_silent_is_told_of_before_the_first_try_ends(
     hub, monkeypatch, caplog, of
 ):
-    patience = Patience(2.0, 5.0, first_pause_seconds=0.01, first_word_seconds=0.05)
-    monkeypatch.setattr(client, "PATIENCE", patience)
+    policy = RetryPolicy(2.0, 5.0, first_pause_seconds=0.01, first_word_seconds=0.05)
+    monkeypatch.setattr(client, "RETRY_POLICY", policy)
     hub.fault = always(of, by_hand(silent_for_long))
     with pytest.raises(errors.UnreadableCheckpoint):
         gammatorch.read_gains(REPO, device="cpu")
@@ -123,7 +123,7 @@ def test_a_read_timeout_is_told_of(hub, monkeypatch, caplog):
     ids=["busy", "too many", "broken"],
 )
 def test_a_server_that_answers_is_not_called_silent(hub, monkeypatch, caplog, answer):
-    monkeypatch.setattr(client, "PATIENCE", Patience(20.0, 5.0, first_pause_seconds=0.4, first_word_seconds=0.1))
+    monkeypatch.setattr(client, "RETRY_POLICY", RetryPolicy(20.0, 5.0, first_pause_seconds=0.4, first_word_seconds=0.1))
     hub.fault = first(1, "listing", answer)
     check(hub)
     assert said(caplog) == []
@@ -138,7 +138,7 @@ def test_one_connection_that_breaks_while_others_are_answered_is_no_silence(capl
             client.SILENCE.end()  # what another thread's request does
             raise ConnectionResetError(errno.ECONNRESET, "connection reset by peer")
 
-    client.HubClient(patience=Patience(first_pause_seconds=0.01)).persist(attempt, Clock(60.0, 1.0), "org/name")
+    client.HubClient(retry=RetryPolicy(first_pause_seconds=0.01)).persist(attempt, Clock(60.0, 1.0), "org/name")
     assert len(tries) == 2 and said(caplog) == []
 
 
@@ -170,7 +170,7 @@ def test_a_sweeps_other_processes_leave_the_word_to_the_first(nowhere, capfd, mo
 
 
 def test_clocks_that_are_not_old_are_not_watched(caplog):
-    hub = client.HubClient(patience=Patience(first_word_seconds=60.0))
+    hub = client.HubClient(retry=RetryPolicy(first_word_seconds=60.0))
     hub.watch(Clock(100.0, 1.0, threading.Event()))
     assert said(caplog) == []
 
