@@ -17,7 +17,7 @@ from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.accept import as_gains
-from gammatorch.gains.device import choose_dtype, undisturbed
+from gammatorch.gains.device import choose_dtype, default_numerics
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES, seen_finite
 from gammatorch.gains.wide import WideGains, gains_device
@@ -48,7 +48,7 @@ def analyze(
     seed: int = ...,
     fingerprint: bool = ...,
 ) -> Analysis | list[Analysis]: ...
-@undisturbed()
+@default_numerics()
 def analyze(
     gains: Any,
     *,
@@ -110,7 +110,7 @@ def analyze(
     return [one for part in torch.split(gains, together) for one in _analyze(part, None, phases, settings)]
 
 
-@undisturbed()
+@default_numerics()
 def analyze_together(
     gains: Sequence[Gains],
     *,

@@ -17,7 +17,7 @@ from gammatorch.analysis.matching import BEYOND, Match, Rows, match
 from gammatorch.analysis.scores import RANKED_WIDTH
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.accept import ARRAY, as_rows
-from gammatorch.gains.device import undisturbed
+from gammatorch.gains.device import default_numerics
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.wide import WideGains, gains_device
 
@@ -80,7 +80,7 @@ class Comparison:
     bridges: tuple[Bridge, ...]
 
 
-@undisturbed()
+@default_numerics()
 def compare(*gains: Any) -> Comparison:
     """Compare the same site of two or more checkpoints: drift of each layer, and lineage.
 

@@ -181,7 +181,7 @@ _INHERITED = "none"
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def default_numerics() -> Iterator[None]:
     """No autocast, no TF32 or bfloat16 in float32 products; tensors on the CPU and in float32 where nothing is said;
     any algorithm, also where those with an order of their own are forbidden.
 
@@ -191,7 +191,7 @@ def undisturbed() -> Iterator[None]:
 
     Example:
         >>> torch.set_default_dtype(torch.bfloat16)
-        >>> with torch.autocast("cpu"), undisturbed():
+        >>> with torch.autocast("cpu"), default_numerics():
         ...     torch.ones(2, 2).mm(torch.ones(2, 2)).dtype
         torch.float32
         >>> torch.get_default_dtype()

@@ -17,7 +17,7 @@ from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
 from gammatorch.gains import device, staging, wide
-from gammatorch.gains.device import undisturbed
+from gammatorch.gains.device import default_numerics
 from gammatorch.sweep import workers
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.task import Task
@@ -117,16 +117,19 @@ def test_a_full_device_is_told_of_in_one_line_and_lets_go_of_what_was_tried(monk
         held.append(torch.UntypedStorage._weak_ref(large.untyped_storage()))
         raise torch.OutOfMemoryError(FULL)
 
-    with pytest.raises(errors.OutOfDeviceMemory) as caught, undisturbed():
+    with pytest.raises(errors.OutOfDeviceMemory) as caught, default_numerics():
         work()
     assert str(caught.value).startswith("the device's memory is full (CUDA out of memory): pass --memory")
     assert torch.UntypedStorage._expired(held[0])
 
 
 def test_a_device_that_has_failed_is_lost_and_one_that_cannot_do_this_is_not():
-    with pytest.raises(errors.DeviceLost, match=r"failed \(an illegal memory access was encountered\)"), undisturbed():
+    with (
+        pytest.raises(errors.DeviceLost, match=r"failed \(an illegal memory access was encountered\)"),
+        default_numerics(),
+    ):
         raise fatal()
-    with pytest.raises(errors.DeviceError) as caught, undisturbed():
+    with pytest.raises(errors.DeviceError) as caught, default_numerics():
         raise torch.AcceleratorError("CUDA error: invalid configuration argument")
     assert not isinstance(caught.value, errors.DeviceLost)
 
@@ -242,7 +245,7 @@ def test_algorithms_are_free_inside_and_as_the_caller_wants_them_afterwards(mode
     try:
         torch.set_deterministic_debug_mode(mode)
         asked = torch.get_deterministic_debug_mode()
-        with undisturbed():
+        with default_numerics():
             assert not torch.are_deterministic_algorithms_enabled()
         assert torch.get_deterministic_debug_mode() == asked
     finally:
