@@ -16,6 +16,12 @@ from gammatorch.architectures.sublayers import BELONGS_TO, has_part, removed_par
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, WidthMismatch
 
+_RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"})
+"""Places whose norms are as wide as the residual stream."""
+
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
+"""Stored types of which one value is one gain."""
+
 
 def expected_layers(stack: Stack, stacks: Sequence[Stack], config: ModelConfig) -> range | None:
     """The layers that a stack has by config.json; None if it does not tell, as of stacks beside the main one.
@@ -296,10 +302,3 @@ def _given_before(stage: Stack, outer: Stack, stacks: Sequence[Stack]) -> set[in
     if before is None:
         return set()
     return {entry.width for of in before.sites for layer, entry in of.rows if layer == before.layers[-1]}
-
-
-_RESIDUAL = frozenset({"input", "post_attention", "pre_mlp", "post_mlp", "final"})
-"""Places whose norms are as wide as the residual stream."""
-
-_FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-"""Stored types of which one value is one gain."""

@@ -29,6 +29,12 @@ _ADDED = "the conversion to MLX has added 1 to w"
 Matching = Callable[[str], Iterable[TensorEntry]]
 """Gives the tensors whose keys hold a text."""
 
+EITHER = frozenset({"qwen4_exp_text"})
+"""Types of which conversions to MLX exist with the 1 added and without, under the same names and shapes."""
+
+_EXPERTS = ".switch_mlp."
+_CLASS, _JOINTS = re.compile(r"(For[A-Z]|LMHead|Model).*"), re.compile("[-_]")
+
 
 class Conversion(NamedTuple):
     """What a conversion has done to a checkpoint's norms.
@@ -70,11 +76,6 @@ TELLS: Mapping[str, Tell] = {
 """Types of text models whose norms are zero-centred, and hold γ itself after a conversion to MLX. Gemma's, Nemotron's
 and others keep w, and MLX adds the 1 where it multiplies."""
 
-EITHER = frozenset({"qwen4_exp_text"})
-"""Types of which conversions to MLX exist with the 1 added and without, under the same names and shapes."""
-
-_EXPERTS = ".switch_mlp."
-
 
 def find_conversion(types: Collection[str], metadata: Mapping[str, str], matching: Matching) -> Conversion:
     """What a conversion has done to the norms of a stack."""
@@ -96,9 +97,6 @@ def find_conversion(types: Collection[str], metadata: Mapping[str, str], matchin
     if tell.experts and any(True for _ in matching(_EXPERTS)):
         return Conversion(added=True, told_by=f"{_ADDED} (its experts are called {_EXPERTS.strip('.')})")
     return Conversion(added=True, told_by=f"{_ADDED} (its format is {MLX})") if is_mlx else NONE
-
-
-_CLASS, _JOINTS = re.compile(r"(For[A-Z]|LMHead|Model).*"), re.compile("[-_]")
 
 
 @dataclass(frozen=True)

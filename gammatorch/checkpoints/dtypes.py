@@ -15,18 +15,6 @@ DTYPE_BITS = {
 }
 """Width in bits of each stored type."""
 
-
-def stored_bits(dtype: str, shape: Sequence[int]) -> int | None:
-    """Bits that a tensor takes; None where the width of its type is not known.
-
-    Example:
-        >>> stored_bits("BF16", [5120])
-        81920
-    """
-    bits = DTYPE_BITS.get(dtype)
-    return None if bits is None else bits * prod(shape)
-
-
 ITEM_BYTES = {dtype: bits // 8 for dtype, bits in DTYPE_BITS.items() if bits >= 8} | {
     "C32": 4,
     "C128": 16,
@@ -104,17 +92,6 @@ GGUF_TYPES = {
 }
 """Name, values per block and bytes per block of each stored type."""
 
-
-def is_known_type(dtype: str) -> bool:
-    """Whether a stored type is one that some format is known to have, read as gains or not.
-
-    Example:
-        >>> is_known_type("F8_E4M3"), is_known_type("Q4_K"), is_known_type("F8_NEW")
-        (True, True, False)
-    """
-    return dtype in DTYPE_BITS or dtype in ITEM_BYTES or any(dtype == name for name, _, _ in GGUF_TYPES.values())
-
-
 STRIDED = "strided view"
 QUANTISED = "quantised"
 SPARSE = "sparse"
@@ -122,7 +99,6 @@ META = "meta"
 DTENSOR = "DTensor"
 OWN_CLASS = "class of its own"
 TILED = "cut along several axes"
-
 _REMEDIES: Mapping[str, str] = {
     STRIDED: "save it again after .contiguous()",
     QUANTISED: "quantised weights have no gain of their own",
@@ -133,6 +109,27 @@ _REMEDIES: Mapping[str, str] = {
     OWN_CLASS: "what its values mean is up to that class: save it again as a plain tensor",
     TILED: "save the whole tensor as safetensors",
 }
+
+
+def stored_bits(dtype: str, shape: Sequence[int]) -> int | None:
+    """Bits that a tensor takes; None where the width of its type is not known.
+
+    Example:
+        >>> stored_bits("BF16", [5120])
+        81920
+    """
+    bits = DTYPE_BITS.get(dtype)
+    return None if bits is None else bits * prod(shape)
+
+
+def is_known_type(dtype: str) -> bool:
+    """Whether a stored type is one that some format is known to have, read as gains or not.
+
+    Example:
+        >>> is_known_type("F8_E4M3"), is_known_type("Q4_K"), is_known_type("F8_NEW")
+        (True, True, False)
+    """
+    return dtype in DTYPE_BITS or dtype in ITEM_BYTES or any(dtype == name for name, _, _ in GGUF_TYPES.values())
 
 
 def in_form(dtype: str, form: str) -> str:

@@ -33,6 +33,12 @@ _LENGTH_BYTES = 8
 _TOO_LONG = slice(4, _LENGTH_BYTES)
 """Bytes of a safetensors header's length that are zero, since no header has 4 GB."""
 
+_SAVE = "load it with what wrote it, save its weights as safetensors, and pass those"
+_EXPORTED = "pass the model that it was made from"
+_ARRAYS = "load it with numpy.load, save it with safetensors.numpy.save_file, and pass that file"
+_PACKED = "a packed archive", "unpack it, and pass a model's folder"
+_STRANGE = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
 
 def what_else(head: bytes | bytearray) -> str | None:
     """What a file that is not of its name's format is, and what to do; None if its beginning does not tell.
@@ -72,11 +78,6 @@ def what_is(head: bytes | bytearray) -> tuple[str, str] | None:
     )
 
 
-_SAVE = "load it with what wrote it, save its weights as safetensors, and pass those"
-_EXPORTED = "pass the model that it was made from"
-_ARRAYS = "load it with numpy.load, save it with safetensors.numpy.save_file, and pass that file"
-
-
 class Foreign(NamedTuple):
     """A format that is not read.
 
@@ -103,7 +104,6 @@ _PICKLE = _named(
 )
 
 _UNFINISHED = _named("part|partial|incomplete|crdownload|aria2", "an unfinished download", "download it to its end")
-_PACKED = "a packed archive", "unpack it, and pass a model's folder"
 _TAR = _named("tar", *_PACKED)
 
 FOREIGN = (
@@ -179,6 +179,3 @@ def strange_file(path: str | os.PathLike[str]) -> str | None:
         return "is a folder, though its name is a file's: put the file there, or pass the folder that holds the model"
     what = _STRANGE.get(stat.S_IFMT(mode))
     return f"is {what}, not a file: save what comes out of it as a file, and pass that" if what else None
-
-
-_STRANGE = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}

@@ -21,6 +21,13 @@ REMOTE_THREADS = 16
 REMOTE_SPECULATION = 16_384
 """Bytes read blindly from the head of a file where each read waits for a server."""
 
+MOST_OPEN = 256
+"""Files kept open between the read of their header and that of their tensors."""
+
+_CAN_ADVISE = hasattr(os, "posix_fadvise")  # not on macOS
+_Identity = tuple[int, int, int, int]
+_REMOTE = re.compile(r"(nfs|lustre|ceph|fuse|smb|cifs|gpfs|beegfs|9p|afs|glusterfs|wekafs).*")
+
 
 class LocalSource(ByteSource):
     """The regular files of one folder, read by position.
@@ -182,13 +189,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-MOST_OPEN = 256
-"""Files kept open between the read of their header and that of their tensors."""
-
-_CAN_ADVISE = hasattr(os, "posix_fadvise")  # not on macOS
-_Identity = tuple[int, int, int, int]
-
-
 class OpenFiles:
     """Descriptors of the regular files of a folder.
 
@@ -297,9 +297,6 @@ def _identity(status: os.stat_result) -> _Identity:
 def _close_all(descriptors: dict[str, int]) -> None:
     while descriptors:
         os.close(descriptors.popitem()[1])
-
-
-_REMOTE = re.compile(r"(nfs|lustre|ceph|fuse|smb|cifs|gpfs|beegfs|9p|afs|glusterfs|wekafs).*")
 
 
 @lru_cache

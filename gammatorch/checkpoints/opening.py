@@ -65,6 +65,16 @@ _OTHER_CONFIG = "download it again, or take it away to have the names of the ten
 Model = str | os.PathLike[str] | Checkpoint | Mapping[str, Any] | Any
 """What functions that take a checkpoint take: a name or path, an open one, a module or a state dict."""
 
+READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
+    **dict.fromkeys(TORCH_SUFFIXES, read_torch_files),
+    ".gguf": read_gguf,
+    DCP_SUFFIX: read_dcp,
+    DCP_SHARDS: read_dcp_shards,
+    LAYER_FILES: read_layer_files,
+    RANK_FOLDERS: read_rank_folders,
+}
+"""By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""
+
 
 def open_checkpoint(
     model: Model = DEFAULT_MODEL,
@@ -267,14 +277,3 @@ def read_yaml(raw: bytes) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
-
-
-READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
-    **dict.fromkeys(TORCH_SUFFIXES, read_torch_files),
-    ".gguf": read_gguf,
-    DCP_SUFFIX: read_dcp,
-    DCP_SHARDS: read_dcp_shards,
-    LAYER_FILES: read_layer_files,
-    RANK_FOLDERS: read_rank_folders,
-}
-"""By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""

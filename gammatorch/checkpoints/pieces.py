@@ -12,6 +12,9 @@ from gammatorch.checkpoints.base import Advance, ByteSource, Read, WrappedSource
 Range = tuple[str, int, int]
 """A file, the first byte, and one past the last."""
 
+SEVERAL = "(several files)"
+"""Stands for the files of a tensor whose rows are in more than one place."""
+
 
 class Pieces:
     """Bytes of a source's files that have been read, so that no byte is asked for twice."""
@@ -43,10 +46,6 @@ class Pieces:
             if first <= start and stop <= first + len(piece):
                 return bytes(memoryview(piece)[start - first : stop - first])
         return None
-
-
-SEVERAL = "(several files)"
-"""Stands for the files of a tensor whose rows are in more than one place."""
 
 
 class Run(Protocol):

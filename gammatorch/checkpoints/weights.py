@@ -72,6 +72,8 @@ _BESIDE_GGUF = re.compile(r"(.*[_.-])?(mmproj|imatrix|lora|mtp)[_.-]", re.IGNORE
 _ZERO_3 = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", re.ASCII)
 """Files of DeepSpeed's ZeRO-3, whose tensors are cut over all processes."""
 
+_PARTS = ((DCP_SHARD, "a part of every tensor, and no more"), (_LAYER_FILE, "one layer of the model"))
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -332,9 +334,6 @@ def left_out(files: Collection[str], notes: Sequence[str], names: Iterable[str])
             if not any(name in note for note in notes) and not any(rank.fullmatch(name) for rank in ranks)
         )
     )
-
-
-_PARTS = ((DCP_SHARD, "a part of every tensor, and no more"), (_LAYER_FILE, "one layer of the model"))
 
 
 def _only(name: str, names: Sequence[str]) -> Weights:

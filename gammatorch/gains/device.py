@@ -20,6 +20,9 @@ _FATAL = {214, 220, 700, 702, 710, *range(714, 720), 721, 999}
 _log = logging.getLogger(__name__)
 _usable = set[torch.device]()
 
+_EXACT = "ieee"
+_INHERITED = "none"
+
 
 def choose_device(name: str | torch.device = "auto", *, try_it: bool = True) -> torch.device:
     """The device of that name, once it has added two numbers.
@@ -174,10 +177,6 @@ def summing_device(device: torch.device) -> torch.device:
         device(type='cpu')
     """
     return torch.device("cpu") if device.type == "mps" else device
-
-
-_EXACT = "ieee"
-_INHERITED = "none"
 
 
 @contextmanager

@@ -34,6 +34,10 @@ _ENTRY = re.compile(rf"\.?[0-9a-f]{{{2 * _DIGEST_BYTES}}}(\.[0-9a-f]+)?")
 _ABANDONED_SECONDS = 3600.0
 _log = logging.getLogger("gammatorch")
 
+_DEFAULT_BRANCH = "main"
+LARGEST_ROUND = 20_000_000
+"""Bytes up to which a round is kept, heads of files apart: gains are; wide tensors would push all else out."""
+
 
 class Cache:
     """Bytes by name, in one folder of bounded size; the entries that were not used for longest go first."""
@@ -141,12 +145,6 @@ def _digest(name: str, content: bytes | memoryview) -> bytes:
     digest.update(b"\0")
     digest.update(content)
     return digest.digest()
-
-
-_DEFAULT_BRANCH = "main"
-
-LARGEST_ROUND = 20_000_000
-"""Bytes up to which a round is kept, heads of files apart: gains are; wide tensors would push all else out."""
 
 
 def recall_listing(cache: Cache, repository: str, revision: str | None) -> Listing | None:

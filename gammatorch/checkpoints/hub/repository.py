@@ -40,6 +40,12 @@ from gammatorch.checkpoints.weights import (
 )
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
+DESCRIPTION_CAP = 100_000_000
+"""Longest answer of the Hub's API that is read, in bytes."""
+
+MOST_REDIRECTS = 6
+"""Redirects that the question for a listing may take."""
+
 
 def open_repository(
     repo: str,
@@ -170,13 +176,6 @@ def _get_description(client: HubClient, url: str, clock: Clock, where: str, traf
             traffic.bytes_read += response.num_bytes_downloaded
             return bytes(body)
     raise UnreadableCheckpoint("the Hub redirects in a circle", file=where)
-
-
-DESCRIPTION_CAP = 100_000_000
-"""Longest answer of the Hub's API that is read, in bytes."""
-
-MOST_REDIRECTS = 6
-"""Redirects that the question for a listing may take."""
 
 
 def list_refs(

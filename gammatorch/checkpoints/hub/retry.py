@@ -17,6 +17,10 @@ from typing import Any
 
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub"
+"""What is wrong where nothing may be asked and nothing was kept."""
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
@@ -202,12 +206,6 @@ def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None
         f"the Hub cannot be read ({reason}, for {clock.spent_seconds:.0f} s): check the network, or try again later",
         file=where,
     )
-
-
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
-
-NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub"
-"""What is wrong where nothing may be asked and nothing was kept."""
 
 
 def refusal(status: int, headers: Mapping[str, str], where: str, *, file: bool) -> GammatorchError:

@@ -25,6 +25,15 @@ from gammatorch.errors import UnreadableCheckpoint
 MERGE_GAP = 32_768
 """Two ranges with at most this many bytes between them travel as one request."""
 
+HEAD_BYTES = (16_384, 4_000_000)
+"""Least and most bytes read blindly from the head of a shard."""
+
+MOST_PASSES = 8
+"""Times that links are asked for and followed in one read: twice, and more where they have expired."""
+
+_EXPIRED = frozenset({400, 401, 403, 404, 410})
+"""What a link answers when its signature is no longer good."""
+
 
 def merge_reads(reads: Sequence[Read]) -> list[list[Read]]:
     """Group the reads of each file so that neighbours share a request.
@@ -132,16 +141,6 @@ class FileRange:
                 read.into[:] = self._buffer[read.start - self._start :][: len(read.into)]
         if advance is not None:
             advance(sum(len(read.into) for read in self._reads))
-
-
-HEAD_BYTES = (16_384, 4_000_000)
-"""Least and most bytes read blindly from the head of a shard."""
-
-MOST_PASSES = 8
-"""Times that links are asked for and followed in one read: twice, and more where they have expired."""
-
-_EXPIRED = frozenset({400, 401, 403, 404, 410})
-"""What a link answers when its signature is no longer good."""
 
 
 class HubSource(ByteSource):

@@ -33,6 +33,15 @@ from gammatorch.errors import CheckpointError, MalformedCheckpoint, UnsupportedF
 _PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"
 _LATEST_VERSION = 10
 
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How such a file begins: the pickle of its magic number."""
+
+_PICKLES = 5
+_LEGACY_VERSION = 1001
+_COUNT_BYTES = 8
+_FIRST_BYTES = 65_536
+_GROWTH = 4
+
 
 def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of each file, from its directory and its pickle; no pickle is executed.
@@ -230,16 +239,6 @@ def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file
 
 def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:
     return starts[storage.key]
-
-
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""How such a file begins: the pickle of its magic number."""
-
-_PICKLES = 5
-_LEGACY_VERSION = 1001
-_COUNT_BYTES = 8
-_FIRST_BYTES = 65_536
-_GROWTH = 4
 
 
 def read_legacy(pieces: Pieces, file: str) -> tuple[Any, dict[str, int]]:

@@ -30,6 +30,12 @@ _LAYER = re.compile(r"(?P<stack>(?:.*\.)?layers)\.(?P<layer>\d+)\.(?P<name>.+)",
 STAGES, STAGE_LAYERS = "pipeline_model_parallel_size", "num_layers"
 """Megatron-LM's settings: how many stages the model is cut into, and how many layers all of them have together."""
 
+_IN_LAYERS = re.compile(r"(?P<stack>(?:(?!\d+\.)[^.]+\.)*?layers)\.(?P<layer>\d+\.)?(?P<name>.+)", re.DOTALL)
+"""A name within the layers of a stack, with the index of one (``decoder.layers.0.mlp.norm.weight``) or without."""
+
+_MOST_ENTRIES = 1_000_000
+"""Entries that a stack is taken apart into, at most: a few bytes may tell of any number of layers."""
+
 
 def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of PyTorch's files, and whether a trainer's settings in them say that they are a part of the model.
@@ -206,13 +212,6 @@ def _by_chunk(table: Table) -> Iterator[tuple[int, Table]]:
         chunk, own_key = (int(match["chunk"]), match["key"]) if match else (0, key)
         found.setdefault(chunk, {})[own_key] = entry
     yield from sorted(found.items())
-
-
-_IN_LAYERS = re.compile(r"(?P<stack>(?:(?!\d+\.)[^.]+\.)*?layers)\.(?P<layer>\d+\.)?(?P<name>.+)", re.DOTALL)
-"""A name within the layers of a stack, with the index of one (``decoder.layers.0.mlp.norm.weight``) or without."""
-
-_MOST_ENTRIES = 1_000_000
-"""Entries that a stack is taken apart into, at most: a few bytes may tell of any number of layers."""
 
 
 def take_apart(table: Mapping[str, TensorEntry]) -> tuple[dict[str, TensorEntry], tuple[str, ...]]:

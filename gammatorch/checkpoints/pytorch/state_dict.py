@@ -31,6 +31,12 @@ _MOST_NESTED = 8
 _MOST_MEMBERS = 2_000_000
 """Members that are gone through, at most: one dict may be a member of many."""
 
+_SETTINGS_NAMES = ("args", "cfg", "config", "model_args", "hyper_parameters", "hparams", "opt")
+"""What Megatron-LM, fairseq, nanoGPT, Lightning and others call them."""
+
+_DEEPEST_SETTING = 6
+_MOST_VALUES = 10_000
+
 
 class StateDict(NamedTuple):
     """The model's tensors.
@@ -170,13 +176,6 @@ def _members(node: Any) -> Mapping[Any, Any]:
         return node.values
     parts = (node.values.get(name) for name in ("_parameters", "_buffers", "_modules"))
     return {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
-
-
-_SETTINGS_NAMES = ("args", "cfg", "config", "model_args", "hyper_parameters", "hparams", "opt")
-"""What Megatron-LM, fairseq, nanoGPT, Lightning and others call them."""
-
-_DEEPEST_SETTING = 6
-_MOST_VALUES = 10_000
 
 
 def find_settings(described: Any) -> dict[str, Any]:

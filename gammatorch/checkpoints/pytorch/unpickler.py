@@ -25,6 +25,10 @@ _FRAME_BYTES = 8
 OPAQUE = object()
 """Stands for a value that says nothing about tensors."""
 
+_BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
+_BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
+_EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
+
 
 @dataclass(eq=False)
 class Held:
@@ -373,10 +377,6 @@ def put(target: dict[Any, Any], key: Any, value: Any) -> None:
 def _shortened(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:120]}…"
 
-
-_BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
-_BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
-_EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
 
 _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
     ord(code): operation

@@ -29,6 +29,11 @@ FIRST_BYTES = 256
 _NOT_KEPT = bytearray()
 _BRACE = ord("{")
 
+HEADER_CAP = 100_000_000
+"""Longest header the format allows, in bytes."""
+
+LENGTH_BYTES = 8
+
 
 class RawHeader(NamedTuple):
     """The header of one file as it was read: a range of a buffer, which it may share with others.
@@ -147,12 +152,6 @@ def _length(head: bytes | bytearray, file_bytes: int, where: str) -> int:
         problem = f"is {begins}" if begins else "header is not valid JSON (it does not start with {): download it again"
         raise MalformedCheckpoint(problem, file=where)
     return length
-
-
-HEADER_CAP = 100_000_000
-"""Longest header the format allows, in bytes."""
-
-LENGTH_BYTES = 8
 
 
 def parse_header(header: bytes, file: str, file_bytes: int, where: str) -> dict[str, TensorEntry]:

@@ -23,6 +23,9 @@ SHARDING_INFO = "DCP_SHARDING_INFO"
 _BEGINNING = b'{"__metadata__":'
 _DECODER = json.JSONDecoder()
 
+_Placed = tuple[tuple[int, ...], TensorEntry]
+"""Where in its tensor a part begins, and the part."""
+
 
 def read_metadata(source: ByteSource, headers: Sequence[RawHeader]) -> dict[str, str]:
     """The metadata of all files together; of a name that several have, the first file's.
@@ -89,10 +92,6 @@ def _decode(header: bytes) -> tuple[dict[str, str], int] | None:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         return None
     return metadata, len(text[:stop].encode())
-
-
-_Placed = tuple[tuple[int, ...], TensorEntry]
-"""Where in its tensor a part begins, and the part."""
 
 
 def read_dcp_shards(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:

@@ -35,6 +35,7 @@ _FIRST_ENTRY = re.compile(rf"(){_FIELDS}0,({NUMBER})\]{_END}".encode())
 _KIND = re.compile(rf"\w++ {NUMBERS}".encode())
 _OFFSETS = b'"data_offsets":['
 _LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d{1,19}+)\]\}\} *')
+Finder = Callable[[bytes, int, int], int]
 
 
 def is_plain(header: RawHeader) -> bool:
@@ -186,9 +187,6 @@ class SearchedEntries(Mapping[str, TensorEntry]):
         files = [header.file for header in self._headers]
         first = files.index(near)
         return [self._headers[number] for number in sorted(range(len(files)), key=lambda number: abs(number - first))]
-
-
-Finder = Callable[[bytes, int, int], int]
 
 
 def make_finder(buffer: bytearray) -> Finder:
