@@ -255,11 +255,8 @@ def _without_entrance(
     stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint
 ) -> tuple[NormSite, dict[int, str]]:
     """A norm without the row of its stack's first block, where that stands on what is of another width than the stream
-    of the others: what the stage before gives (Hiera), or the stack's own input (FunASR).
-
-    Returns:
-        The norm, and the layer that is left out with a note on why.
-    """
+    of the others: what the stage before gives (Hiera), or the stack's own input (FunASR). Also the layer
+    that is left out, with a note on why."""
     (layer, entry), *rest = site.rows
     widths = {kept.width for _, kept in rest}
     if layer != stack.layers[0] or len(widths) != 1 or entry.width in widths:
@@ -281,11 +278,7 @@ def _without_entrance(
 
 def _without_unused(site: NormSite, config: ModelConfig) -> tuple[NormSite, list[int]]:
     """The norm on the keys without those of layers that share an earlier one's keys (Gemma 3n and 4), which files may
-    hold and no forward pass uses.
-
-    Returns:
-        The norm, and the layers that are left out.
-    """
+    hold and no forward pass uses. Also these layers."""
     shared = config.raw.get("num_kv_shared_layers")
     if site.place != "key" or type(shared) is not int or config.num_layers is None:
         return site, []

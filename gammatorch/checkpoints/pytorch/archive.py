@@ -9,7 +9,6 @@ values in eight bytes. Format: ``caffe2/serialize/inline_container.h`` and ``tor
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
@@ -32,6 +31,7 @@ from gammatorch.errors import CheckpointError, MalformedCheckpoint, UnsupportedF
 
 _PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"
 _LATEST_VERSION = 10
+_BIG_ENDIAN = "was saved on a big-endian machine: load it there and save it as safetensors"
 
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How such a file begins: the pickle of its magic number."""
@@ -60,23 +60,18 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
     heads = {file: pieces.take(file, 0, min(source.files[file], MAGIC_BYTES)) for file in files}
     for file, head in heads.items():
         _check_magic(head, _where(source, file))
-    old = {file: read_legacy(pieces, file) for file, head in heads.items() if head.startswith(LEGACY_MAGIC)}
-    archives = [file for file in files if file not in old]
-    opened = dict(zip(archives, read_archives(pieces, archives), strict=True))
+    old = {file: _read_legacy(pieces, file) for file, head in heads.items() if head.startswith(LEGACY_MAGIC)}
+    new = [file for file in files if file not in old]
+    archives = dict(zip(new, read_archives(pieces, new), strict=True))
+    opened: Mapping[str, Archive | _Legacy] = {**old, **archives}
     tables, notes = [], []
     settings: dict[str, Any] = {}
-    place: Callable[[Storage], int]
     for file in files:
-        if file in old:
-            described, starts = old[file]
-            place = partial(_place_of_old, starts)
-        else:
-            described, place = opened[file].described, opened[file].place
-        table, found = _table(described, place, file, _where(source, file))
+        table, found = _table(opened[file], file, _where(source, file))
         tables.append(table)
         notes += found
-        settings = settings or find_settings(described)
-    checked = CheckedSource(source, {file: archive.members for file, archive in opened.items()})
+        settings = settings or find_settings(opened[file].described)
+    checked = CheckedSource(source, {file: archive.members for file, archive in archives.items()})
     return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)), settings=settings)
 
 
@@ -118,6 +113,17 @@ class Archive(NamedTuple):
     def place(self, storage: Storage) -> int:
         """Where in the archive a storage begins; errors as of :meth:`member`."""
         return self.member(storage).start
+
+
+class _Legacy(NamedTuple):
+    """What a file from before PyTorch 1.6 holds, and the first byte of each storage by key."""
+
+    described: Any
+    starts: Mapping[str, int]
+
+    def place(self, storage: Storage) -> int:
+        """Where in the file a storage begins."""
+        return self.starts[storage.key]
 
 
 def read_archives(pieces: Pieces, files: Sequence[str]) -> list[Archive]:
@@ -186,9 +192,7 @@ def _read_archive(pieces: Pieces, file: str, members: Mapping[str, Member], pick
     where = _where(pieces.source, file)
     order = members.get(_beside(pickle, _BYTE_ORDER))
     if order is not None and _content(pieces, file, order, where) != b"little":
-        raise UnsupportedFormat(
-            "was saved on a big-endian machine: load it there and save it as safetensors", file=where
-        )
+        raise UnsupportedFormat(_BIG_ENDIAN, file=where)
     version = members.get(_beside(pickle, _VERSION))
     if version is not None and _later(_content(pieces, file, version, where)):
         raise UnsupportedFormat(
@@ -203,12 +207,10 @@ def _later(version: bytes) -> bool:
     return not digits.isdigit() or len(digits) > 9 or int(digits) > _LATEST_VERSION
 
 
-def _table(
-    described: Any, place: Callable[[Storage], int], file: str, where: str
-) -> tuple[dict[str, TensorEntry], list[str]]:
+def _table(opened: Archive | _Legacy, file: str, where: str) -> tuple[dict[str, TensorEntry], list[str]]:
     """Entries of what a file describes, and notes."""
-    found = find_state_dict(described, StoredTensor, where)
-    table = {key: _entry(key, tensor, place, file, where) for key, tensor in found.tensors.items()}
+    found = find_state_dict(opened.described, StoredTensor, where)
+    table = {key: _entry(key, tensor, opened.place, file, where) for key, tensor in found.tensors.items()}
     formed = [key for key in table if found.tensors[key].form]
     notes = list(found.notes(file))
     if formed:
@@ -237,30 +239,15 @@ def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file
     return TensorEntry(key, dtype, tensor.shape, file, start, start + tensor.nbytes)
 
 
-def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:
-    return starts[storage.key]
-
-
-def read_legacy(pieces: Pieces, file: str) -> tuple[Any, dict[str, int]]:
-    """What a file holds, and where.
-
-    Returns:
-        The object, as :func:`~gammatorch.checkpoints.pytorch.pickled.read_pickles` gives it, and the first byte of each
-        storage by key.
-
-    Raises:
-        MalformedCheckpoint: The file is cut short, or contradicts itself.
-        UnsupportedFormat: It is of another version or byte order, or more than a file of tensors.
-    """
+def _read_legacy(pieces: Pieces, file: str) -> _Legacy:
+    """What a file holds whose five pickles stand before its storages, and where these are."""
     where, size = f"{pieces.source.name}/{file}", pieces.source.files[file]
     (_, version, system, described, order), storages, end = _read_head(pieces, file, size, where)
     if version != _LEGACY_VERSION:
         found = version if type(version) is int else "?"
         raise UnsupportedFormat(f"is of version {found} of PyTorch's old format, not {_LEGACY_VERSION}", file=where)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
-        raise UnsupportedFormat(
-            "was saved on a big-endian machine: load it there and save it as safetensors", file=where
-        )
+        raise UnsupportedFormat(_BIG_ENDIAN, file=where)
     if not _is_texts(order) or sorted(order) != sorted(storages):
         raise MalformedCheckpoint("does not hold the storages of its tensors: download it again", file=where)
     starts = {}
@@ -272,7 +259,7 @@ def read_legacy(pieces: Pieces, file: str) -> tuple[Any, dict[str, int]]:
         raise MalformedCheckpoint(
             f"{what} (it describes {end} bytes, the file has {size}): download it again", file=where
         )
-    return described, starts
+    return _Legacy(described, starts)
 
 
 def _read_head(pieces: Pieces, file: str, size: int, where: str) -> tuple[list[Any], dict[str, Storage], int]:
