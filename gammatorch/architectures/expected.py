@@ -108,9 +108,9 @@ def layers_of(stack: Stack, site: NormSite) -> tuple[int, ...]:
 def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpoint: Checkpoint) -> None:
     """Refuse a stack that lacks layers, or has more than config.json says."""
     config = model_config(checkpoint)
-    promised = expected_layers(stack, stacks, config) if SHARED_BLOCKS.isdisjoint(config.types) else None
-    expected = promised if promised is not None else range(stack.layers[-1] + 1)
-    said = f"config.json says {len(expected)}" if promised is not None else f"the last one is {stack.layers[-1]}"
+    by_config = expected_layers(stack, stacks, config) if SHARED_BLOCKS.isdisjoint(config.types) else None
+    expected = by_config if by_config is not None else range(stack.layers[-1] + 1)
+    said = f"config.json says {len(expected)}" if by_config is not None else f"the last one is {stack.layers[-1]}"
     if extra := sorted(set(stack.layers) - set(expected)):
         raise IncompleteCheckpoint(
             f"stack {stack.name!r} has {named_layers(extra)}, but config.json says {len(expected)} layers: "
@@ -121,7 +121,7 @@ def _check_layers(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
     gone = removed["mixer"] & removed["MLP"] if removed is not None else frozenset()
     if missing := sorted(set(expected) - set(stack.layers) - gone):
         whole = "pass the whole model, not one shard" if len(checkpoint.files) == 1 else "download the model again"
-        or_else = f", or --pattern {site.pattern!r} to read the norms that are there" if promised is None else ""
+        or_else = f", or --pattern {site.pattern!r} to read the norms that are there" if by_config is None else ""
         raise IncompleteCheckpoint(
             f"{named_layers(missing)} of stack {stack.name!r} missing ({said}): {whole}{or_else}",
             file=checkpoint.name,
@@ -164,10 +164,10 @@ def _check_widths(stack: Stack, site: NormSite, stacks: Sequence[Stack], checkpo
     check_same_width(entries, checkpoint)
     if site.place not in _RESIDUAL or "hyper_connection" in site.pattern:
         return
-    promised = expected_widths(stack, stacks, model_config(checkpoint), rows=len(entries))
-    if promised and entries[0].width not in promised:
+    by_config = expected_widths(stack, stacks, model_config(checkpoint), rows=len(entries))
+    if by_config and entries[0].width not in by_config:
         raise WidthMismatch(
-            f"holds {_amount(entries[0])}, but config.json says hidden size {' or '.join(map(str, promised))}: "
+            f"holds {_amount(entries[0])}, but config.json says hidden size {' or '.join(map(str, by_config))}: "
             "config and weights are of different models"
             + ("" if entries[0].dtype in _FLOATS else ", or the weights are packed"),
             file=checkpoint.where(entries[0]),
