@@ -9,11 +9,11 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
@@ -208,31 +208,49 @@ def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None
     )
 
 
+class _Refusal(NamedTuple):
+    """An answer of 400 and more; the Hub tells its reasons in ``X-Error-Code`` and ``X-Error-Message``."""
+
+    status: int
+    code: str | None
+    message: str
+    of_file: bool
+
+
 def refusal(status: int, headers: Mapping[str, str], where: str, *, file: bool) -> GammatorchError:
-    """The error for an answer that no repetition can mend."""
-    code, message = headers.get("X-Error-Code"), headers.get("X-Error-Message", "")
-    if code == "GatedRepo":
-        return CheckpointNotFound(
-            "is gated: accept its terms on the Hub, then pass --token or run `hf auth login`", file=where
-        )
-    if code == "RevisionNotFound":
-        return CheckpointNotFound("no such branch, tag or commit in that repository", file=where)
-    if message.startswith("Access to this resource is disabled"):
-        return CheckpointNotFound("has been disabled on the Hub", file=where)
-    if message.startswith("Invalid credentials"):
-        return CheckpointNotFound(
-            "the Hub does not accept the token (401): pass another --token or run `hf auth login`", file=where
-        )
-    if code == "RepoNotFound" or (status in (401, 404) and not file):
-        return CheckpointNotFound(
-            "no such path here, and no such repository on the Hub (or a private one: "
-            "pass --token or run `hf auth login`)",
-            file=where,
-        )
-    if status == 404:
-        return CheckpointNotFound(
-            "is in the listing, but the Hub does not have it (404): try again later, or another revision", file=where
-        )
-    if status in (401, 403):
-        return CheckpointNotFound(f"the Hub refuses access ({status}): check the token and its rights", file=where)
+    """The error for an answer that no repetition can mend, to a question for a file or for the repository."""
+    answer = _Refusal(status, headers.get("X-Error-Code"), headers.get("X-Error-Message", ""), file)
+    for applies, text in _REFUSALS:
+        if applies(answer):
+            return CheckpointNotFound(text.format(status=status), file=where)
     return UnreadableCheckpoint(f"the Hub answered {status}", file=where)
+
+
+_REFUSALS: tuple[tuple[Callable[[_Refusal], bool], str], ...] = (
+    (
+        lambda answer: answer.code == "GatedRepo",
+        "is gated: accept its terms on the Hub, then pass --token or run `hf auth login`",
+    ),
+    (lambda answer: answer.code == "RevisionNotFound", "no such branch, tag or commit in that repository"),
+    (
+        lambda answer: answer.message.startswith("Access to this resource is disabled"),
+        "has been disabled on the Hub",
+    ),
+    (
+        lambda answer: answer.message.startswith("Invalid credentials"),
+        "the Hub does not accept the token (401): pass another --token or run `hf auth login`",
+    ),
+    (
+        lambda answer: answer.code == "RepoNotFound" or (answer.status in (401, 404) and not answer.of_file),
+        "no such path here, and no such repository on the Hub (or a private one: pass --token or run `hf auth login`)",
+    ),
+    (
+        lambda answer: answer.status == 404,
+        "is in the listing, but the Hub does not have it (404): try again later, or another revision",
+    ),
+    (
+        lambda answer: answer.status in (401, 403),
+        "the Hub refuses access ({status}): check the token and its rights",
+    ),
+)
+"""What answers mean and what to do, in order: the first that applies counts."""
