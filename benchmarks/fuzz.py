@@ -38,7 +38,7 @@ SHARD = "model.safetensors"
 class InMemory:
     """Files held in memory, as a source of bytes."""
 
-    name, revision = "fuzz", None
+    name, revision, rereads = "fuzz", None, False
 
     def __init__(self, contents: Mapping[str, bytes]) -> None:
         from gammatorch.checkpoints.base import Traffic
@@ -76,10 +76,10 @@ def open_and_read(contents: Mapping[str, bytes]) -> None:
 def try_safetensors(data: bytes) -> None:
     from safetensors import deserialize
 
+    from gammatorch.checkpoints.dtypes import DTYPE_BITS
     from gammatorch.checkpoints.safetensors.headers import read_headers
     from gammatorch.checkpoints.safetensors.plain import parse_plain
     from gammatorch.checkpoints.safetensors.search import is_plain, search
-    from gammatorch.checkpoints.safetensors.table import DTYPE_BITS
 
     (header,) = read_headers(InMemory({SHARD: data}), [SHARD])
     swept = parse_plain([header])
@@ -111,7 +111,7 @@ def try_pickle(data: bytes) -> None:
 
 
 def try_legacy(data: bytes) -> None:
-    from gammatorch.checkpoints.pytorch.legacy import LEGACY_MAGIC
+    from gammatorch.checkpoints.pytorch.archive import LEGACY_MAGIC
 
     open_and_read({"pytorch_model.bin": data if data.startswith(LEGACY_MAGIC) else LEGACY_MAGIC + data})
 
@@ -131,8 +131,8 @@ def try_index(data: bytes) -> None:
 
 def try_config(data: bytes) -> None:
     """Opened, and its norms looked for: that is where the config's values are used."""
-    from gammatorch.architectures.match import find_stacks
     from gammatorch.architectures.select import select
+    from gammatorch.architectures.stacks import find_stacks
     from gammatorch.checkpoints.opening import open_source
 
     checkpoint = open_source(InMemory({"config.json": data, SHARD: safetensors_file()}))

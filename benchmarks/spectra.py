@@ -25,8 +25,7 @@ from common import chosen_devices, parser, peak_bytes, print_times, save, settle
 import gammatorch
 from gammatorch.analysis.reduce import Settings, reduce_stack
 from gammatorch.bench.timing import compare
-from gammatorch.gains.device import free_bytes
-from gammatorch.gains.undisturbed import undisturbed
+from gammatorch.gains.device import default_numerics, free_bytes
 
 SIZES = ("36x2560", "64x5120", "126x16384", "154x32x4096", "64x1000000")
 SETTLE_SECONDS = 0.2  # OpenBLAS and MKL each bring threads of their own, which spin for a while when done
@@ -84,7 +83,7 @@ def script(gamma: Array) -> str:
 
 
 def ours(stack: torch.Tensor, method: str, dtype: torch.dtype) -> list[Figures]:
-    with undisturbed():
+    with default_numerics():
         reduced = reduce_stack(stack, tuple(range(stack.shape[1])), Settings(method, dtype))
     cosines = reduced.correlations.cosine
     return [(cosine, axes.explained_var) for cosine, axes in zip(cosines, reduced.axes, strict=True)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gammatorch.analysis.lineage import Comparison, compare
     from gammatorch.analysis.projection import Sketch, sketch
     from gammatorch.analysis.result import Analysis
-    from gammatorch.architectures.match import find_stacks
+    from gammatorch.architectures.stacks import find_stacks
     from gammatorch.checkpoints.base import Checkpoint
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.errors import GammatorchError, SiteNotFound
@@ -60,7 +60,7 @@ _HOMES = {
     "WideGains": "gammatorch.gains.wide",
     "analyze": "gammatorch.analysis.analyze",
     "compare": "gammatorch.analysis.lineage",
-    "find_stacks": "gammatorch.architectures.match",
+    "find_stacks": "gammatorch.architectures.stacks",
     "load_sketch": "gammatorch.reports.fingerprint",
     "open_checkpoint": "gammatorch.checkpoints.opening",
     "read_gains": "gammatorch.gains.stream",

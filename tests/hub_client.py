@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gammatorch.checkpoints.hub import client
-from gammatorch.checkpoints.hub.patience import Patience
+from gammatorch.checkpoints.hub.retry import RetryPolicy
 from tests.hub_server import FakeHub
 
 
@@ -27,8 +27,8 @@ def point_client_at(server: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatc
 
 def be_patient(monkeypatch: pytest.MonkeyPatch, deadline_seconds: float = 20.0, silence_seconds: float = 5.0) -> None:
     """Try again soon, and give up after so long."""
-    patience = Patience(deadline_seconds, silence_seconds, first_pause_seconds=0.01, longest_pause_seconds=0.05)
-    monkeypatch.setattr(client, "PATIENCE", patience)
+    policy = RetryPolicy(deadline_seconds, silence_seconds, first_pause_seconds=0.01, longest_pause_seconds=0.05)
+    monkeypatch.setattr(client, "RETRY_POLICY", policy)
 
 
 def run_command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
 
@@ -17,12 +17,17 @@ class RecordingSource:
     def __getattr__(self, name: str) -> object:
         return getattr(self._source, name)
 
+    def read_in_turn(self, reads: Iterable[Read]) -> Iterator[Read]:
+        for read in self._source.read_in_turn(reads):
+            self.reads.append((read.file, read.start, read.start + len(read.into)))
+            yield read
+
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
         self.reads += [(read.file, read.start, read.start + len(read.into)) for read in reads]
         self._source.read(reads, advance)
 
 
-class MemorySource:
+class MemorySource(ByteSource):
     """Files held in memory; speculates like a remote one."""
 
     name = "memory"

@@ -23,11 +23,24 @@ FLOORS = [
     "bench",
     "cli",
 ]
+FILES = {
+    "checkpoints": "base dtypes pieces foreign shards weights local safetensors pytorch gguf held hub locate opening",
+    "checkpoints/safetensors": "headers plain search metadata",
+    "checkpoints/pytorch": "unpickler tensors pickled zip_directory state_dict archive pipeline dcp_metadata dcp",
+    "checkpoints/hub": "retry parallel listing cache client source repository",
+    "architectures": "base vocabulary families keys parts config evidence sides places stages order offsets sublayers "
+    "stacks expected shortcut select",
+    "gains": "memory device stack stored staging stream wide accept",
+}
+"""Files and folders of rooms in their order: each imports only those before it."""
+
 CONFINED = {
     "click": {"cli"},
     "huggingface_hub": {"checkpoints/hub"},
     "transformers": {"verify"},
     "numpy": {"analysis", "bench"},
+    "safetensors": {"bench", "sweep", "verify", "reports/fingerprint.py"},
+    "yaml": {"checkpoints/opening.py"},
     "rich": {"reports", "cli/progress.py", "cli/sweep_progress.py"},
     "torch": {"gains", "analysis", "verify", "reports/analysis.py", "sweep", "cli/run.py"},
     "pyarrow": {"sweep/export.py"},
@@ -60,6 +73,22 @@ def test_a_stage_imports_only_the_stages_before_it(path):
         if top in CONFINED:
             rooms = {place.as_posix(), *(parent.as_posix() for parent in place.parents)}
             assert rooms & CONFINED[top], f"{place} imports {name}"
+
+
+@pytest.mark.parametrize("folder", FILES)
+def test_a_file_imports_only_the_files_before_it(folder):
+    names = FILES[folder].split()
+    held = {
+        path.stem for path in (PACKAGE / folder).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert held - {"__init__"} == set(names)
+    within = f"gammatorch.{folder.replace('/', '.')}."
+    for number, name in enumerate(names):
+        place = PACKAGE / folder / name
+        for path in place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]:
+            rooms = {one.removeprefix(within).split(".")[0] for one in imports(path) if one.startswith(within)}
+            later = rooms - set(names[: number + place.is_dir()])
+            assert not later, f"{path.relative_to(PACKAGE)} imports {later}, which come after it"
 
 
 def test_the_reference_shares_nothing_with_what_it_checks():

@@ -16,10 +16,9 @@ from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.accept import as_gains
-from gammatorch.gains.device import choose_dtype
+from gammatorch.gains.device import choose_dtype, default_numerics
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES, seen_finite
-from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
 _TOGETHER = 64
@@ -48,7 +47,7 @@ def analyze(
     seed: int = ...,
     fingerprint: bool = ...,
 ) -> Analysis | list[Analysis]: ...
-@undisturbed()
+@default_numerics()
 def analyze(
     gains: Any,
     *,
@@ -109,7 +108,7 @@ def analyze(
     return [one for part, number in parts for one in _analyze(part, None, phases, settings, number)]
 
 
-@undisturbed()
+@default_numerics()
 def analyze_together(
     gains: Sequence[Gains],
     *,

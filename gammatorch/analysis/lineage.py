@@ -17,8 +17,8 @@ from gammatorch.analysis.matching import BEYOND, Match, Rows, match
 from gammatorch.analysis.scores import RANKED_WIDTH
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.accept import ARRAY, as_rows
+from gammatorch.gains.device import default_numerics
 from gammatorch.gains.stack import Gains, Origin
-from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains, gains_device
 
 _TWO_SIDED = 1.96
@@ -80,7 +80,7 @@ class Comparison:
     bridges: tuple[Bridge, ...]
 
 
-@undisturbed()
+@default_numerics()
 def compare(*gains: Any) -> Comparison:
     """Compare the same site of two or more checkpoints: drift of each layer, and lineage.
 

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.accept import as_gains
-from gammatorch.gains.device import summing_device
+from gammatorch.gains.device import default_numerics, summing_device
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.undisturbed import undisturbed
 from gammatorch.gains.wide import WideGains
 
 BUCKETS = 65_536
@@ -67,7 +66,7 @@ class Sketch:
             "version": self.version,
         }
 
-    @undisturbed()
+    @default_numerics()
     def cosine(self, other: Sketch | None = None) -> tuple[Tensor, Tensor]:
         """Cosines between layers and the standard error of each, both of shape (layer, layer of the other).
 
@@ -95,7 +94,7 @@ class Sketch:
             errors.append(torch.linalg.vector_norm(share, dim=-1))
         return torch.stack(cosines), torch.stack(errors)
 
-    @undisturbed()
+    @default_numerics()
     def drift(self, other: Sketch) -> tuple[Tensor, Tensor]:
         """‖γ_i − γ'_i‖ / ‖γ_i‖ between two checkpoints and its standard error, both of shape (layer).
 
@@ -260,7 +259,7 @@ class Sketcher:
         return sums[:, :width]
 
 
-@undisturbed()
+@default_numerics()
 def sketch(gains: Any, dims: int = 4096, seed: int = 0) -> Sketch:
     """Sketch of gains, whole or in column blocks.
 

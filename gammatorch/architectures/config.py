@@ -24,6 +24,12 @@ _HIDDEN = ("d_latents", "true_hidden_size", "hidden_size", "n_embd", "d_model", 
 _ZERO_CENTRED = ("apply_layernorm_1p", "layernorm_zero_centered_gamma")
 """Settings by which Megatron-LM and NeMo say that norms store w of 1 + w."""
 
+_SAY_ON_OUTPUT, _NORMS_RESIDUALS = ("norm_after", "swin_norm"), "_rpn_"
+"""Settings that put norms on what sub-layers give, and what the names of timm's architectures hold that do."""
+
+_NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
+_NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
+
 _MOST_LAYERS, _MOST_WIDTH, _MOST_STAGES = 1_000_000, 10**12, 32
 """Beyond these a number in config.json is no count of anything, and would take the memory of as many."""
 
@@ -64,6 +70,24 @@ class ModelConfig:
         if any(level.get("normalization") == "layernorm1p" for level in self._levels):
             said.append(True)
         return next((value for value in said if value is not None), None)
+
+    @property
+    def norms_outputs(self) -> bool:
+        """Whether the norms of the main stack stand on what the sub-layers give."""
+        in_name = _NORMS_RESIDUALS in str(self.whole.get("architecture"))
+        return in_name or any(self.raw.get(name) is True for name in _SAY_ON_OUTPUT)
+
+    @property
+    def norms_residual(self) -> bool:
+        """Whether the residual passes through the norms: what they give goes on, not what they are fed with."""
+        set_so = any(self.raw.get(name) is True for name in _NORMED_RESIDUAL)
+        return set_so or not _NORMED_RESIDUAL_TYPES.isdisjoint(self.types)
+
+    @property
+    def divides_norms(self) -> bool:
+        """Whether a quantiser has divided norms by scales, which the layers after them multiply by (AWQ)."""
+        quantised = self.whole.get("quantization_config")
+        return isinstance(quantised, Mapping) and quantised.get("quant_method") == "awq"
 
     def says(self, name: str) -> bool | None:
         """A setting that is yes or no, wherever in config.json or a trainer's settings it stands; None if it is
@@ -151,10 +175,6 @@ def model_config(checkpoint: Checkpoint) -> ModelConfig:
 
 def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
     """Find the facts in a parsed config.json; those it does not tell are None.
-
-    Args:
-        config: The parsed file, None if there is none.
-        where: Its name, for messages.
 
     Raises:
         MalformedCheckpoint: A fact is there, but is not what it must be.

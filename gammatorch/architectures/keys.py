@@ -52,14 +52,8 @@ def group_keys(
 
     The layer is the first whole-number part of a key, the stack what stands before it, the name what comes after.
 
-    Args:
-        entries: Tensors by key.
-
     Returns:
         Names by stack and layer; norms by stack, name and layer.
-
-    Raises:
-        MalformedCheckpoint: Two tensors stand for one norm of one layer (``layers.1`` and ``layers.01``).
     """
     blocks: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
     norms: dict[str, dict[str, Rows]] = defaultdict(lambda: defaultdict(dict))
@@ -169,10 +163,6 @@ def _alike(keys: Sequence[str]) -> Iterable[list[str]]:
 def is_list_of_norms(blocks: Mapping[int, Collection[str]], norms: Mapping[str, Rows]) -> bool:
     """Whether a stack is no more than numbered norms (``norms.0.weight``), as those that follow the stages of another
     stack are: no blocks.
-
-    Args:
-        blocks: Names within its blocks, by layer.
-        norms: Its norms by name and layer.
     """
     keys = (entry.key for rows in norms.values() for entry in rows.values())
     listed = {own_name(name) for name in norms}

@@ -1,27 +1,102 @@
 """What is added to the stored weights of a stack's norms to give their gains, and whether that is known.
 
 The types that config.json says of the stack tell it, and where they do not, the settings that a trainer kept. What a
-conversion has added to the weights already is not added again.
+conversion has added to the weights already is not added again: GGUF says so by its type; files for MLX keep the model's
+type, and tell by their layout.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from gammatorch.architectures.base import PLACES
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.conversions import NONE, Conversion, find_conversion
 from gammatorch.architectures.evidence import TOWER
 from gammatorch.architectures.families import OFFSETS, PARTS, USUAL_PARTS, is_known, known_types
 from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.parts import types_of
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.safetensors.search import SearchedEntries
 
+MLX = "mlx"
+"""What files for MLX say of their format."""
+
+_ADDED = "the conversion to MLX has added 1 to w"
+
+Matching = Callable[[str], Iterable[TensorEntry]]
+"""Gives the tensors whose keys hold a text."""
+
+EITHER = frozenset({"qwen4_exp_text"})
+"""Types of which conversions to MLX exist with the 1 added and without, under the same names and shapes."""
+
+_EXPERTS = ".switch_mlp."
 _CLASS, _JOINTS = re.compile(r"(For[A-Z]|LMHead|Model).*"), re.compile("[-_]")
+
+
+class Conversion(NamedTuple):
+    """What a conversion has done to a checkpoint's norms.
+
+    Attributes:
+        added: Whether it has added the 1 of zero-centred norms.
+        told_by: How that shows, or why it does not, in words; None where no conversion was at work.
+    """
+
+    added: bool = False
+    told_by: str | None = None
+
+
+NONE = Conversion()
+
+
+@dataclass(frozen=True)
+class Tell:
+    """How files of a type tell that the 1 was added when they were converted.
+
+    Attributes:
+        source: Whose code does so, and when.
+        convolutions: Whether its convolutions tell, by the order of their axes: (channel, kernel, 1) for MLX.
+        experts: Whether its experts tell, which MLX has in one tensor under another name.
+    """
+
+    source: str
+    convolutions: bool = False
+    experts: bool = False
+
+
+_QWEN = Tell("mlx-lm qwen3_next.py and qwen3_5.py, mlx-vlm, mlx-swift-lm: sanitize adds 1", True, True)
+_STEP = Tell("mlx-lm step3p5.py, mlx-vlm step3p7: sanitize adds 1 to every norm", False, True)
+
+TELLS: Mapping[str, Tell] = {
+    **dict.fromkeys(("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"), _QWEN),
+    "step3p5": _STEP,
+}
+"""Types of text models whose norms are zero-centred, and hold γ itself after a conversion to MLX. Gemma's, Nemotron's
+and others keep w, and MLX adds the 1 where it multiplies."""
+
+
+def find_conversion(types: Collection[str], metadata: Mapping[str, str], matching: Matching) -> Conversion:
+    """What a conversion has done to the norms of a stack."""
+    is_mlx = metadata.get("format") == MLX
+    if is_mlx and not EITHER.isdisjoint(types):
+        return Conversion(told_by=f"files for MLX of type {min(EITHER & set(types))!r} exist with w and with 1 + w")
+    tell = next((TELLS[name] for name in types if name in TELLS), None)
+    if tell is None:
+        return NONE
+    kernels = (
+        {entry.shape[1:] for entry in matching("conv1d.weight") if len(entry.shape) == 3}
+        if tell.convolutions
+        else set()
+    )
+    if kernels:
+        if all(kernel[1] == 1 != kernel[0] for kernel in kernels):
+            return Conversion(added=True, told_by=f"{_ADDED} (its conv1d lies as channel, kernel, 1)")
+        return NONE
+    if tell.experts and any(True for _ in matching(_EXPERTS)):
+        return Conversion(added=True, told_by=f"{_ADDED} (its experts are called {_EXPERTS.strip('.')})")
+    return Conversion(added=True, told_by=f"{_ADDED} (its format is {MLX})") if is_mlx else NONE
 
 
 @dataclass(frozen=True)
@@ -58,13 +133,7 @@ class StackOffsets:
 
 
 def offset_of_type(model_type: str, place: str, within: str = "") -> float:
-    """What a known type adds to the stored weights of a norm; 0 for those that store γ itself.
-
-    Args:
-        model_type: The type of the part of the model that the norm is of.
-        place: The norm's place, or its own name where it stands at none.
-        within: Name of its stack within that part, which tells towers.
-    """
+    """What a known type adds to the stored weights of a norm; 0 for those that store γ itself."""
     offsets = OFFSETS.get(model_type)
     if offsets is None:
         return 0.0
@@ -76,16 +145,9 @@ def offset_of_type(model_type: str, place: str, within: str = "") -> float:
 def find_offsets(
     checkpoint: Checkpoint, config: ModelConfig, stack: str, *, text_is_named: bool = False
 ) -> StackOffsets:
-    """The offsets of a stack, by its name.
-
-    Args:
-        checkpoint: An open checkpoint.
-        config: What is known of its model.
-        stack: Name of the stack; the text model's if empty.
-        text_is_named: Whether another stack is named as the text model's (:func:`types_of`).
-    """
+    """The offsets of a stack, by its name."""
     types, within, _ = types_of(config.whole, stack, is_beside, text_is_named=text_is_named)
-    conversion = find_conversion(types[-1:], checkpoint.metadata, lambda text: matching(checkpoint.entries, text))
+    conversion = find_conversion(types[-1:], checkpoint.metadata, checkpoint.matching)
     if conversion.told_by is not None and offset_of_type(types[-1], "input", within) == 0:
         conversion = NONE  # a tower's norms stay as they are
     unknown = next((model_type for model_type in types if not is_known(model_type)), None)
@@ -120,9 +182,3 @@ def _contradiction(config: ModelConfig, types: tuple[str, ...]) -> str | None:
 def _types_by_class() -> Mapping[str, str]:
     """Known types by what the names of their classes begin with, in small letters."""
     return {_JOINTS.sub("", known): known for known in known_types()}
-
-
-def matching(entries: Mapping[str, TensorEntry], text: str) -> Iterable[TensorEntry]:
-    """The tensors whose keys hold a text; without parsing the whole table, if its headers can be searched."""
-    found = entries.search(text) if isinstance(entries, SearchedEntries) else None
-    return found.values() if found is not None else (entry for key, entry in entries.items() if text in key)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from gammatorch.architectures.base import Stack
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.evidence import TOWER
-from gammatorch.architectures.families import HEAD_ONLY
 from gammatorch.architectures.keys import Rows, is_list_of_norms
+from gammatorch.architectures.vocabulary import HEAD_ONLY
 
 _ENCODER = re.compile(r"(^|\.|_)encoder(\.|_|$)")
 ONLY_PREPARES = re.compile(r"feature_extractor|\.conv_layers$|patch_embed")

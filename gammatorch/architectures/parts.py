@@ -50,12 +50,6 @@ def types_of(config: Part, stack: str, is_beside: Callable[[str], bool], *, text
     """Follow the name of a stack into config.json: from part to part that it names, and where it names none, to the
     text model's, unless the name says that the stack is beside that.
 
-    Args:
-        config: The parsed config.json.
-        stack: Name of the stack; if empty, the text model is what is asked for.
-        is_beside: Whether a name says that a stack is not the text model's: a tower, a head, an encoder.
-        text_is_named: Whether another stack is named as the text model's, so that one that names no part is not.
-
     Example:
         >>> captioner = {
         ...     "model_type": "vision-encoder-decoder",
@@ -84,9 +78,6 @@ def types_of(config: Part, stack: str, is_beside: Callable[[str], bool], *, text
 
 def down_to_text(config: Part) -> list[tuple[Part, str | None]]:
     """A configuration and the text model's within it, level by level, and the type of each.
-
-    Args:
-        config: The parsed config.json.
 
     Example:
         >>> down_to_text({"model_type": "colpali", "vlm_config": {"text_config": {"num_hidden_layers": 18}}})[-1]

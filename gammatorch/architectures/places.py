@@ -1,55 +1,39 @@
 """From the names of a block's norms to the places where they stand.
 
-First the vocabulary says what names make plain (:func:`read_names`), but for those that a rule takes out
-(:data:`LEFT_OUT`); then rules for some architectures change that (:data:`MOVED`). Each rule says what it was verified
-on, and fires nowhere else.
+First the vocabulary says what names make plain, but for those that a rule takes out (:data:`LEFT_OUT`); then rules for
+some architectures change that (:data:`MOVED`). Each rule says what it was verified on, and fires nowhere else.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.evidence import Evidence
-from gammatorch.architectures.families import (
+from gammatorch.architectures.families import CROSS_FIRST, GGUF_PLACES, ODD_PLACES
+from gammatorch.architectures.keys import is_batch_norm
+from gammatorch.architectures.sides import Side
+from gammatorch.architectures.vocabulary import (
+    AFTER,
     AMBIGUOUS,
     BARE,
     BETWEEN,
-    CROSS_FIRST,
     CROSSES,
-    GGUF_PLACES,
-    MACARON,
-    MOVABLE,
+    NORMS_OF_DECODERS,
     NUMBERED,
-    ODD_PLACES,
     PLAIN,
     STEMS,
-    VOCABULARY,
+    read_names,
 )
-from gammatorch.architectures.keys import is_batch_norm
-from gammatorch.architectures.sides import Side
-
-AFTER: Mapping[str, str] = {"input": "post_attention", "pre_mlp": "post_mlp"}
-"""The place after a sub-layer by that before it."""
-
-_NORMS_OF_DECODERS = frozenset({"norm1", "norm2", "norm3"})
-"""Norms of a block with cross-attention under PyTorch's names: the second is cross-attention's, the third the MLP's."""
-
-_STANDS_BEFORE = re.compile(r"\.pre_\w*norm$")
-"""A norm that stands before something within the block, so that a plainly named one beside it is not the only one."""
 
 _DEPTHWISE = ("depthwise_conv.", "dwconv.", "conv_dw.")
 _MLP_AFTER_CONVOLUTION = ("pointwise_conv1.", "pwconv1.", "mlp.fc1.")
 _CONVOLUTIONS = frozenset({"conv1.weight", "conv2.weight"})
-_QUERY_LATENT, _ITS_PROJECTION = "attn.q_norm", "attn.wq_a."
 _AT_END = "final_layernorm"
 _BESIDE_LAST = frozenset({_AT_END, "input_layernorm", "post_attention_layernorm"})
 _IN_SUB_LAYERS = {"self_attn.norm": "input", "ffn.norm": "pre_mlp", "cross_attn.norm": ""}
 _BERT_BEFORE = {"attention.output.LayerNorm": "input", "output.LayerNorm": "pre_mlp"}
-_HYENA = frozenset({"pre_norm", "post_norm"})
-_GPT_OSS = frozenset({"attn.norm", "mlp.norm"})
 _GGUF_CONFORMER = frozenset({"ffn_norm", "ffn_norm_1", "ln1", "ln2"})
 _OLMO = {"attn_norm": "post_attention", "ff_norm": "post_mlp"}
 _OLMO_CORE = {"attention_norm": "post_attention", "feed_forward_norm": "post_mlp"}
@@ -57,10 +41,9 @@ _OLMO_HEADS = {"q_norm": "query", "k_norm": "key"}
 _ON_HEADS = re.compile(r"(^|[._])(q|k|query|key)_?(layer_?)?(norm|ln)|norm_[qk]$")
 _WITHIN_MLP = re.compile(r"(mlp|ffn?|feed_?forward)\.(layer_?norm|norm|ln)")
 _EAGLE = "fc"
-_NORMS_RESIDUALS = "_rpn_"
-_SAY_ON_OUTPUT = ("norm_after", "swin_norm")
-_NORMED_RESIDUAL = ("apply_residual_connection_post_layernorm", "postnorm")
-_NORMED_RESIDUAL_TYPES = frozenset({"minimax"})
+
+Places = Mapping[str, str]
+"""Place by what a norm is called within its block."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +68,16 @@ class PlaceRule:
     Attributes:
         name: What the rule goes by.
         verified: On which models, or in whose code.
-        applies: Whether it speaks for a stack.
-        change: The places, from those before it.
+        move: The places, from those before it; None where it does not apply.
     """
 
     name: str
     verified: str
-    applies: Callable[[Evidence, Side], bool]
-    change: Callable[[Mapping[str, str], Evidence, Side], dict[str, str]]
+    move: Callable[[Places, Evidence, Side], Places | None]
 
 
-def read_places(evidence: Evidence, side: Side) -> dict[str, str]:
+def read_places(evidence: Evidence, side: Side) -> Places:
     """What the norms of a block are called → where they stand, by their names and by what stands beside them.
-
-    Args:
-        evidence: What is known of the blocks.
-        side: On which side of the sub-layers norms stand whose names leave it open.
 
     Returns:
         Place by name; names that tell no place are left out.
@@ -108,69 +85,15 @@ def read_places(evidence: Evidence, side: Side) -> dict[str, str]:
     told = set(evidence.names - side.untold)
     for rule in LEFT_OUT:
         told.difference_update(rule.names(evidence))
-    places = read_names(told, has_final=side.before)
+    places: Places = read_names(told, has_final=side.before)
     for moved in MOVED:
-        if moved.applies(evidence, side):
-            places = moved.change(places, evidence, side)
+        changed = moved.move(places, evidence, side)
+        places = changed if changed is not None else places
     return places
-
-
-def read_names(names: Iterable[str], *, has_final: bool) -> dict[str, str]:
-    """What the norms of a block are called → where they stand.
-
-    The vocabulary's first name at each place counts. ``post_attention_layernorm`` stands before the MLP (Llama) unless
-    another norm does (Gemma 2) or no norm stands on the block's input (OLMo 2): then it is on attention's output. In a
-    stack without a final norm, names that post-LN models share stand after the residual.
-
-    Args:
-        names: Names within the block, without layer index and ``.weight``.
-        has_final: Whether a norm stands after the last block.
-
-    Returns:
-        Place by name; names that tell no place are left out.
-
-    Example:
-        >>> read_names(["input_layernorm", "post_attention_layernorm"], has_final=True)
-        {'input_layernorm': 'input', 'post_attention_layernorm': 'pre_mlp'}
-        >>> read_names(["post_attention_layernorm", "post_feedforward_layernorm"], has_final=True)
-        {'post_feedforward_layernorm': 'post_mlp', 'post_attention_layernorm': 'post_attention'}
-        >>> read_names(["self_attn_layer_norm", "final_layer_norm"], has_final=False)
-        {'self_attn_layer_norm': 'post_attention', 'final_layer_norm': 'post_mlp'}
-    """
-    present = set(names)
-    if not has_final:  # the MLP that a conformer's block begins with is none that a place is named after
-        present -= MACARON & MOVABLE
-    ends = present & (PLAIN | {"final_layer_norm"}) if present & MACARON else set()
-    if any(_STANDS_BEFORE.search(name) for name in present):
-        present -= PLAIN
-    places: dict[str, str] = {}
-    for place, words in VOCABULARY.items():
-        word = next((word for word in words if word in present), None)
-        if word is not None:
-            places[word] = place
-    if present >= _NORMS_OF_DECODERS:
-        places = {name: place for name, place in places.items() if name != "norm2"} | {"norm3": "pre_mlp"}
-    if places.keys() <= BARE:
-        places = {}
-    places |= dict.fromkeys(ends, "post_mlp")
-    between = {"post_attention_layernorm"} if "final_layernorm" in present else set()  # it feeds cross-attention
-    strange = {name for name in present - AMBIGUOUS - places.keys() - between if is_strange(name)}
-    untold = "input" not in places.values() and strange  # one of these may stand on the block's input
-    for name in (present & AMBIGUOUS) - between if not untold else ():
-        taken = set(places.values())
-        on_output = "pre_mlp" in taken or "input" not in taken
-        places[name] = "post_attention" if on_output else "pre_mlp"
-    if not has_final:
-        places = {name: AFTER.get(place, place) if name in MOVABLE else place for name, place in places.items()}
-    return _first_of_each(places)
 
 
 def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> str | None:
     """The one norm of blocks that mix by a depthwise convolution, between it and the MLP (ConvNeXt); None in others.
-
-    Args:
-        names: Names of the norms in a block, without ``.weight``.
-        kinds: Names of all tensors in the blocks.
 
     Example:
         >>> norm_after_convolution(["layernorm"], ["dwconv.weight", "layernorm.weight", "pwconv1.weight"])
@@ -179,28 +102,6 @@ def norm_after_convolution(names: Collection[str], kinds: Collection[str]) -> st
     (first, *others) = names or [""]
     has_both = all(any(kind.startswith(part) for kind in kinds) for part in (_DEPTHWISE, _MLP_AFTER_CONVOLUTION))
     return first if not others and first in PLAIN | BARE and has_both and not is_batch_norm(first, kinds) else None
-
-
-def is_strange(name: str) -> bool:
-    """Whether a norm that tells no place may stand at any: it is the block's own, and not cross-attention's.
-
-    Example:
-        >>> is_strange("first_norm"), is_strange("cross_attn_norm"), is_strange("mixer.norm")
-        (True, False, False)
-    """
-    return "." not in name and BETWEEN.search(name) is None
-
-
-def norms_stand_on_output(config: ModelConfig) -> bool:
-    """Whether config.json puts the main stack's norms on what the sub-layers give."""
-    norms_residuals = _NORMS_RESIDUALS in str(config.whole.get("architecture"))
-    return norms_residuals or any(config.raw.get(name) is True for name in _SAY_ON_OUTPUT)
-
-
-def residual_is_normed(config: ModelConfig) -> bool:
-    """Whether the residual passes through the norms: what they give goes on, not what they are fed with."""
-    set_so = any(config.raw.get(name) is True for name in _NORMED_RESIDUAL)
-    return set_so or not _NORMED_RESIDUAL_TYPES.isdisjoint(config.types)
 
 
 def is_draft_head(evidence: Evidence) -> bool:
@@ -213,10 +114,6 @@ def _alone(evidence: Evidence) -> Collection[str]:
     """The one norm of blocks that have no other to tell its place by."""
     names = [name for name in evidence.names if not _ON_HEADS.search(name)]
     return names if len(names) == 1 and names[0] in AMBIGUOUS else ()
-
-
-def _not_told_alone(evidence: Evidence) -> Collection[str]:
-    return () if is_draft_head(evidence) else _alone(evidence)
 
 
 def _second_and_third(evidence: Evidence) -> tuple[str, str] | None:
@@ -241,7 +138,7 @@ def _second_of_three(evidence: Evidence) -> Collection[str]:
     found = _second_and_third(evidence)
     if found is None or evidence.is_diffusers or (not _crosses(evidence) and evidence.is_known):
         return ()
-    return () if not _crosses(evidence) and evidence.names >= _NORMS_OF_DECODERS else found[:1]
+    return () if not _crosses(evidence) and evidence.names >= NORMS_OF_DECODERS else found[:1]
 
 
 def _is_olmo(evidence: Evidence) -> bool:
@@ -260,52 +157,43 @@ def _is_reordered(evidence: Evidence) -> bool | None:
     return said if said is not None or normed else False
 
 
-def _of_olmo(evidence: Evidence) -> Collection[str]:
-    return (*_OLMO, *_OLMO_CORE) if _is_reordered(evidence) is None else ()
-
-
-def _latent(evidence: Evidence) -> Collection[str]:
-    return {_QUERY_LATENT} if evidence.holds(_ITS_PROJECTION) else ()
-
-
-def _over_batch(evidence: Evidence) -> Collection[str]:
-    return [name for name in evidence.names if is_batch_norm(name, evidence.kinds)]
-
-
-def _beside_convolutions(evidence: Evidence) -> Collection[str]:
-    return evidence.names if evidence.kinds >= _CONVOLUTIONS else ()
-
-
-def _after_depthwise(evidence: Evidence) -> Collection[str]:
-    return PLAIN if evidence.holds(*_DEPTHWISE) else ()
-
-
-def _of_diffusers(evidence: Evidence) -> Collection[str]:
-    return _NORMS_OF_DECODERS if evidence.is_diffusers else ()
-
-
 def _at_end(evidence: Evidence) -> Collection[str]:
     crosses = any(map(BETWEEN.search, evidence.kinds))
     return {_AT_END} if evidence.names >= _BESIDE_LAST and not crosses else ()
 
 
 def _of_gguf_towers(evidence: Evidence) -> Collection[str]:
-    is_clip = evidence.is_of(("gguf:clip",))
-    conformer = evidence.names >= _GGUF_CONFORMER
-    return evidence.names if is_clip and (conformer or evidence.config.raw.get("projector_type") == "cogvlm") else ()
-
-
-def _of_eagle(evidence: Evidence) -> Collection[str]:
-    return {"attn_norm"} if evidence.is_of(("gguf:eagle3",)) else ()
+    if not evidence.is_of(("gguf:clip",)):
+        return ()
+    is_cogvlm = evidence.config.raw.get("projector_type") == "cogvlm"
+    return evidence.names if is_cogvlm or evidence.names >= _GGUF_CONFORMER else ()
 
 
 LEFT_OUT = (
-    NameRule("norms beside two convolutions", "ResNets and U-Nets in transformers and diffusers", _beside_convolutions),
-    NameRule("batch norms", "by the running mean beside them: they stand on channels of a convolution", _over_batch),
-    NameRule("norm of the queries' latent", "DeepSeek's own inference/model.py, beside attn.wq_a", _latent),
-    NameRule("norm after a depthwise convolution", "ConvNeXt, conformers' convolution modules", _after_depthwise),
     NameRule(
-        "diffusers' numbers", "BasicTransformerBlock: norm2 is cross-attention's where there is any", _of_diffusers
+        "norms beside two convolutions",
+        "ResNets and U-Nets in transformers and diffusers",
+        lambda evidence: evidence.names if evidence.kinds >= _CONVOLUTIONS else (),
+    ),
+    NameRule(
+        "batch norms",
+        "by the running mean beside them: they stand on channels of a convolution",
+        lambda evidence: [name for name in evidence.names if is_batch_norm(name, evidence.kinds)],
+    ),
+    NameRule(
+        "norm of the queries' latent",
+        "DeepSeek's own inference/model.py, beside attn.wq_a",
+        lambda evidence: {"attn.q_norm"} if evidence.holds("attn.wq_a.") else (),
+    ),
+    NameRule(
+        "norm after a depthwise convolution",
+        "ConvNeXt, conformers' convolution modules",
+        lambda evidence: PLAIN if evidence.holds(*_DEPTHWISE) else (),
+    ),
+    NameRule(
+        "diffusers' numbers",
+        "BasicTransformerBlock: norm2 is cross-attention's where there is any",
+        lambda evidence: NORMS_OF_DECODERS if evidence.is_diffusers else (),
     ),
     NameRule(
         "norm at a block's end", "FunASR: its blocks have no cross-attention that would be fed before it", _at_end
@@ -323,90 +211,102 @@ LEFT_OUT = (
     NameRule(
         "OLMo without its settings",
         "allenai/OLMo and OLMo-core: OLMo 2 has the names of OLMo 1 and OLMoE, with norms on queries and keys as OLMoE",
-        _of_olmo,
+        lambda evidence: (*_OLMO, *_OLMO_CORE) if _is_reordered(evidence) is None else (),
     ),
     NameRule(
         "only norm of a block",
         "SafeAILab/EAGLE leaves a Llama's first norm out; elsewhere such a norm may stand on either side of attention",
-        _not_told_alone,
+        lambda evidence: () if is_draft_head(evidence) else _alone(evidence),
     ),
-    NameRule("EAGLE-3 in GGUF", "llama.cpp eagle3.cpp: attn_norm is on the embedding of the token", _of_eagle),
+    NameRule(
+        "EAGLE-3 in GGUF",
+        "llama.cpp eagle3.cpp: attn_norm is on the embedding of the token",
+        lambda evidence: {"attn_norm"} if evidence.is_of(("gguf:eagle3",)) else (),
+    ),
 )
-"""In order of the text above: what is taken out of the vocabulary's reach."""
+"""In order: what is taken out of the vocabulary's reach."""
 
 
-def _to_convolution(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+def _after_convolution(places: Places, evidence: Evidence, side: Side) -> Places | None:
     only = norm_after_convolution(evidence.names, evidence.kinds)
-    return {only: "post_attention"} if only is not None else dict(places)
+    return {only: "post_attention"} if only is not None else None
 
 
-def _to_diffusers(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    crosses = evidence.holds("attn2.")
+def _diffusers(places: Places, evidence: Evidence, side: Side) -> Places | None:
+    if not evidence.is_diffusers:
+        return None
     of_numbers = {"norm1": "input", "norm3": "pre_mlp"}
-    if not crosses and "norm3" not in evidence.names:
+    if not evidence.holds("attn2.") and "norm3" not in evidence.names:
         of_numbers["norm2"] = "pre_mlp"
     return {**places, **_there(of_numbers, evidence)}
 
 
-def _to_third(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    _, third = _second_and_third(evidence) or ("", "")
+def _third(places: Places, evidence: Evidence, side: Side) -> Places | None:
+    numbered = _second_and_third(evidence)
+    if numbered is None or not _crosses(evidence):
+        return None
+    third = numbered[1]
     is_said = third in evidence.names - side.untold and (side.before or third in NUMBERED)
     if not is_said:  # the MLP's own, where norms may stand after the residual, may stand there or at its beginning
-        return dict(places)
+        return None
     of_mlp = "pre_mlp" if side.before else "post_mlp"
     return {name: place for name, place in places.items() if place != of_mlp} | {third: of_mlp}
 
 
-def _to_reordered(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    on_output = {**_OLMO, **_OLMO_CORE} if _is_reordered(evidence) else {}
+def _olmo(places: Places, evidence: Evidence, side: Side) -> Places | None:
+    reordered = _is_reordered(evidence)
+    if reordered is None or not _is_olmo(evidence):
+        return None
+    on_output = {**_OLMO, **_OLMO_CORE} if reordered else {}
     return {**places, **_there({**on_output, **_OLMO_HEADS}, evidence)}
 
 
-def _to_mlp(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    return {**places, **dict.fromkeys(_alone(evidence), "pre_mlp")}
-
-
-def _to_end(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    return {**places, _AT_END: "post_mlp"}
-
-
-def _to_output(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    return {name: AFTER.get(place, place) for name, place in places.items()}
-
-
-def _to_sub_layers(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+def _sub_layers(places: Places, evidence: Evidence, side: Side) -> Places | None:
+    if side.said is None or not evidence.names >= _IN_SUB_LAYERS.keys():
+        return None
     return {**places, **{name: place if side.said else AFTER[place] for name, place in _IN_SUB_LAYERS.items() if place}}
 
 
-def _to_bert_before(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    return {**places, **{name: place for name, place in _BERT_BEFORE.items() if name in places}}
+def _xmod(places: Places, evidence: Evidence, side: Side) -> Places | None:
+    return {**places, **{name: _BERT_BEFORE[name] for name in places if name in _BERT_BEFORE}} if side.said else None
 
 
-def _to_cross_first(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+def _cross_first(places: Places, evidence: Evidence, side: Side) -> Places | None:
     first = {CROSS_FIRST[name] for name in evidence.types if name in CROSS_FIRST} & evidence.names
-    others = {name: place for name, place in places.items() if place != "input"} if first else dict(places)
-    return others | dict.fromkeys(first, "input")
+    if not first or not side.said:
+        return None
+    return {name: place for name, place in places.items() if place != "input"} | dict.fromkeys(first, "input")
 
 
-def _to_normed_residual(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
-    return {
-        name: "post_attention" if place == "pre_mlp" and name in AMBIGUOUS else place for name, place in places.items()
-    }
+def _normed_residual(places: Places, evidence: Evidence, side: Side) -> Places | None:
+    if not evidence.config.norms_residual:
+        return None
+    on_residual = {name for name, place in places.items() if place == "pre_mlp"} & AMBIGUOUS
+    return {**places, **dict.fromkeys(on_residual, "post_attention")}
 
 
-def _to_table(table: Mapping[str, Mapping[str, str]]) -> Callable[[Mapping[str, str], Evidence, Side], dict[str, str]]:
-    def change(places: Mapping[str, str], evidence: Evidence, side: Side) -> dict[str, str]:
+def _on_output(places: Places) -> Places:
+    return {name: AFTER.get(place, place) for name, place in places.items()}
+
+
+def _fixed(places: Places, beside: str) -> Callable[[Places, Evidence, Side], Places | None]:
+    """Gives these places to blocks that have all these norms, and a tensor whose name begins so."""
+    return lambda before, evidence, side: (
+        {**before, **places} if evidence.names >= places.keys() and evidence.holds(beside) else None
+    )
+
+
+def _of_types(table: Mapping[str, Places]) -> Callable[[Places, Evidence, Side], Places | None]:
+    """Gives the places that a table has for the model's types, where a block has all norms that it names."""
+
+    def move(places: Places, evidence: Evidence, side: Side) -> Places | None:
         of_types = [table[of] for of in evidence.types if of in table and table[of].keys() <= evidence.names]
-        return dict(places) | {name: place for of in of_types for name, place in of.items()}
+        return {**places, **{name: place for of in of_types for name, place in of.items()}}
 
-    return change
-
-
-def _to_first_and_second(first: str, second: str) -> Callable[[Mapping[str, str], Evidence, Side], dict[str, str]]:
-    return lambda places, evidence, side: {**places, first: "input", second: "pre_mlp"}
+    return move
 
 
-def _there(places: Mapping[str, str], evidence: Evidence) -> dict[str, str]:
+def _there(places: Places, evidence: Evidence) -> Places:
     return {name: place for name, place in places.items() if name in evidence.names}
 
 
@@ -414,97 +314,74 @@ MOVED = (
     PlaceRule(
         "norm between a convolution and the MLP",
         "ConvNeXt, ConvNeXt v2 and DINOv3's in transformers and timm",
-        lambda evidence, side: norm_after_convolution(evidence.names, evidence.kinds) is not None,
-        _to_convolution,
+        _after_convolution,
     ),
     PlaceRule(
         "diffusers' blocks",
         "diffusers BasicTransformerBlock: norm1, attn1, norm2, attn2, norm3, MLP; 57 of its classes by their keys",
-        lambda evidence, side: evidence.is_diffusers,
-        _to_diffusers,
+        _diffusers,
     ),
     PlaceRule(
         "numbers beside cross-attention",
         "OpenNMT-py decoders/transformer.py, UER transformer.py: self-attention, cross-attention, MLP",
-        lambda evidence, side: _crosses(evidence) and _second_and_third(evidence) is not None,
-        _to_third,
+        _third,
     ),
     PlaceRule(
         "OLMo's reordered norms",
         "allenai/OLMo model.py by norm_after, OLMo-core by block.name: x + norm(sub-layer(x))",
-        lambda evidence, side: _is_olmo(evidence) and _is_reordered(evidence) is not None,
-        _to_reordered,
+        _olmo,
     ),
     PlaceRule(
         "EAGLE's draft heads",
         "SafeAILab/EAGLE cnets.py: the first block of a Llama without its input norm",
-        lambda evidence, side: is_draft_head(evidence),
-        _to_mlp,
+        lambda places, evidence, side: (
+            {**places, **dict.fromkeys(_alone(evidence), "pre_mlp")} if is_draft_head(evidence) else None
+        ),
     ),
-    PlaceRule("norm at a block's end", "FunASR SANM encoder", lambda evidence, side: bool(_at_end(evidence)), _to_end),
+    PlaceRule(
+        "norm at a block's end",
+        "FunASR SANM encoder",
+        lambda places, evidence, side: {**places, **dict.fromkeys(_at_end(evidence), "post_mlp")},
+    ),
     PlaceRule(
         "Swin v2",
         "transformers and timm Swin v2: the names of v1, on what the sub-layers give",
-        lambda evidence, side: evidence.is_swin_v2,
-        _to_output,
+        lambda places, evidence, side: _on_output(places) if evidence.is_swin_v2 else None,
     ),
-    PlaceRule(
-        "norms within their sub-layers, by a setting",
-        "OneFormer's decoder of queries",
-        lambda evidence, side: side.said is not None and evidence.names >= _IN_SUB_LAYERS.keys(),
-        _to_sub_layers,
-    ),
-    PlaceRule("X-MOD", "transformers X-MOD with pre_norm", lambda evidence, side: side.said is True, _to_bert_before),
-    PlaceRule(
-        "cross-attention first",
-        "Mask2Former and OneFormer with pre_norm",
-        lambda evidence, side: side.said is True and evidence.is_of(CROSS_FIRST),
-        _to_cross_first,
-    ),
+    PlaceRule("norms within their sub-layers, by a setting", "OneFormer's decoder of queries", _sub_layers),
+    PlaceRule("X-MOD", "transformers X-MOD with pre_norm", _xmod),
+    PlaceRule("cross-attention first", "Mask2Former and OneFormer with pre_norm", _cross_first),
     PlaceRule(
         "residual through the norms",
         "MiniMax; BLOOM with apply_residual_connection_post_layernorm; postnorm",
-        lambda evidence, side: residual_is_normed(evidence.config),
-        _to_normed_residual,
+        _normed_residual,
     ),
     PlaceRule(
         "gpt-oss's own names",
         "openai/gpt-oss torch/model.py: each sub-layer begins with its norm",
-        lambda evidence, side: evidence.names >= _GPT_OSS and evidence.holds("attn.sinks"),
-        _to_first_and_second("attn.norm", "mlp.norm"),
+        _fixed({"attn.norm": "input", "mlp.norm": "pre_mlp"}, "attn.sinks"),
     ),
     PlaceRule(
         "StripedHyena",
         "togethercomputer/stripedhyena model.py, Evo: u = mlp(post_norm(u)) + u",
-        lambda evidence, side: evidence.names >= _HYENA and evidence.holds("projections."),
-        _to_first_and_second("pre_norm", "post_norm"),
+        _fixed({"pre_norm": "input", "post_norm": "pre_mlp"}, "projections."),
     ),
     PlaceRule(
         "architectures in GGUF",
         "llama.cpp's graphs: falcon.cpp, rwkv6-base.cpp, rwkv7-base.cpp",
-        lambda evidence, side: evidence.is_of(GGUF_PLACES),
-        _to_table(GGUF_PLACES),
+        _of_types(GGUF_PLACES),
     ),
     PlaceRule(
         "types with names of their own",
         "the types of ODD_PLACES, built with transformers and run",
-        lambda evidence, side: evidence.is_of(ODD_PLACES),
-        _to_table(ODD_PLACES),
+        _of_types(ODD_PLACES),
     ),
     PlaceRule(
         "settings that put norms on outputs",
         "Molmo 2 and OLMo by norm_after, Chameleon by swin_norm, timm's residual post-norm by the architecture's name",
-        lambda evidence, side: norms_stand_on_output(evidence.config) and not evidence.is_tower,
-        _to_output,
+        lambda places, evidence, side: (
+            _on_output(places) if evidence.config.norms_outputs and not evidence.is_tower else None
+        ),
     ),
 )
 """In order; each changes what those before it have told."""
-
-
-def _first_of_each(places: Mapping[str, str]) -> dict[str, str]:
-    """Each place once, for the name that came to it first."""
-    unique: dict[str, str] = {}
-    for name, place in places.items():
-        if place not in unique.values():
-            unique[name] = place
-    return unique

@@ -13,13 +13,11 @@ from typing import Any
 
 from gammatorch.architectures.base import LAYER, PLACES, Selection
 from gammatorch.architectures.config import ModelConfig, model_config
-from gammatorch.architectures.families import HEAD_ONLY, SHARED_BLOCKS, known_types
-from gammatorch.architectures.notes import divides_norms
+from gammatorch.architectures.families import SHARED_BLOCKS, known_types
 from gammatorch.architectures.offsets import find_offsets
 from gammatorch.architectures.order import is_beside
-from gammatorch.architectures.places import norms_stand_on_output
-from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.safetensors.search import SearchedEntries
+from gammatorch.architectures.vocabulary import HEAD_ONLY
+from gammatorch.checkpoints.base import Checkpoint, Search, TensorEntry
 
 FIRST_WORDS: Mapping[str, str] = {
     "input": "input_layernorm",
@@ -30,24 +28,15 @@ FIRST_WORDS: Mapping[str, str] = {
 
 
 def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
-    """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain.
-
-    Args:
-        checkpoint: An open checkpoint.
-        site: A place within the block, or ``"auto"``.
-
-    Raises:
-        MalformedCheckpoint: config.json contradicts itself.
-    """
-    entries = checkpoint.entries
+    """The selection of a site of the main stack, as the full table would give it; None wherever that is not certain."""
     config = model_config(checkpoint)
     place = "input" if site == "auto" else site
     name = FIRST_WORDS.get(place)
-    if name is None or not isinstance(entries, SearchedEntries) or not _has_one_stack(checkpoint.config or {}, config):
+    if name is None or not _has_one_stack(checkpoint.config or {}, config):
         return None
     if config.num_layers is None:
         return None
-    found = entries.search(f".{name}.")
+    found = checkpoint.search(f".{name}.", None)
     blocks = _blocks(found, name, config.num_layers) if found else None
     if blocks is None:
         return None
@@ -55,7 +44,9 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     layers, heads = range(config.num_layers), sorted(rows)[config.num_layers :]
     if len(heads) != config.raw.get("num_nextn_predict_layers", 0) or is_beside(stack):
         return None
-    if not all(_is_head(entries, stack, layer, rows[layer]) for layer in heads) or not _fit(rows, place, config):
+    if not all(_is_head(checkpoint.search, stack, layer, rows[layer]) for layer in heads):
+        return None
+    if not _fit(rows, place, config):
         return None
     offsets = find_offsets(checkpoint, config, stack)
     return Selection(
@@ -75,9 +66,9 @@ def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
     """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
     known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS
-    known = known and not norms_stand_on_output(config) and not raw.get("num_kv_shared_layers")
+    known = known and not config.norms_outputs and not raw.get("num_kv_shared_layers")
     several_streams = any(name.startswith(("hc_", "altup_")) or "attn_res" in name for name in raw)
-    plain = plain and not divides_norms(raw)
+    plain = plain and not config.divides_norms
     return plain and known and not several_streams and not raw.get("is_encoder_decoder", False)
 
 
@@ -101,10 +92,10 @@ def _blocks(found: Mapping[str, TensorEntry], name: str, num_layers: int) -> tup
     return stack, rows
 
 
-def _is_head(entries: SearchedEntries, stack: str, layer: int, norm: TensorEntry) -> bool:
+def _is_head(search: Search, stack: str, layer: int, norm: TensorEntry) -> bool:
     """Whether a block after the last one is a multi-token-prediction head; its tensors lie near its norm."""
     for name in HEAD_ONLY:
-        found = entries.search(f".{layer}.{name}", near=norm.file)
+        found = search(f".{layer}.{name}", norm.file)
         if found is None:
             return False
         if any(key.startswith(f"{stack}.{layer}.{name}") for key in found):

@@ -11,7 +11,23 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gammatorch.architectures.evidence import Evidence
-from gammatorch.architectures.families import MOVABLE, NUMBERED, POST_NORM, PRE_NORM
+from gammatorch.architectures.families import POST_NORM, PRE_NORM
+from gammatorch.architectures.vocabulary import MOVABLE, NUMBERED
+
+_WAV2VEC2 = {"layer_norm", "final_layer_norm"}
+_FAIRSEQ = {"self_attn_layer_norm", "final_layer_norm"}
+_QUERY_FORMER = "output_query.LayerNorm"
+_QUERIES = "transformer_module."
+"""What holds the decoder of queries in Mask2Former and its kin, of which alone ``pre_norm`` is said."""
+
+_SENTENCES = re.compile(r"(^|\.)sentence_encoder\.layers$")
+_ON_EMBEDDINGS = ("emb_layer_norm", "layernorm_embedding")
+_SAYS_BEFORE = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm", "patchtst": "pre_norm"}
+_SAYS_AFTER = {"focalnet": "use_post_layernorm"}
+_SAID_OF_EACH = ("fastspeech2_conformer", "fastspeech2_conformer_with_hifigan")
+_OWN_STACK = re.compile(r"(^|\.)(?P<side>encoder|decoder)\.layers$")
+_SAY_BEFORE = ("normalize_before", "encoder_normalize_before", "decoder_normalize_before", "pre_norm")
+"""Settings by which other types say that norms stand before sub-layers, some of them in the encoder alone."""
 
 
 class Side(NamedTuple):
@@ -45,29 +61,8 @@ class SideRule:
     decide: Callable[[Evidence], Side | None]
 
 
-_WAV2VEC2 = {"layer_norm", "final_layer_norm"}
-_FAIRSEQ = {"self_attn_layer_norm", "final_layer_norm"}
-_QUERY_FORMER = "output_query.LayerNorm"
-_QUERIES = "transformer_module."
-"""What holds the decoder of queries in Mask2Former and its kin, of which alone ``pre_norm`` is said."""
-
-_SENTENCES = re.compile(r"(^|\.)sentence_encoder\.layers$")
-_ON_EMBEDDINGS = ("emb_layer_norm", "layernorm_embedding")
-
-_SAYS_BEFORE = {"opt": "do_layer_norm_before", "flaubert": "pre_norm", "xmod": "pre_norm", "patchtst": "pre_norm"}
-_SAYS_AFTER = {"focalnet": "use_post_layernorm"}
-_SAID_OF_EACH = ("fastspeech2_conformer", "fastspeech2_conformer_with_hifigan")
-_OWN_STACK = re.compile(r"(^|\.)(?P<side>encoder|decoder)\.layers$")
-_SAY_BEFORE = ("normalize_before", "encoder_normalize_before", "decoder_normalize_before", "pre_norm")
-"""Settings by which other types say that norms stand before sub-layers, some of them in the encoder alone."""
-
-
 def choose_side(evidence: Evidence) -> Side:
-    """What the first rule that speaks for a stack says of it.
-
-    Args:
-        evidence: What is known of its blocks.
-    """
+    """What the first rule that speaks for a stack says of it."""
     return next(side for rule in SIDE_RULES if (side := rule.decide(evidence)) is not None)
 
 

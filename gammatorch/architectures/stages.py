@@ -10,9 +10,9 @@ from itertools import accumulate, pairwise
 
 from gammatorch.architectures.base import ANY, LAYER, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.families import AMBIGUOUS, BARE, MOVABLE, PLAIN, VOCABULARY
 from gammatorch.architectures.keys import Rows, is_batch_norm, own_name
 from gammatorch.architectures.places import norm_after_convolution
+from gammatorch.architectures.vocabulary import AMBIGUOUS, BARE, MOVABLE, PLAIN, VOCABULARY
 
 _INNER = re.compile(r"(?:(?P<inside>.*?)\.)?(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL)
 _IN_CHUNK = re.compile(r"(?P<layer>[0-9]{1,9})\.(?P<name>.+)", re.DOTALL)
@@ -51,12 +51,6 @@ def split_stages(
     a second index, do, or stand between a convolution and an MLP (ConvNeXt). Blocks in one list are cut into stages
     where their widths differ and config.json counts the blocks of each stage (SAM 2).
 
-    Args:
-        stack: Its name.
-        blocks: Names within its blocks, by layer.
-        norms: Its norms by name and layer.
-        config: What config.json says.
-
     Returns:
         In the order of the stages; none for a stack without stages.
     """
@@ -90,11 +84,6 @@ def join_chunks(
     """One stack of blocks that stand in chunks under their numbers in the whole stack (DINOv2's ``block_chunks``).
 
     Each chunk goes on counting where the one before it has ended; stages begin anew.
-
-    Args:
-        stack: Name of the list of chunks.
-        blocks: Names within the chunks, by their number.
-        norms: Norms by name and chunk.
 
     Returns:
         The name, blocks and norms of the whole stack; None if these are no chunks.
@@ -166,21 +155,13 @@ def main_stage(stages: Sequence[Stack]) -> Stack | None:
     """The stage to read where none is named: the one with the most layers, of several such the last, which is as wide
     as the model gets and, where it is the last of all, stands before the final norm; None if the names in their blocks
     do not tell which norm stands first.
-
-    Args:
-        stages: The stages of one stack, in order.
     """
     readable = [stage for stage in stages if stage.site("input") or stage.site("post_attention")]
     return max(reversed(readable), key=lambda stage: len(stage.layers), default=None)
 
 
 def choice_note(outer: str, stages: Sequence[Stack]) -> Iterator[str]:
-    """Which stage is read where none is named, and how to read another.
-
-    Args:
-        outer: Name of the stack that holds the stages.
-        stages: Its stages.
-    """
+    """Which stage is read where none is named, and how to read another."""
     main = main_stage(stages)
     if main is None:
         return
@@ -198,9 +179,6 @@ def choice_note(outer: str, stages: Sequence[Stack]) -> Iterator[str]:
 def patterns_by_stage(sites: Sequence[NormSite]) -> Iterator[str]:
     """Patterns of norms that are numbered a second time, ``stages.2.layers.{layer}.norm.weight``, those of the most
     tensors first.
-
-    Args:
-        sites: Norms of a stack.
     """
     found: Counter[str] = Counter()
     for site in sites:

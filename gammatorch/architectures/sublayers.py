@@ -34,10 +34,6 @@ BELONGS_TO: Mapping[str, str] = {
 def has_part(names: Collection[str], part: str) -> bool:
     """Whether a block has what a norm belongs to.
 
-    Args:
-        names: Names of all tensors in the block.
-        part: ``"mixer"``, ``"MLP"``, ``"queries"`` or ``"keys"``.
-
     Example:
         >>> pruned = ["post_attention_layernorm.weight", "mlp.up_proj.weight"]
         >>> has_part(pruned, "mixer"), has_part(pruned, "MLP")
@@ -55,9 +51,6 @@ def removed_parts(config: ModelConfig) -> Mapping[str, frozenset[int]] | None:
 
     Said so by the models of neural architecture search and pruning: ``block_configs`` with ``no_op`` (Nemotron-NAS,
     Puzzle), ``drop_attn_list`` and ``drop_mlp_list`` (LLM-Drop).
-
-    Args:
-        config: What config.json says.
 
     Example:
         >>> from gammatorch.architectures.config import read_config
@@ -78,11 +71,6 @@ def removed_parts(config: ModelConfig) -> Mapping[str, frozenset[int]] | None:
 
 def places_of_slots(name: str, rows: Rows, blocks: Mapping[int, Collection[str]]) -> dict[str, Rows]:
     """Where a norm stands in a stack whose blocks are single sub-layers, by what each is (x-transformers).
-
-    Args:
-        name: What the norm is called in each of them.
-        rows: Its tensors by layer.
-        blocks: Names of all tensors in each sub-layer.
 
     Returns:
         Rows by place; those before cross-attention, which is the second mixer in succession, under the norm's name.

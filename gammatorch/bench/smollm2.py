@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from gammatorch.bench.layouts import Shapes
-from gammatorch.checkpoints.safetensors.table import LENGTH_BYTES, parse_header
+from gammatorch.checkpoints.safetensors.headers import LENGTH_BYTES, parse_header
 from gammatorch.errors import MalformedCheckpoint, UnreadableCheckpoint
 
 NAME = "SmolLM2-135M-Instruct"

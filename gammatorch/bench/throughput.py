@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +16,6 @@ from gammatorch.architectures.base import Selection
 from gammatorch.architectures.select import select
 from gammatorch.bench.page_cache import can_drop, disk_bytes, drop_from_cache, page_bytes
 from gammatorch.checkpoints.base import Checkpoint
-from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.weights import INDEX
 from gammatorch.errors import GammatorchError
 from gammatorch.gains.device import choose_device, choose_dtype, synchronize
@@ -120,17 +119,16 @@ def measure(
     with reopen() as checkpoint:
         selection = select(checkpoint)
         gains = stream_gains(checkpoint, selection, device, raw=True)
-        source = checkpoint.source
-        local = source if isinstance(source, LocalSource) else None
-        paths = [local.path(file) for file in checkpoint.files] if local is not None else []
-    peer = _peer(local, checkpoint.files, selection, gains.gamma.device) if local is not None else None
+        paths = {file: path for file in checkpoint.files if (path := checkpoint.source.path(file)) is not None}
+        index = checkpoint.source.path(INDEX) if INDEX in checkpoint.source.files else None
+    peer = _peer(paths, index, selection, gains.gamma.device) if paths else None
     if peer is not None and not all(ours.equal(row) for ours, row in zip(gains.gamma, peer(), strict=True)):
         raise GammatorchError("safe_open reads other gains: please report it", file=checkpoint.name)
     notes = [] if peer is not None else ["not on a local disk, so there is no safe_open to compare with"]
     warm = _times(reopen, device, peer, repeats, lambda: None)
     cold = None
-    if can_drop(paths):
-        cold = _times(reopen, device, peer, repeats, lambda: drop_from_cache(paths))
+    if can_drop(list(paths.values())):
+        cold = _times(reopen, device, peer, repeats, lambda: drop_from_cache(list(paths.values())))
     else:
         notes.append("cold times are left out: the files cannot be dropped from the page cache here")
     return Throughput(
@@ -142,7 +140,7 @@ def measure(
         checkpoint_bytes=gains.checkpoint_bytes,
         bytes_read=gains.bytes_read,
         bytes_needed=selection.nbytes,
-        page_bytes=page_bytes((entry.file, entry.start, entry.stop) for entry in selection.entries) if local else None,
+        page_bytes=page_bytes((entry.file, entry.start, entry.stop) for entry in selection.entries) if paths else None,
         requests=gains.requests,
         rounds=gains.rounds,
         repeats=repeats,
@@ -219,7 +217,7 @@ def _clock(seconds: dict[str, float], name: str) -> Iterator[None]:
     seconds[name] = time.perf_counter() - started
 
 
-def _peer(source: LocalSource, files: Sequence[str], selection: Selection, device: Any) -> Callable[[], list[Any]]:
+def _peer(paths: Mapping[str, str], index: str | None, selection: Selection, device: Any) -> Callable[[], list[Any]]:
     """Reads the same rows by ``safe_open`` to the same device, as a careful user does: the index tells the shards, each
     is opened once."""
     from safetensors import safe_open
@@ -228,8 +226,8 @@ def _peer(source: LocalSource, files: Sequence[str], selection: Selection, devic
 
     def read() -> list[Any]:
         rows: dict[str, Any] = {}
-        for file, held in _held(source, files, keys).items():
-            with safe_open(source.path(file), "pt", device=str(device)) as opened:
+        for file, held in _held(paths, index, keys).items():
+            with safe_open(paths[file], "pt", device=str(device)) as opened:
                 there = set(held) & set(opened.keys()) if len(held) == len(keys) else held
                 rows |= {key: opened.get_tensor(key).flatten().double() for key in there}
         synchronize(device)
@@ -238,12 +236,12 @@ def _peer(source: LocalSource, files: Sequence[str], selection: Selection, devic
     return read
 
 
-def _held(source: LocalSource, files: Sequence[str], keys: Sequence[str]) -> dict[str, list[str]]:
+def _held(files: Iterable[str], index: str | None, keys: Sequence[str]) -> dict[str, list[str]]:
     """Keys by shard where an index tells; else any shard may hold any of them."""
-    if INDEX not in source.files:
+    if index is None:
         return {file: list(keys) for file in files}
-    with open(source.path(INDEX), "rb") as index:
-        shard_of = json.load(index)["weight_map"]
+    with open(index, "rb") as named:
+        shard_of = json.load(named)["weight_map"]
     held: dict[str, list[str]] = defaultdict(list)
     for key in keys:
         held[shard_of[key]].append(key)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from gammatorch.errors import MalformedCheckpoint
 
 Advance = Callable[[int], None]
+
+Search = Callable[[str, str | None], "Mapping[str, TensorEntry] | None"]
+"""Gives the tensors whose keys hold a text, by key; None where only the whole table can tell. With the name of a file
+the search begins there, and ends with the first file that has such keys."""
 
 
 class Read(NamedTuple):
@@ -39,24 +46,24 @@ class Traffic:
 class ByteSource(Protocol):
     """The one seam to disk, network and tests: named files with known sizes, and positioned reads.
 
-    Whatever has these members can be opened with :func:`gammatorch.checkpoints.opening.open_source`.
+    Whatever has these members can be opened with :func:`gammatorch.checkpoints.opening.open_source`; a class that
+    inherits from this one has ``hashes``, ``rereads``, ``read_in_turn`` and ``path`` of a source that is far away.
+
+    Attributes:
+        name: How people call it, for messages: a folder, or ``org/name@commit``.
+        revision: The resolved commit, where there is one.
+        files: Size in bytes of each file, by its plain name.
+        traffic: What has been moved so far.
+        hashes: What the contents of files hash to, where that is known without reading them.
+        rereads: Whether reads cost so little that what is large is rather read again than kept.
     """
 
-    @property
-    def name(self) -> str:
-        """How people call it, for messages: a folder, or ``org/name@commit``."""
-
-    @property
-    def revision(self) -> str | None:
-        """The resolved commit, where there is one."""
-
-    @property
-    def files(self) -> Mapping[str, int]:
-        """Size in bytes of each file, by its plain name."""
-
-    @property
-    def traffic(self) -> Traffic:
-        """What has been moved so far."""
+    name: str
+    revision: str | None
+    files: Mapping[str, int]
+    traffic: Traffic
+    hashes: Mapping[str, str] = MappingProxyType({})
+    rereads: bool = False
 
     def speculate(self, file: str) -> int:
         """How many bytes of the head of ``file`` are worth reading before its header's length is known."""
@@ -74,6 +81,20 @@ class ByteSource(Protocol):
 
     def close(self) -> None:
         """Let go of open files; the source may still be read afterwards."""
+
+    def read_in_turn(self, reads: Iterable[Read]) -> Iterator[Read]:
+        """Fill one buffer after the other, in one round, and hand each on before the next: they may all be the same.
+
+        Raises:
+            UnreadableCheckpoint: As :meth:`read`.
+        """
+        for read in reads:
+            self.read([read])
+            yield read
+
+    def path(self, file: str) -> str | None:
+        """Where a file is on a disk of this machine, None if it is on none."""
+        return None
 
 
 class TensorEntry(NamedTuple):
@@ -134,6 +155,10 @@ def stored_bytes(entries: Iterable[TensorEntry]) -> int:
     return sum(entry.stop - entry.start for entry in entries)
 
 
+def unsearchable(text: str, near: str | None) -> None:
+    """The :data:`Search` where only the whole table can tell."""
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A checkpoint whose headers have been read and whose tensors have not.
@@ -153,6 +178,7 @@ class Checkpoint:
         absent: Keys that the index names and no shard holds.
         metadata: What the headers say of the files, as safetensors' ``__metadata__`` (``format``, say).
         tensors: The tensors themselves by key, of a model in memory; None for one whose bytes are read.
+        search: Finds tensors in the headers without making the whole table, where that can be done.
     """
 
     model: str
@@ -168,6 +194,7 @@ class Checkpoint:
     absent: frozenset[str] = field(default=frozenset(), repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     tensors: Mapping[str, Any] | None = field(default=None, repr=False)
+    search: Search = field(default=unsearchable, repr=False)
 
     @property
     def name(self) -> str:
@@ -183,6 +210,11 @@ class Checkpoint:
     def checkpoint_bytes(self) -> int:
         """Size of all weight files together, in bytes."""
         return sum(self.source.files[file] for file in self.files)
+
+    def matching(self, text: str) -> Iterable[TensorEntry]:
+        """The tensors whose keys hold a text, from a search of the headers where they can be searched."""
+        found = self.search(text, None)
+        return found.values() if found is not None else (entry for key, entry in self.entries.items() if text in key)
 
     def where(self, entry: TensorEntry) -> str:
         """The file of a tensor as messages name it: ``folder/shard``."""
@@ -200,15 +232,7 @@ class Checkpoint:
 
 
 def merge_entries(tables: Sequence[Mapping[str, TensorEntry]], where: str) -> dict[str, TensorEntry]:
-    """The tables of several shards as one.
-
-    Args:
-        tables: Entries of each shard, by key.
-        where: Name of the checkpoint, for the message.
-
-    Raises:
-        MalformedCheckpoint: Two shards hold a tensor of the same name, so which one counts is unknown.
-    """
+    """The tables of several shards as one."""
     merged: dict[str, TensorEntry] = {}
     for table in tables:
         if not merged.keys().isdisjoint(table):
@@ -220,3 +244,56 @@ def merge_entries(tables: Sequence[Mapping[str, TensorEntry]], where: str) -> di
             )
         merged.update(table)
     return merged
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The headers of a checkpoint's files.
+
+    Attributes:
+        tables: For each file its tensors by key.
+        source: Where to read the tensors from.
+        config: What the files themselves say of the model, in config.json's words; None where they do not.
+        notes: What a reader of the results should know.
+        settings: What the trainer that wrote them has kept of its settings, in its own words.
+        missing: What the files say of other parts of the model that are not among them, and what to do; None where they
+            are the whole.
+        metadata: What the headers say of the files, as safetensors' ``__metadata__``.
+    """
+
+    tables: list[dict[str, TensorEntry]]
+    source: ByteSource
+    config: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    missing: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class WrappedSource(ByteSource):
+    """All of a source but its reads."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self.name, self.revision = source.name, source.revision
+        self.files, self.traffic, self.hashes = source.files, source.traffic, source.hashes
+
+    def speculate(self, file: str) -> int:
+        """As the underlying source."""
+        return self._source.speculate(file)
+
+    def close(self) -> None:
+        """Close the underlying source."""
+        self._source.close()
+
+
+@contextmanager
+def collector_resting() -> Iterator[None]:
+    """No search for cycles, which goes through everything that was made, again and again; there are hardly any."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

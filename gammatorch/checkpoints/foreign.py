@@ -1,16 +1,81 @@
-"""Formats that are not read, by how the names of their files end: what they are, and what to do instead."""
+"""What a file is that cannot be read as weights, and what to do instead."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gammatorch.checkpoints.magic import RENAME, what_is
+RENAME = "let its name end in "
+"""Begins the remedy for a file in a format that is read; what follows is how the names of such files end."""
+
+_A_PICKLE = ("a pickle, which was not executed", "load it yourself, and save its state dict with torch.save")
+
+_BEGINNINGS = (
+    (b"version ", "a Git LFS pointer, not the weights", "run `git lfs pull`"),
+    (b"<", "a web page or an error in XML, not the weights", "download it again"),
+    (b'{"', "JSON, not the weights", "download it again"),
+    (b"PK\3\4", "an archive as torch.save writes it", f"{RENAME}.bin"),
+    (b"\x80\2\x8a\n", "a file as torch.save wrote it of old", f"{RENAME}.bin"),
+    (b"\x80\4\x95", *_A_PICKLE),
+    (b"\x80\5\x95", *_A_PICKLE),
+    (b"\x80", *_A_PICKLE),
+    (b"GGUF", "GGUF", f"{RENAME}.gguf"),
+    (b"\x1f\x8b", "packed with gzip", "unpack it first"),
+    (b"\x89HDF", "HDF5, as TensorFlow writes it", "save it again with save_pretrained(..., safe_serialization=True)"),
+)
+
+_LENGTH_BYTES = 8
+
+_TOO_LONG = slice(4, _LENGTH_BYTES)
+"""Bytes of a safetensors header's length that are zero, since no header has 4 GB."""
 
 _SAVE = "load it with what wrote it, save its weights as safetensors, and pass those"
 _EXPORTED = "pass the model that it was made from"
 _ARRAYS = "load it with numpy.load, save it with safetensors.numpy.save_file, and pass that file"
+_PACKED = "a packed archive", "unpack it, and pass a model's folder"
+_STRANGE = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def what_else(head: bytes | bytearray) -> str | None:
+    """What a file that is not of its name's format is, and what to do; None if its beginning does not tell.
+
+    Example:
+        >>> what_else(b"GGUF\\3\\0\\0\\0")
+        'GGUF: let its name end in .gguf'
+    """
+    if not head:
+        return "empty: download it again"
+    found = what_is(head)
+    return found and ": ".join(found)
+
+
+def what_is(head: bytes | bytearray) -> tuple[str, str] | None:
+    """What a file is, and what to do where weights of another format were expected; None if that cannot be told.
+
+    Args:
+        head: Its first bytes, ten at least where it has them.
+
+    Example:
+        >>> what_is(b"\\x59\\0\\0\\0\\0\\0\\0\\0" + b'{"__metadata__":')
+        ('safetensors', 'let its name end in .safetensors')
+        >>> what_is(b"\\x80\\4\\0\\0\\0\\0\\0\\0broken") is None
+        True
+    """
+    is_length = head[_TOO_LONG] == bytes(4)
+    if is_length and head[_LENGTH_BYTES : _LENGTH_BYTES + 2] == b'{"':
+        return "safetensors", f"{RENAME}.safetensors"
+    return next(
+        (
+            (what, remedy)
+            for beginning, what, remedy in _BEGINNINGS
+            if head.startswith(beginning) and not (is_length and len(beginning) == 1)
+        ),
+        None,
+    )
 
 
 class Foreign(NamedTuple):
@@ -39,7 +104,6 @@ _PICKLE = _named(
 )
 
 _UNFINISHED = _named("part|partial|incomplete|crdownload|aria2", "an unfinished download", "download it to its end")
-_PACKED = "a packed archive", "unpack it, and pass a model's folder"
 _TAR = _named("tar", *_PACKED)
 
 FOREIGN = (
@@ -69,10 +133,6 @@ FOREIGN = (
 def foreign_file(name: str, head: bytes) -> tuple[str, str] | None:
     """What a file is whose name is no weight file's, and what to do; None where neither name nor beginning tells.
 
-    Args:
-        name: Its name.
-        head: Its first bytes, ten at least where it has them.
-
     Example:
         >>> foreign_file("model.onnx", b"\\x08\\x08\\x12\\x07pytorch")
         ('an ONNX graph', 'pass the model that it was made from')
@@ -90,9 +150,6 @@ def foreign_file(name: str, head: bytes) -> tuple[str, str] | None:
 def foreign_files(names: Iterable[str]) -> tuple[list[str], str, str] | None:
     """The files among these that are of a format that is not read, what they are, and what to do.
 
-    Args:
-        names: Names of files of which none holds weights in a format that is read.
-
     Example:
         >>> foreign_files(["README.md", "decoder.onnx", "encoder.onnx"])
         (['decoder.onnx', 'encoder.onnx'], 'an ONNX graph', 'pass the model that it was made from')
@@ -102,3 +159,23 @@ def foreign_files(names: Iterable[str]) -> tuple[list[str], str, str] | None:
         if held := [name for name in ordered if one.pattern.fullmatch(name)]:
             return held, one.what, one.remedy
     return None
+
+
+def strange_file(path: str | os.PathLike[str]) -> str | None:
+    """What is wrong with what stands at a path, and what to do; None for a regular file, and where there is nothing.
+
+    Example:
+        >>> strange_file("/dev/null")
+        'is a device, not a file: save what comes out of it as a file, and pass that'
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        if not os.path.islink(path):
+            return None
+        where = "itself" if error.errno == errno.ELOOP else "something that does not exist"
+        return f"is a link to {where}: put the file there, or download it again"
+    if stat.S_ISDIR(mode):
+        return "is a folder, though its name is a file's: put the file there, or pass the folder that holds the model"
+    what = _STRANGE.get(stat.S_IFMT(mode))
+    return f"is {what}, not a file: save what comes out of it as a file, and pass that" if what else None

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.magic import what_else
+from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.dtypes import GGUF_TYPES
+from gammatorch.checkpoints.foreign import what_else
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 HEADER_CAP = 512_000_000
@@ -23,44 +23,6 @@ LOCAL_WINDOW = 262_144
 
 REMOTE_WINDOWS = (1_048_576, 16_777_216)
 """First and longest read of a remote file: each one takes a round, so each is four times the one before."""
-
-TYPES = {
-    0: ("F32", 1, 4),
-    1: ("F16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 40),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("I8", 1, 1),
-    25: ("I16", 1, 2),
-    26: ("I32", 1, 4),
-    27: ("I64", 1, 8),
-    28: ("F64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("BF16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-    40: ("NVFP4", 64, 36),
-    41: ("Q1_0", 128, 18),
-}
-"""Name, values per block and bytes per block of each stored type."""
 
 _SCALARS = {
     0: "<B",
@@ -75,6 +37,7 @@ _SCALARS = {
     11: "<q",
     12: "<d",
 }
+
 _PREAMBLE = struct.Struct("<4sI2Q")
 _TEXT, _ARRAY = 8, 9
 _LEAST_PAIR, _LEAST_TENSOR = 13, 24
@@ -90,11 +53,6 @@ _SPLIT_NUMBER, _SPLIT_COUNT, _SPLIT_TENSORS = "split.no", "split.count", "split.
 def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of each file, from its header alone, and what the first header says of the model.
 
-    Args:
-        source: Where the files are.
-        files: Names of GGUF files; several are the parts of one model.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
-
     Raises:
         MalformedCheckpoint: A file is not GGUF, is cut short, or its header contradicts itself.
         UnsupportedFormat: It is big-endian, or of a version that is not read.
@@ -108,11 +66,7 @@ def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = 
 
 
 def _missing(files: Sequence[str], told: Sequence[Mapping[str, Any]], tensors: int, where: str) -> str | None:
-    """What the files say of other parts of the model; None where they are the whole.
-
-    Raises:
-        MalformedCheckpoint: They are not the parts of one model.
-    """
+    """What the files say of other parts of the model; None where they are the whole."""
     count = told[0].get(_SPLIT_COUNT, 0)
     numbers = [metadata.get(_SPLIT_NUMBER) for metadata in told]
     if type(count) is not int or count < 2:
@@ -131,13 +85,7 @@ def _missing(files: Sequence[str], told: Sequence[Mapping[str, Any]], tensors: i
 
 
 class _Header:
-    """The front of a file, read forward through a window.
-
-    Args:
-        source: Where the file is.
-        file: Its name.
-        extra: Reads to make along with the first window.
-    """
+    """The front of a file, read forward through a window."""
 
     def __init__(self, source: ByteSource, file: str, extra: Sequence[Read] = ()) -> None:
         self.source = source
@@ -303,9 +251,9 @@ def _read_tensor(header: _Header) -> tuple[str, tuple[int, ...], int, int]:
 
 def _stored(kind: int, shape: tuple[int, ...], where: str, key: str) -> tuple[str, int]:
     """Name of a stored type, and bytes of a tensor of it."""
-    if kind not in TYPES:
+    if kind not in GGUF_TYPES:
         return f"GGML_{kind}", 0  # of a newer llama.cpp: listed, and refused when it is to be read
-    name, values, nbytes = TYPES[kind]
+    name, values, nbytes = GGUF_TYPES[kind]
     if shape and shape[-1] % values:
         raise MalformedCheckpoint(
             f"has rows of {shape[-1]} values, which are no whole blocks of {name}: download the file again",

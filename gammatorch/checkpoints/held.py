@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from gammatorch.checkpoints.base import Advance, Checkpoint, Read, TensorEntry, Traffic
-from gammatorch.checkpoints.pytorch.forms import DTENSOR, META, OWN_CLASS, SPARSE, in_form
-from gammatorch.checkpoints.pytorch.names import DTYPES, ITEM_BYTES
+from gammatorch.checkpoints.base import Advance, ByteSource, Checkpoint, Read, TensorEntry, Traffic
+from gammatorch.checkpoints.dtypes import DTENSOR, ITEM_BYTES, META, OWN_CLASS, SPARSE, TORCH_DTYPES, in_form
 from gammatorch.errors import InvalidArgument
 
 STATE_DICT = "state_dict()"
@@ -30,15 +29,7 @@ def is_model(value: object) -> bool:
 
 
 def hold(model: Any) -> Checkpoint:
-    """A model in memory as an open checkpoint.
-
-    Args:
-        model: A module (its ``config``, if it has one as models of transformers do, tells its type), or a state dict
-            of tensors or arrays.
-
-    Raises:
-        InvalidArgument: It holds no tensors.
-    """
+    """A model in memory as an open checkpoint."""
     is_dict = isinstance(model, Mapping)
     state = model if is_dict else model.state_dict()
     tensors = {str(key): value for key, value in state.items() if hasattr(value, "shape") and hasattr(value, "dtype")}
@@ -54,20 +45,11 @@ def hold(model: Any) -> Checkpoint:
     return Checkpoint(name, source, (STATE_DICT,), entries, config, tensors=tensors)
 
 
-class HeldSource:
-    """The tensors of a model in memory, as bytes for those who cannot take tensors.
-
-    Args:
-        name: How messages call it.
-        tensors: The tensors by key.
-        entries: Where in the bytes each is seen, in order.
-        nbytes: All bytes together.
-    """
-
-    revision = None
+class HeldSource(ByteSource):
+    """The tensors of a model in memory, as bytes for those who cannot take tensors."""
 
     def __init__(self, name: str, tensors: Mapping[str, Any], entries: Mapping[str, TensorEntry], nbytes: int) -> None:
-        self.name = name
+        self.name, self.revision = name, None
         self.files = {STATE_DICT: nbytes}
         self.traffic = Traffic()
         self._tensors = tensors
@@ -93,7 +75,7 @@ class HeldSource:
 
 def _entry(key: str, tensor: Any, start: int) -> TensorEntry:
     """A tensor as a header would describe it; those whose values do not stand in memory as they are, by their form."""
-    dtype = DTYPES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
+    dtype = TORCH_DTYPES.get(str(tensor.dtype).removeprefix("torch."), str(tensor.dtype))
     shape = tuple(map(int, tensor.shape))
     form = _form(tensor)
     if form:

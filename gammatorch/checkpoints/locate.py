@@ -6,35 +6,29 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from gammatorch.checkpoints.base import ByteSource
-from gammatorch.checkpoints.foreign import foreign_file
-from gammatorch.checkpoints.hub.patience import Patience
-from gammatorch.checkpoints.hub.settings import importing_hub
-from gammatorch.checkpoints.local import LocalSource, strange_file
-from gammatorch.checkpoints.magic import RENAME
+from gammatorch.checkpoints.foreign import RENAME, foreign_file, strange_file
+from gammatorch.checkpoints.hub.retry import RetryPolicy
+from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.shards import siblings
 from gammatorch.checkpoints.weights import (
     CONFIG,
     CONFIG_YAML,
     DCP_METADATA,
     DCP_SUFFIX,
+    FOLDER_SUFFIXES,
     RANK_FOLDER,
     SUFFIXES,
     is_weights,
 )
-from gammatorch.errors import (
-    CheckpointNotFound,
-    InvalidArgument,
-    UnreadableCheckpoint,
-    UnsupportedFormat,
-)
+from gammatorch.errors import CheckpointNotFound, InvalidArgument, UnreadableCheckpoint, UnsupportedFormat
 
 _HUB_ID = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[^@\s]+))?")
 _SNAPSHOT = re.compile(r"models--(?P<org>.+?)--(?P<name>.+)/snapshots/(?P<commit>[0-9a-f]{40})")
-
 
 _ADDRESS = re.compile(
     r"(https?://[^/]+/|hf://)?(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
@@ -51,6 +45,7 @@ _WITHIN_RUN = re.compile(
 
 _ITERATION = re.compile(r"\d{1,12}", re.ASCII)
 _POINTER_BYTES = 100_000
+
 _HIGHEST = 3
 """Folders above the weights in which config.json is looked for."""
 
@@ -82,7 +77,7 @@ def locate(
     token: str | None = None,
     *,
     cache: bool = True,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> Location:
     """Find a folder, a file, an index, or a repository on the Hub.
 
@@ -93,7 +88,7 @@ def locate(
         revision: Branch, tag or commit on the Hub.
         token: Access token for the Hub.
         cache: Whether what comes from the Hub is kept on disk, and what is there is used.
-        patience: When to give up on the Hub; None for a few minutes.
+        retry: When to give up on the Hub; None for a few minutes.
 
     Raises:
         CheckpointNotFound: There is nothing of that name.
@@ -114,7 +109,7 @@ def locate(
         from gammatorch.checkpoints.hub.repository import open_repository  # 0.1 s that a local run need not spend
 
     asked = revision or match["revision"]
-    source, notes = open_repository(match["repo"], asked, token, cache=cache, patience=patience)
+    source, notes = open_repository(match["repo"], asked, token, cache=cache, retry=retry)
     return Location(f"{match['repo']}@{asked}" if asked else match["repo"], source, notes=notes)
 
 
@@ -195,9 +190,6 @@ def _config_above(folder: Path) -> tuple[ByteSource | None, tuple[str, ...]]:
 def pointed_folder(folder: str | os.PathLike[str]) -> tuple[str, str] | None:
     """The folder that a file, or the layout of a folder without weights, says is meant, and a note; None if none does,
     or several are.
-
-    Args:
-        folder: What was asked for.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -256,11 +248,7 @@ def _check_no_config(folder: Path) -> None:
 
 
 def strange_weights(model: str | os.PathLike[str]) -> tuple[str, str] | None:
-    """What bears a weight file's name and is none, and what is wrong with it; None where there are weight files too.
-
-    Args:
-        model: A folder in which no weights were found, or anything else.
-    """
+    """What bears a weight file's name and is none, and what is wrong with it; None where there are weight files too."""
     try:
         names = sorted(os.listdir(model))
     except OSError:
@@ -272,11 +260,7 @@ def strange_weights(model: str | os.PathLike[str]) -> tuple[str, str] | None:
 
 
 def _suffix_by_content(path: Path, name: str) -> str:
-    """How the name of a file would end if it told its format.
-
-    Raises:
-        CheckpointError: It is of none that is read, or cannot be read.
-    """
+    """How the name of a file would end if it told its format."""
     if strange := strange_file(path):
         raise UnsupportedFormat(strange, file=name)
     try:
@@ -299,3 +283,45 @@ def _suffix_by_content(path: Path, name: str) -> str:
 def _may_be_commit(path: Path) -> bool:
     """Whether a folder, or what it is a link to, may bear the name of a commit: asked before links are followed."""
     return len(path.name) in (0, 2, 40) or path.is_symlink()  # 0 and 2: the name is "." or ".."
+
+
+def folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, a pipeline's, or those of
+    the Hub's cache, which has a folder for each commit in ``snapshots``."""
+    try:
+        if _holds_weights(folder):
+            return []
+        return [
+            f"{within}{name}"
+            for within in ("", "snapshots/")
+            if os.path.isdir(parent := os.path.join(folder, within))
+            for name in sorted(os.listdir(parent))
+            if os.path.isdir(path := os.path.join(parent, name)) and _holds_weights(path)
+        ]
+    except OSError:  # not a folder, or not to be listed
+        return []
+
+
+def _holds_weights(folder: str | os.PathLike[str], within: bool = True) -> bool:
+    """Whether weights stand in a folder, or in folders of ranks in it."""
+    with os.scandir(folder) as held:
+        return any(
+            entry.name.endswith(FOLDER_SUFFIXES)
+            or (within and RANK_FOLDER.fullmatch(entry.name) and entry.is_dir() and _holds_weights(entry.path, False))
+            for entry in held
+        )
+
+
+@contextmanager
+def importing_hub() -> Iterator[None]:
+    """Imports that bring huggingface_hub along, and nothing else: it takes numbers from the environment.
+
+    Raises:
+        InvalidArgument: One of them is none.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidArgument(
+            f"huggingface_hub does not take a setting of the environment ({error}): look at those that begin with HF_"
+        ) from None

@@ -5,42 +5,75 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Checkpoint, Read, TensorEntry, merge_entries
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.formats import READERS
+from gammatorch.checkpoints.base import (
+    ByteSource,
+    Checkpoint,
+    Contents,
+    Read,
+    Search,
+    TensorEntry,
+    merge_entries,
+    unsearchable,
+)
+from gammatorch.checkpoints.gguf import read_gguf
 from gammatorch.checkpoints.held import hold, is_model
-from gammatorch.checkpoints.locate import locate, pointed_folder, strange_weights
+from gammatorch.checkpoints.locate import folders_with_weights, locate, pointed_folder, strange_weights
+from gammatorch.checkpoints.pytorch.dcp import read_dcp
+from gammatorch.checkpoints.pytorch.pipeline import read_layer_files, read_rank_folders, read_torch_files
 from gammatorch.checkpoints.safetensors.headers import read_headers
-from gammatorch.checkpoints.safetensors.metadata import SHARDING_INFO, add_aliases, is_part, read_metadata
+from gammatorch.checkpoints.safetensors.metadata import (
+    SHARDING_INFO,
+    add_aliases,
+    is_part,
+    read_dcp_shards,
+    read_metadata,
+)
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.shards import index_suffix, parse_index, some
 from gammatorch.checkpoints.weights import (
     CONFIG,
     CONFIG_YAML,
-    FOLDER_SUFFIXES,
-    RANK_FOLDER,
+    DCP_SHARDS,
+    DCP_SUFFIX,
+    LAYER_FILES,
+    RANK_FOLDERS,
+    TORCH_SUFFIXES,
     as_weights,
     find_weights,
     left_out,
 )
-from gammatorch.checkpoints.yaml_settings import YAML_CAP, read_yaml
-from gammatorch.errors import CheckpointNotFound, InvalidArgument, MalformedCheckpoint, UnsupportedFormat
-
-JSON_CAP = 256_000_000
-"""Longest config.json or index that is read, in bytes."""
-
-_OTHER_CONFIG = "download it again, or take it away to have the names of the tensors tell what they can"
+from gammatorch.errors import (
+    CheckpointError,
+    CheckpointNotFound,
+    InvalidArgument,
+    MalformedCheckpoint,
+    UnsupportedFormat,
+)
 
 DEFAULT_MODEL = "Qwen/Qwen3-32B"
 
+JSON_CAP, YAML_CAP = 256_000_000, 256_000
+"""Longest config.json or index, and longest config.yaml, that is read, in bytes."""
+
+_OTHER_CONFIG = "download it again, or take it away to have the names of the tensors tell what they can"
 
 Model = str | os.PathLike[str] | Checkpoint | Mapping[str, Any] | Any
 """What functions that take a checkpoint take: a name or path, an open one, a module or a state dict."""
+
+READERS: Mapping[str, Callable[[ByteSource, Sequence[str], Sequence[Read]], Contents]] = {
+    **dict.fromkeys(TORCH_SUFFIXES, read_torch_files),
+    ".gguf": read_gguf,
+    DCP_SUFFIX: read_dcp,
+    DCP_SHARDS: read_dcp_shards,
+    LAYER_FILES: read_layer_files,
+    RANK_FOLDERS: read_rank_folders,
+}
+"""By the layout of several files, or by how the names of the files end. Safetensors is in none of them."""
 
 
 def open_checkpoint(
@@ -88,22 +121,26 @@ def open_checkpoint(
         )
     except (CheckpointNotFound, UnsupportedFormat) as error:
         pointed = pointed_folder(model) if location.target is None else None
-        if pointed is not None:
-            checkpoint = open_checkpoint(pointed[0])
-            return replace(checkpoint, notes=(pointed[1], *checkpoint.notes))
-        if isinstance(error, UnsupportedFormat):
-            raise
-        if inside := _folders_with_weights(model):
-            raise CheckpointNotFound(
-                f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
-                "`gammatorch sweep`",
-                file=os.fspath(model),
-            ) from None
-        if strange := strange_weights(model):
-            raise CheckpointNotFound(strange[1], file=strange[0]) from None
-        raise
+        if pointed is None:
+            raise _better_told(error, model) from None
+        checkpoint = open_checkpoint(pointed[0])
+        return replace(checkpoint, notes=(pointed[1], *checkpoint.notes))
     notes = (*location.notes, *checkpoint.notes)
     return replace(checkpoint, notes=notes, seconds=time.perf_counter() - started)
+
+
+def _better_told(error: CheckpointError, model: str | os.PathLike[str]) -> CheckpointError:
+    """What to raise where no weights were found: what stands in their place, if anything does."""
+    if isinstance(error, UnsupportedFormat):
+        return error
+    if inside := folders_with_weights(model):
+        return CheckpointNotFound(
+            f"holds no weights itself, but its folders do ({some(inside)}): pass one of them, or all to "
+            "`gammatorch sweep`",
+            file=os.fspath(model),
+        )
+    strange = strange_weights(model)
+    return CheckpointNotFound(strange[1], file=strange[0]) if strange else error
 
 
 def open_source(
@@ -126,9 +163,10 @@ def open_source(
     Raises:
         CheckpointError: As :func:`open_checkpoint`.
     """
-    weights, missing = (
-        (find_weights(source.files, source.name), None) if target is None else as_weights(target, source.files)
-    )
+    if target is None:
+        weights, missing = find_weights(source.files, source.name), None
+    else:
+        weights, missing = as_weights(target, source.files)
     config = _json_read(source, CONFIG) if CONFIG in source.files else None
     settings = _yaml_read(source) if config is None and above is None else None
     first = [read for read in (config, settings) if read is not None]
@@ -145,12 +183,11 @@ def open_source(
             bytes(index.into), source.files, f"{source.name}/{weights.index}", index_suffix(weights.index)
         )
     reader = READERS.get(weights.layout or suffix or PurePath(files[0]).suffix)
-    entries: Mapping[str, TensorEntry]
     if reader is None:
-        contents, entries = _read_safetensors(source, files, first)
+        contents, entries, search = _read_safetensors(source, files, first)
     else:
         contents = reader(source, files, first)
-        entries = merge_entries(contents.tables, source.name)
+        entries, search = merge_entries(contents.tables, source.name), unsearchable
     absent = frozenset(shard_of.keys() - entries.keys()) if shard_of else frozenset()
     index_notes = _index_notes(weights.index, shard_of, entries, absent) if shard_of else ()
     holder = source if above is None else above
@@ -170,22 +207,22 @@ def open_source(
         missing=missing or contents.missing,
         metadata=contents.metadata,
         absent=absent,
+        search=search,
     )
 
 
 def _read_safetensors(
     source: ByteSource, files: Sequence[str], extra: Sequence[Read]
-) -> tuple[Contents, Mapping[str, TensorEntry]]:
-    """What the headers say of the files, and the tensors, whose entries are made when they are needed."""
+) -> tuple[Contents, Mapping[str, TensorEntry], Search]:
+    """What the headers say of the files, the tensors, whose entries are made when they are needed, and their search."""
     headers = read_headers(source, files, extra)
     metadata = read_metadata(source, headers)
-    missing = None
-    if SHARDING_INFO in metadata and is_part(metadata):
-        missing = (
-            f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
-        )
+    told = f"{files[0]} holds a part of every tensor ({SHARDING_INFO} in its header): pass the folder of all ranks"
+    missing = told if SHARDING_INFO in metadata and is_part(metadata) else None
     contents = Contents([], source, metadata=metadata, missing=missing)
-    return contents, add_aliases(SearchedEntries(headers, source), metadata)
+    searched = SearchedEntries(headers, source)
+    entries = add_aliases(searched, metadata)
+    return contents, entries, searched.search if entries is searched else unsearchable
 
 
 def _index_notes(
@@ -197,33 +234,6 @@ def _index_notes(
     elsewhere = [key for key, shard in shard_of.items() if key not in absent and entries[key].file != shard]
     if elsewhere:
         yield f"{index} puts {some(elsewhere)} into other shards than those that hold them"
-
-
-def _folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of a folder's own folders that hold weights, where it holds none: a trainer's, a pipeline's, or those of
-    the Hub's cache, which has a folder for each commit in ``snapshots``."""
-    try:
-        if _holds_weights(folder):
-            return []
-        return [
-            f"{within}{name}"
-            for within in ("", "snapshots/")
-            if os.path.isdir(parent := os.path.join(folder, within))
-            for name in sorted(os.listdir(parent))
-            if os.path.isdir(path := os.path.join(parent, name)) and _holds_weights(path)
-        ]
-    except OSError:  # not a folder, or not to be listed
-        return []
-
-
-def _holds_weights(folder: str | os.PathLike[str], within: bool = True) -> bool:
-    """Whether weights stand in a folder, or in folders of ranks in it."""
-    with os.scandir(folder) as held:
-        return any(
-            entry.name.endswith(FOLDER_SUFFIXES)
-            or (within and RANK_FOLDER.fullmatch(entry.name) and entry.is_dir() and _holds_weights(entry.path, False))
-            for entry in held
-        )
 
 
 def _yaml_read(source: ByteSource) -> Read | None:
@@ -247,3 +257,23 @@ def _parse_config(raw: bytes, where: str) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise MalformedCheckpoint(f"is not a JSON object: {_OTHER_CONFIG}", file=where)
     return config
+
+
+def read_yaml(raw: bytes) -> dict[str, Any]:
+    """The settings in a YAML file; none where it is no plain mapping. Nothing is made of its tags.
+
+    Aliases are not followed: a few of them can stand for more values than memory holds.
+
+    Example:
+        >>> read_yaml(b"model: {norm_after: true}"), read_yaml(b"!!python/object:os.system x"), read_yaml(b"a: &b [*b]")
+        ({'model': {'norm_after': True}}, {}, {})
+    """
+    import yaml  # type: ignore[import-untyped]  # takes as long as some runs, and few have such a file
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
+            return {}
+        told = yaml.safe_load(raw)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -60,14 +60,7 @@ class ShardSet:
         return [name for number, name in zip(self.numbers, self.names, strict=True) if number not in self.held]
 
     def whole(self, where: str) -> tuple[str, ...]:
-        """All of its files, in order.
-
-        Args:
-            where: Name of the checkpoint, for the message.
-
-        Raises:
-            IncompleteCheckpoint: One is missing.
-        """
+        """All of its files, in order."""
         if missing := self.missing:
             raise IncompleteCheckpoint(
                 f"{len(missing)} of {int(self.count)} shards missing ({some(missing)}): download them again", file=where
@@ -79,14 +72,6 @@ def shard_sets(
     names: Iterable[str], where: str, pattern: re.Pattern[str] = NUMBERED
 ) -> tuple[list[ShardSet], list[str]]:
     """The sets of shards among files, and the files that are of none.
-
-    Args:
-        names: Plain names of files.
-        where: Name of the checkpoint, for messages.
-        pattern: What the names of shards look like, with the groups of :data:`NUMBERED` in their order.
-
-    Raises:
-        CheckpointNotFound: Two files of a set have one number.
 
     Example:
         >>> (found,), others = shard_sets(["a-1-of-2.bin", "a-2-of-2.bin", "b.bin"], "model")
@@ -128,18 +113,8 @@ def parse_index(
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The shards that an index names, and the shard of each tensor.
 
-    Args:
-        raw: The index, as stored.
-        names: Plain names of the files that are there.
-        where: Name of the index, for messages.
-        suffix: How the names of its shards end.
-
     Returns:
         The shards in order, and shard by tensor key.
-
-    Raises:
-        MalformedCheckpoint: It is no such index, or it names something other than a plain file name.
-        IncompleteCheckpoint: A shard it names is not there.
     """
     try:
         shard_of = json.loads(raw)["weight_map"]

@@ -72,6 +72,8 @@ _BESIDE_GGUF = re.compile(r"(.*[_.-])?(mmproj|imatrix|lora|mtp)[_.-]", re.IGNORE
 _ZERO_3 = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt", re.ASCII)
 """Files of DeepSpeed's ZeRO-3, whose tensors are cut over all processes."""
 
+_PARTS = ((DCP_SHARD, "a part of every tensor, and no more"), (_LAYER_FILE, "one layer of the model"))
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -295,10 +297,6 @@ def as_weights(target: str, names: Collection[str]) -> tuple[Weights, str | None
 
     A shard stands for all of its set where that is there.
 
-    Args:
-        target: The file.
-        names: Names of the files beside it, as far as they may belong to it.
-
     Returns:
         The weight files, and what makes them a part of the model and no more, None if nothing does.
     """
@@ -321,11 +319,6 @@ def as_weights(target: str, names: Collection[str]) -> tuple[Weights, str | None
 def left_out(files: Collection[str], notes: Sequence[str], names: Iterable[str]) -> tuple[str, ...]:
     """A note on weight files beside those that are read, where none tells of them yet.
 
-    Args:
-        files: The files that are read.
-        notes: What is told already.
-        names: Names of all files.
-
     Example:
         >>> left_out(["model.safetensors"], (), ["model.safetensors", "pytorch_model.bin", "optimizer.bin"])
         ('not read: pytorch_model.bin',)
@@ -341,9 +334,6 @@ def left_out(files: Collection[str], notes: Sequence[str], names: Iterable[str])
             if not any(name in note for note in notes) and not any(rank.fullmatch(name) for rank in ranks)
         )
     )
-
-
-_PARTS = ((DCP_SHARD, "a part of every tensor, and no more"), (_LAYER_FILE, "one layer of the model"))
 
 
 def _only(name: str, names: Sequence[str]) -> Weights:

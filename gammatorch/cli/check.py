@@ -79,8 +79,8 @@ def _audit(
     """The stack, the stored weights of each of its sites, and what is wrong with them."""
     from gammatorch.analysis.audit import Finding, audit
     from gammatorch.architectures.base import PLACES
-    from gammatorch.architectures.match import find_stacks
     from gammatorch.architectures.select import choose_stack, select
+    from gammatorch.architectures.stacks import find_stacks
     from gammatorch.gains.stream import stored_weights
 
     stacks = find_stacks(checkpoint)

@@ -41,7 +41,7 @@ def inspect(
     gammatorch inspect ./new-model --verify
     """
     from gammatorch.architectures.config import model_config
-    from gammatorch.architectures.match import find_stacks
+    from gammatorch.architectures.stacks import find_stacks
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports import inspection
     from gammatorch.reports.console import make_console

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 
@@ -63,6 +64,11 @@ class Gains(Origin):
     """
 
     gamma: Tensor = field(repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.gamma.device
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

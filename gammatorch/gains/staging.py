@@ -1,8 +1,10 @@
-"""From stored bytes to rows: one buffer on the host, one copy to the device, one cast there."""
+"""From stored bytes to rows: buffers on the host, one copy to the device, one cast there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from operator import itemgetter
 
@@ -83,25 +85,14 @@ def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device
 
 
 def held_tensors(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> list[Tensor] | None:
-    """The tensors of a model in memory, where they are; None for a checkpoint whose bytes have to be read.
-
-    Args:
-        checkpoint: An open checkpoint.
-        entries: Tensors of it, in layer order.
-    """
+    """The tensors of a model in memory, where they are; None for a checkpoint whose bytes have to be read."""
     if checkpoint.tensors is None:
         return None
     return [torch.as_tensor(checkpoint.tensors[entry.key]).detach() for entry in entries]
 
 
 def stack_held(rows: Sequence[Tensor], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Tensors of one width as rows, shape (layer, hidden), cast on the device: those that are there are not moved.
-
-    Args:
-        rows: The tensors, of any shape.
-        device: Where to.
-        dtype: To what.
-    """
+    """Tensors of one width as rows, shape (layer, hidden), cast on the device: those that are there are not moved."""
     return torch.stack([row.to(device).reshape(-1).to(dtype) for row in rows])
 
 
@@ -114,3 +105,78 @@ def _order(entries: Sequence[TensorEntry]) -> list[int]:
 
 def _itemsize(entry: TensorEntry) -> int:
     return STORED_DTYPES[entry.dtype].itemsize
+
+
+class ColumnReader:
+    """Staged bytes of one piece after another, the next being read meanwhile.
+
+    A thread of its own fills one of two buffers (pinned for CUDA) while the device works on the other.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        pieces: Sequence[Sequence[TensorEntry]],
+        device: torch.device,
+        advance: Advance | None,
+    ) -> None:
+        self._checkpoint, self._pieces, self._device, self._advance = checkpoint, pieces, device, advance
+        largest = stored_bytes(pieces[0])
+        self._buffers = [make_staging(largest, device) for _ in range(min(2, len(pieces)))]
+        self._copies: list[torch.cuda.Event | None] = [None, None]
+        self._turn = 0
+        self._abandoned = threading.Event()
+        self._pool = ThreadPoolExecutor(1, "gammatorch-columns")
+
+    def __enter__(self) -> ColumnReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._abandoned.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        reading = self._pool.submit(self._read, 0)
+        for turn in range(len(self._pieces)):
+            self._turn = turn
+            staged = reading.result()
+            if turn + 1 < len(self._pieces):
+                reading = self._pool.submit(self._read, turn + 1)
+            yield staged
+
+    def copied(self) -> None:
+        """The piece has been sent to the device: its buffer is free once the copy is done."""
+        if self._device.type == "cuda":
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(torch.cuda.current_stream(self._device))
+            self._copies[self._turn % 2] = event
+
+    def _read(self, turn: int) -> Tensor:
+        event = self._copies[turn % 2]
+        if event is not None:
+            with current(self._device):
+                event.synchronize()
+        piece = self._pieces[turn]
+        staged = self._buffers[turn % 2][: stored_bytes(piece)]
+        fill(staged, self._checkpoint, piece, self._arrived)
+        return staged
+
+    def _arrived(self, count: int) -> None:
+        if self._abandoned.is_set():
+            raise _Abandoned
+        if self._advance is not None:
+            self._advance(count)
+
+
+class _Abandoned(Exception):
+    """Nobody waits for what is being read."""
+
+
+def column_block(entries: Sequence[TensorEntry], start: int, stop: int) -> list[TensorEntry]:
+    """Columns of flattened tensors as entries of their own."""
+    pieces = []
+    for entry in entries:
+        size = STORED_DTYPES[entry.dtype].itemsize
+        first, last = entry.start + start * size, entry.start + stop * size
+        pieces.append(entry._replace(shape=(stop - start,), start=first, stop=last))
+    return pieces

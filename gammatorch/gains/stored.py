@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.checkpoints.base import Checkpoint, TensorEntry
-from gammatorch.checkpoints.formats import is_known_type
-from gammatorch.checkpoints.pytorch.forms import remedy
+from gammatorch.checkpoints.dtypes import is_known_type, remedy
 from gammatorch.errors import NonFiniteGain, UnsupportedFormat
 
 _FLOAT8 = {
@@ -53,9 +53,6 @@ def check_dtypes(checkpoint: Checkpoint, entries: Sequence[TensorEntry]) -> None
 
     Eight-bit floats are exact numbers where a whole model was cast to them, and quantised ones where a scale stands
     beside.
-
-    Raises:
-        UnsupportedFormat: An entry is stored in such a type.
     """
     for entry in entries:
         if entry.dtype not in STORED_DTYPES:
@@ -94,17 +91,7 @@ def _unread(dtype: str) -> str:
 
 
 def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:
-    """Refuse NaN and infinity, by file, tensor and channel.
-
-    Args:
-        weights: Stored values, shape (layer, channel).
-        checkpoint: Where they came from.
-        entries: The tensors of the rows.
-        first: Channel of the first column.
-
-    Raises:
-        NonFiniteGain: There is one.
-    """
+    """Refuse NaN and infinity, by file, tensor and channel."""
     if seen_finite(weights):
         return
     places = weights.isfinite().logical_not().nonzero()
@@ -137,6 +124,46 @@ def seen_finite(values: Tensor) -> bool:
     return bool(values.sum(dim=-1).isfinite().all())
 
 
+class Tally(NamedTuple):
+    """What stored weights add up to: enough to see which convention of offsets they follow.
+
+    Attributes:
+        total: Their sum.
+        negative: How many are below zero.
+        values: How many they are.
+    """
+
+    total: float = 0.0
+    negative: float = 0.0
+    values: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean of the weights."""
+        return self.total / self.values
+
+    @property
+    def share_negative(self) -> float:
+        """Share of them below zero."""
+        return self.negative / self.values
+
+    def __str__(self) -> str:
+        return f"mean {self.mean:.3g}, {self.share_negative:.1%} below zero"
+
+
+def tally(weights: Tensor, before: Tally | None = None) -> Tally:
+    """What weights add up to, with those that were counted before; the device is waited for once.
+
+    Example:
+        >>> print(tally(torch.tensor([[0.5, -0.5], [1.0, 1.0]])))
+        mean 0.5, 25.0% below zero
+    """
+    precise = torch.float32 if weights.device.type == "mps" else torch.float64
+    total, negative = torch.stack([weights.sum(dtype=precise), (weights < 0).sum(dtype=precise)]).tolist()
+    before = before or Tally()
+    return Tally(before.total + total, before.negative + negative, before.values + weights.numel())
+
+
 def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
     """What a reader should know where an offset is taken, not known, or where the weights look like another one's.
 
@@ -145,25 +172,21 @@ def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
         weights: As stored, shape (layer, hidden).
         raw: Whether the stored weights are what was asked for.
     """
-    if raw:
-        return []
-    return weighed_notes(selection, weights.mean().item(), (weights < 0).to(weights.dtype).mean().item())
+    return [] if raw else tally_notes(selection, tally(weights))
 
 
-def weighed_notes(selection: Selection, mean: float, negative: float) -> list[str]:
-    """The same from what the stored weights weigh.
-
-    Args:
-        selection: What was chosen.
-        mean: Mean of the stored weights.
-        negative: The share of them below zero.
-    """
+def tally_notes(selection: Selection, of: Tally) -> list[str]:
+    """The same from what the stored weights add up to."""
     if selection.offset_doubt is not None:
-        return [offset_note(selection, mean, negative)]
-    if selection.offset == 0 and looks_zero_centred(mean, negative):
-        return ["suspect: read as γ = w, but the stored weights lie about 0, as those of γ = 1 + w do"]
-    if selection.offset == 1 and abs(mean - 1) <= _NEAR_ONE and not negative:
-        return ["suspect: read as γ = 1 + w, but the stored weights lie about 1, as those of γ = w do"]
+        taken = "0, so γ is the stored weight" if not selection.offset else f"{selection.offset:g}, so γ is that plus w"
+        return [
+            f"{selection.offset_doubt}: offset taken as {taken} ({of}); "
+            "a zero-centred norm (γ = 1 + w) would have a mean near 0"
+        ]
+    if selection.offset == 0 and looks_zero_centred(of.mean, of.share_negative):
+        return [f"suspect: read as γ = w, but the stored weights lie about 0 ({of}), as those of γ = 1 + w do"]
+    if selection.offset == 1 and abs(of.mean - 1) <= _NEAR_ONE and not of.negative:
+        return [f"suspect: read as γ = 1 + w, but the stored weights lie about 1 ({of}), as those of γ = w do"]
     return []
 
 
@@ -179,18 +202,3 @@ def looks_zero_centred(mean: float, negative: float) -> bool:
         (True, False)
     """
     return negative >= _NEGATIVE and abs(mean) <= _NEAR_ZERO
-
-
-def offset_note(selection: Selection, mean: float, negative: float) -> str:
-    """Evidence on an offset that is taken, not known.
-
-    Args:
-        selection: What was chosen.
-        mean: Mean of the stored weights.
-        negative: The share of them below zero.
-    """
-    taken = "0, so γ is the stored weight" if not selection.offset else f"{selection.offset:g}, so γ is that plus w"
-    return (
-        f"{selection.offset_doubt}: offset taken as {taken} (mean {mean:.3g}, {negative:.1%} below zero); "
-        "a zero-centred norm (γ = 1 + w) would have a mean near 0"
-    )

@@ -138,15 +138,7 @@ def stored_weights(
 def describe(
     checkpoint: Checkpoint, selection: Selection, offset: float, seconds: float, notes: Sequence[str]
 ) -> dict[str, Any]:
-    """The attributes of :class:`~gammatorch.gains.stack.Origin`, with the traffic so far.
-
-    Args:
-        checkpoint: An open checkpoint.
-        selection: What was read from it.
-        offset: What was added to the stored weights.
-        seconds: Time spent on opening and reading it.
-        notes: What reading has shown.
-    """
+    """The attributes of :class:`~gammatorch.gains.stack.Origin`, with the traffic so far."""
     traffic = checkpoint.source.traffic
     return {
         "layers": selection.layers,
@@ -172,12 +164,7 @@ def describe(
 
 
 def bytes_held(entries: Sequence[TensorEntry], dtype: str | torch.dtype = "float64") -> int:
-    """Bytes that it takes to hold gains in memory and analyse them there.
-
-    Args:
-        entries: Their tensors.
-        dtype: ``"float64"`` or ``"float32"``.
-    """
+    """Bytes that it takes to hold gains in memory and analyse them there."""
     itemsize = (DTYPES[dtype] if isinstance(dtype, str) else dtype).itemsize
     return stored_bytes(entries) + _WORKING_COPIES * len(entries) * entries[0].width * itemsize
 

@@ -14,12 +14,11 @@ from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import Advance, Checkpoint, TensorEntry, stored_bytes
 from gammatorch.checkpoints.opening import Model, open_checkpoint
 from gammatorch.errors import InvalidArgument, OutOfDeviceMemory
-from gammatorch.gains.columns import ColumnReader, column_block
 from gammatorch.gains.device import choose_device, choose_dtype, release
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
-from gammatorch.gains.staging import held_tensors, stack_held, unpack
-from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, weighed_notes
+from gammatorch.gains.staging import ColumnReader, column_block, held_tensors, stack_held, unpack
+from gammatorch.gains.stored import STORED_DTYPES, Tally, check_dtypes, check_finite, exact_dtype, tally, tally_notes
 from gammatorch.gains.stream import describe
 
 Result = TypeVar("Result")
@@ -87,7 +86,7 @@ class WideGains:
         self.columns = self._columns(parse_bytes(memory), stored, among)
         self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
         self._weighed = 0 if raw else 1 if selection.offset_doubt is None else self.hidden
-        self._sum = self._negative = self._values = 0.0
+        self._tally = Tally()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -128,7 +127,7 @@ class WideGains:
             NonFiniteGain: A gain holds NaN or infinity.
         """
         entries = self._selection.entries
-        self._sum = self._negative = self._values = 0.0
+        self._tally = Tally()
         columns = min(columns or self.columns, self.columns)
         starts = range(0, self.hidden, columns)
         pieces = [column_block(entries, start, min(start + columns, self.hidden)) for start in starts]
@@ -136,10 +135,7 @@ class WideGains:
         for start, weights in zip(starts, stored, strict=True):
             check_finite(weights, self._checkpoint, entries, first=start)
             if start < self._weighed:
-                figures = torch.stack([weights.sum(dtype=torch.float64), (weights < 0).sum().double()]).tolist()
-                self._sum += figures[0]
-                self._negative += figures[1]
-                self._values += weights.numel()
+                self._tally = tally(weights, self._tally)
             yield weights + self.offset if self.offset else weights
 
     def _read(self, pieces: Sequence[Sequence[TensorEntry]]) -> Iterator[Tensor]:
@@ -162,8 +158,7 @@ class WideGains:
 
     def origin(self) -> Origin:
         """Where the gains came from, and what reading them has cost so far."""
-        values = self._values
-        notes = weighed_notes(self._selection, self._sum / values, self._negative / values) if values else []
+        notes = tally_notes(self._selection, self._tally) if self._tally.values else []
         return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
     def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:
@@ -209,7 +204,7 @@ def narrower_when_full(gains: Sequence[Gains | WideGains], work: Callable[[], Re
 
 def gains_device(gains: Gains | WideGains | Tensor) -> torch.device:
     """Where gains of any kind are."""
-    return gains.gamma.device if isinstance(gains, Gains) else gains.device
+    return gains.device
 
 
 def scan_gains(

@@ -11,7 +11,7 @@ from rich.tree import Tree
 
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
-from gammatorch.architectures.promises import promised_layers
+from gammatorch.architectures.expected import expected_layers
 from gammatorch.architectures.stages import outer_of_main, stages_of
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.reports.text import moved, plural, printable, size
@@ -45,7 +45,7 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         notes.append("no config.json beside the weights: layer count and offsets are not checked against it")
     for stack in stacks:
         notes += stack.notes
-        promised = promised_layers(stack, stacks, config)
+        promised = expected_layers(stack, stacks, config)
         if promised is not None and list(promised) != list(stack.layers):
             notes.append(f"config.json says {len(promised)} layers, stack {stack.name!r} has {len(stack.layers)}")
         if stack.main and stack.offset_doubt is not None:

@@ -10,8 +10,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gammatorch.checkpoints.foreign import what_is
 from gammatorch.checkpoints.hub.cache import is_entry
-from gammatorch.checkpoints.magic import what_is
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES
 from gammatorch.errors import OutputError
 

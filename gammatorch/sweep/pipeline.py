@@ -17,7 +17,7 @@ from functools import partial
 
 import torch
 
-from gammatorch.checkpoints.mounts import is_remote
+from gammatorch.checkpoints.local import is_remote
 from gammatorch.gains.device import choose_device
 from gammatorch.sweep.analysing import alike, analyse, batch_size
 from gammatorch.sweep.item import Item

@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from gammatorch.checkpoints.hub.listing import is_commit
-from gammatorch.checkpoints.hub.patience import PATIENT
-from gammatorch.checkpoints.hub.settings import importing_hub
+from gammatorch.checkpoints.hub.retry import LONG_RETRIES
+from gammatorch.checkpoints.locate import importing_hub
 from gammatorch.checkpoints.weights import CONFIG, FOLDER_SUFFIXES
 from gammatorch.errors import CheckpointNotFound, GammatorchError
 from gammatorch.sweep.item import Item, Settings, is_step, item_key, natural, step_of
@@ -117,10 +117,10 @@ def _is_commit(spec: HubSpec) -> bool:
 
 def _refs(repo: str, token: str | None, cache: bool) -> Mapping[str, str] | GammatorchError:
     with importing_hub():
-        from gammatorch.checkpoints.hub.refs import list_refs  # 0.1 s that a local sweep need not spend
+        from gammatorch.checkpoints.hub.repository import list_refs  # 0.1 s that a local sweep need not spend
 
     try:
-        return list_refs(repo, token, PATIENT, cache)
+        return list_refs(repo, token, LONG_RETRIES, cache)
     except GammatorchError as error:
         return error
 

@@ -9,7 +9,7 @@ from typing import Any
 from gammatorch.analysis.pca import SVD_MAX_WIDTH
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import ByteSource, Checkpoint
-from gammatorch.checkpoints.hub.patience import PATIENT
+from gammatorch.checkpoints.hub.retry import LONG_RETRIES
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import UnreadableCheckpoint
@@ -52,7 +52,7 @@ def load(item: Item, task: Task) -> Loaded:
     """
     if item.commit is None and local_identity(item.source) != item.identity:
         raise UnreadableCheckpoint("has changed since the sweep was planned: run it again", file=item.name)
-    location = locate(item.source, item.commit, task.token, cache=task.cache, patience=PATIENT)
+    location = locate(item.source, item.commit, task.token, cache=task.cache, retry=LONG_RETRIES)
     settings = task.settings
     with open_source(location.source, model=item.name, target=location.target) as checkpoint:
         files = _files(checkpoint, location.source)
@@ -76,5 +76,4 @@ def load(item: Item, task: Task) -> Loaded:
 
 
 def _files(checkpoint: Checkpoint, source: ByteSource) -> dict[str, dict[str, Any]]:
-    hashes: Mapping[str, str] = getattr(source, "hashes", {})  # the Hub tells them without a byte of the file
-    return {file: {"bytes": source.files[file], "hash": hashes.get(file)} for file in checkpoint.files}
+    return {file: {"bytes": source.files[file], "hash": source.hashes.get(file)} for file in checkpoint.files}

@@ -10,7 +10,7 @@ from typing import Any
 
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
-from gammatorch.checkpoints.hub.patience import PATIENT
+from gammatorch.checkpoints.hub.retry import LONG_RETRIES
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import GammatorchError
@@ -57,7 +57,7 @@ def survey(
 
 def _estimate(item: Item, settings: Settings, token: str | None, cache: bool) -> Estimate:
     try:
-        location = locate(item.source, item.commit, token, cache=cache, patience=PATIENT)
+        location = locate(item.source, item.commit, token, cache=cache, retry=LONG_RETRIES)
         with open_source(location.source, model=item.name, target=location.target) as checkpoint:
             selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
             return Estimate(
@@ -82,7 +82,7 @@ def _bytes_of(entries: Sequence[TensorEntry], *, local: bool) -> int:
 
 
 def _merge_gap() -> int:
-    from gammatorch.checkpoints.hub.ranges import MERGE_GAP  # with it come modules that local items do without
+    from gammatorch.checkpoints.hub.source import MERGE_GAP  # with it come modules that local items do without
 
     return MERGE_GAP
 

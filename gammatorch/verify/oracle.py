@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.architectures.base import NormSite, Stack
-from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.stacks import find_stacks
 from gammatorch.checkpoints.opening import open_checkpoint
 from gammatorch.errors import CannotTell
 from gammatorch.verify.behaviour import Observation, ObservedNorm, draw_norms, observe

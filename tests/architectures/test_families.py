@@ -9,7 +9,8 @@ import torch
 
 import gammatorch
 from gammatorch.architectures.base import PLACES
-from gammatorch.architectures.families import OFFSETS, VOCABULARY
+from gammatorch.architectures.families import OFFSETS
+from gammatorch.architectures.vocabulary import VOCABULARY
 from tests.behaviour import observe
 from tests.zoo import TABLE, build_tiny_model
 

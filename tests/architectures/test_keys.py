@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import gammatorch
 from gammatorch.architectures.keys import group_keys
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from gammatorch.checkpoints.base import TensorEntry
 from gammatorch.errors import MalformedCheckpoint
 from tests.architectures.headers import LLAMA, checkpoint_of, llama
@@ -39,7 +39,7 @@ NAMES = [
 LEAVES = ["weight", "gamma", "bias", "norm.weight", "scale"]
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=200)
 @given(
     st.lists(st.tuples(st.lists(st.sampled_from(NAMES), max_size=5), st.sampled_from(LEAVES), st.integers(0, 3))),
 )

@@ -8,8 +8,8 @@ import pytest
 
 import gammatorch
 from gammatorch.architectures.config import read_config
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from tests.architectures.headers import blocks_of, checkpoint_of, llama
 
 NORMS = ["input_layernorm", "post_attention_layernorm"]

@@ -10,8 +10,8 @@ import torch
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from gammatorch.checkpoints.base import Checkpoint
 from tests.architectures.headers import LLAMA, blocks_of, checkpoint_of, llama
 

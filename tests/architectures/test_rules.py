@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gammatorch.architectures import places, sides
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from gammatorch.checkpoints.base import Checkpoint
 from tests.architectures.headers import blocks_of, checkpoint_of
 

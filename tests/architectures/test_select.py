@@ -8,8 +8,8 @@ import pytest
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from tests.architectures.headers import LLAMA, PATTERN, blocks_of, checkpoint_of, llama
 
 TEXT = {"model_type": "bert", "hidden_size": 6, "num_hidden_layers": 7}

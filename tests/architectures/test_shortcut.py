@@ -11,10 +11,11 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.architectures import shortcut
 from gammatorch.architectures.base import PLACES
-from gammatorch.architectures.families import VOCABULARY
 from gammatorch.architectures.select import select
+from gammatorch.architectures.vocabulary import VOCABULARY
 from gammatorch.bench.layouts import LAYOUTS
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.checkpoints.base import unsearchable
 from tests.zoo import TABLE
 
 SITES = ["auto", *PLACES]
@@ -22,7 +23,7 @@ SITES = ["auto", *PLACES]
 
 def by_table(checkpoint, site):
     """The selection where there is no header to search."""
-    return select(dataclasses.replace(checkpoint, entries=dict(checkpoint.entries)), site)
+    return select(dataclasses.replace(checkpoint, search=unsearchable), site)
 
 
 def assert_same(folder) -> int:
@@ -53,7 +54,7 @@ def test_layouts_of_any_size_are_found_by_search(tmp_path, family):
 
 def test_the_table_is_not_parsed_for_a_mixture_of_experts(tmp_path, monkeypatch):
     write_checkpoint(tmp_path, "deepseek_v3", layers=5, hidden=16, shards=4)
-    monkeypatch.setattr("gammatorch.checkpoints.safetensors.table.parse_header", None)
+    monkeypatch.setattr("gammatorch.checkpoints.safetensors.headers.parse_header", None)
     gains = gammatorch.read_gains(tmp_path, device="cpu")
     assert gains.layers == tuple(range(5))
     assert gains.notes == ("multi-token-prediction head model.layers.5 left out",)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gammatorch import errors
-from gammatorch.architectures.match import find_stacks
 from gammatorch.architectures.select import select
+from gammatorch.architectures.stacks import find_stacks
 from tests.architectures.headers import LLAMA, blocks_of, checkpoint_of, llama, two_stacks
 
 

@@ -1,4 +1,4 @@
-"""What is no checkpoint is told what it is and what to do, as MODEL and alone in a folder: one line, nothing executed."""
+"""Files that cannot be read as weights: told what they are, by name or by how they begin, and what to do."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,8 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.foreign import FOREIGN
+from gammatorch.checkpoints.opening import open_source
+from tests.sources import MemorySource
 
 
 def archive(pack) -> bytes:
@@ -256,3 +259,52 @@ def test_packed_rows_are_not_called_another_models(tmp_path, layers, than):
     with pytest.raises(errors.WidthMismatch, match="holds 4 values stored as U8") as caught:
         gammatorch.read_gains(tmp_path, device="cpu")
     assert than in str(caught.value) and ("or the weights are packed" in str(caught.value)) == (len(layers) > 1)
+
+
+NORM_ROWS = {"layers.0.norm.weight": torch.ones(8)}
+
+
+def torch_file(*, archive: bool = True) -> bytes:
+    made = io.BytesIO()
+    torch.save(NORM_ROWS, made, _use_new_zipfile_serialization=archive)
+    return made.getvalue()
+
+
+def gguf_file(folder) -> bytes:
+    writer = gguf.GGUFWriter(folder / "x.gguf", "llama")
+    writer.add_tensor("blk.0.attn_norm.weight", np.ones(8, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return (folder / "x.gguf").read_bytes()
+
+
+DISGUISED = {
+    "safetensors": (lambda folder: save(NORM_ROWS), "is safetensors: let its name end in .safetensors"),
+    "archive": (lambda folder: torch_file(), "let its name end in .bin"),
+    "old": (lambda folder: torch_file(archive=False), "let its name end in .bin"),
+    "gguf": (gguf_file, "is GGUF: let its name end in .gguf"),
+    "pickle": (lambda folder: pickle.dumps({"a": np.ones(9)}), "is a pickle, which was not executed"),
+    "gzip": (lambda folder: gzip.compress(torch_file()), "is packed with gzip"),
+    "page": (lambda folder: b"<html><body>Sign in</body></html>", "is a web page"),
+    "json": (lambda folder: b'{"error": "Repository not found"}', "is JSON, not the weights"),
+    "pointer": (lambda folder: b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "is a Git LFS pointer"),
+}
+NAMED_RIGHTLY = {
+    "model.safetensors": ("safetensors",),
+    "pytorch_model.bin": ("archive", "old"),
+    "model.gguf": ("gguf",),
+}
+
+
+@pytest.mark.parametrize("name", NAMED_RIGHTLY)
+@pytest.mark.parametrize("kind", DISGUISED)
+def test_a_file_of_another_format_is_told_what_it_is(kind, name, tmp_path):
+    make, message = DISGUISED[kind]
+    source = MemorySource({name: make(tmp_path)})
+    if kind in NAMED_RIGHTLY[name]:
+        assert open_source(source).entries
+    else:
+        with pytest.raises(errors.MalformedCheckpoint, match=message):
+            open_source(source)

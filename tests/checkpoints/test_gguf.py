@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
-from gammatorch.checkpoints.gguf import TYPES, read_gguf
+from gammatorch.checkpoints.dtypes import GGUF_TYPES
+from gammatorch.checkpoints.gguf import read_gguf
 from gammatorch.checkpoints.opening import open_source
 from tests.hub_client import point_client_at
 from tests.hub_server import serve
@@ -93,7 +94,7 @@ def test_entries_are_those_of_the_reference_reader(tmp_path, alignment):
 
 def test_the_table_of_types_is_the_reference_one():
     reference = {int(kind): (kind.name, *sizes) for kind, sizes in GGML_QUANT_SIZES.items()}
-    assert reference.items() <= TYPES.items()
+    assert reference.items() <= GGUF_TYPES.items()
 
 
 GGUF_OF = {

@@ -10,8 +10,7 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.base import Read
-from gammatorch.checkpoints.local import LocalSource
-from gammatorch.checkpoints.open_files import MOST_OPEN
+from gammatorch.checkpoints.local import MOST_OPEN, LocalSource
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.checkpoints.safetensors.headers import FIRST_BYTES
 from tests.sources import RecordingSource
@@ -118,13 +117,12 @@ def test_files_are_let_go(tmp_path):
 
 
 def test_on_a_remote_file_system_many_reads_go_at_once_and_give_the_same(tmp_path, monkeypatch):
-    from gammatorch.checkpoints import local, open_files
+    from gammatorch.checkpoints import local
 
     write_checkpoint(tmp_path, layers=12, hidden=64, shards=5)
     one_by_one = gammatorch.read_gains(tmp_path, device="cpu")
     monkeypatch.setattr(local, "is_remote", lambda folder: True)
-    for module in (local, open_files):
-        monkeypatch.setattr(module, "MOST_OPEN", 2)
+    monkeypatch.setattr(local, "MOST_OPEN", 2)
     at_once = gammatorch.read_gains(tmp_path, device="cpu")
     assert at_once.gamma.equal(one_by_one.gamma)
     assert at_once.requests < one_by_one.requests  # the heads are read blindly: a round less
@@ -141,7 +139,7 @@ def test_on_a_remote_file_system_many_reads_go_at_once_and_give_the_same(tmp_pat
     [("/home/x", "ext4"), ("/data", "lustre"), ("/data/m", "lustre"), ("/database", "ext4"), ("/my disk/m", "fuse.sshfs")],
 )  # fmt: skip
 def test_a_path_is_on_the_mount_that_is_nearest(path, kind):
-    from gammatorch.checkpoints.mounts import file_system
+    from gammatorch.checkpoints.local import file_system
 
     mounts = "rootfs / rootfs rw 0 0\n/dev/vda / ext4 rw 0 0\na@b:/c /data lustre rw 0 0\nd: /my\\040disk fuse.sshfs rw 0 0\n"
     assert file_system(path, mounts) == kind

@@ -16,8 +16,8 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
-from gammatorch.gains import columns, device, staging, wide
-from gammatorch.gains.undisturbed import undisturbed
+from gammatorch.gains import device, staging, wide
+from gammatorch.gains.device import default_numerics
 from gammatorch.sweep import workers
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.task import Task
@@ -117,16 +117,19 @@ def test_a_full_device_is_told_of_in_one_line_and_lets_go_of_what_was_tried(monk
         held.append(torch.UntypedStorage._weak_ref(large.untyped_storage()))
         raise torch.OutOfMemoryError(FULL)
 
-    with pytest.raises(errors.OutOfDeviceMemory) as caught, undisturbed():
+    with pytest.raises(errors.OutOfDeviceMemory) as caught, default_numerics():
         work()
     assert str(caught.value).startswith("the device's memory is full (CUDA out of memory): pass --memory")
     assert torch.UntypedStorage._expired(held[0])
 
 
 def test_a_device_that_has_failed_is_lost_and_one_that_cannot_do_this_is_not():
-    with pytest.raises(errors.DeviceLost, match=r"failed \(an illegal memory access was encountered\)"), undisturbed():
+    with (
+        pytest.raises(errors.DeviceLost, match=r"failed \(an illegal memory access was encountered\)"),
+        default_numerics(),
+    ):
         raise fatal()
-    with pytest.raises(errors.DeviceError) as caught, undisturbed():
+    with pytest.raises(errors.DeviceError) as caught, default_numerics():
         raise torch.AcceleratorError("CUDA error: invalid configuration argument")
     assert not isinstance(caught.value, errors.DeviceLost)
 
@@ -169,7 +172,9 @@ def test_blocks_that_cannot_be_narrower_are_the_end_of_it(folder):
     assert gains.columns == wide.LEAST_COLUMNS
 
 
-@pytest.mark.parametrize(("command", "memory"), [("run", "160MB"), ("compare", "350MB")])
+@pytest.mark.parametrize(
+    ("command", "memory"), [("run", "160MB"), pytest.param("compare", "350MB", marks=pytest.mark.slow)]
+)
 def test_column_blocks_go_on_narrower_where_the_device_is_full(tmp_path, monkeypatch, capsys, command, memory):
     rows = {f"layers.{layer}.weight": torch.rand(3_000_000).bfloat16() for layer in range(2)}
     save_file(rows, tmp_path / "model.safetensors")
@@ -222,8 +227,8 @@ def test_a_second_gpu_pins_and_waits_as_itself(monkeypatch, folder):
     seen.clear()
     with gammatorch.open_checkpoint(folder) as checkpoint:
         entries = [entry for entry in checkpoint.entries.values() if "input_layernorm" in entry.key]
-        pieces = [columns.column_block(entries, start, start + 4096) for start in (0, 4096)]
-        with columns.ColumnReader(checkpoint, pieces, second, None) as reader:
+        pieces = [staging.column_block(entries, start, start + 4096) for start in (0, 4096)]
+        with staging.ColumnReader(checkpoint, pieces, second, None) as reader:
             reader._copies = [Event(), Event()]
             assert sum(len(piece) for piece in reader) == 3 * 8192 * 2
     assert seen == [(True, second), (True, second), ("waits", second), ("waits", second)]
@@ -240,7 +245,7 @@ def test_algorithms_are_free_inside_and_as_the_caller_wants_them_afterwards(mode
     try:
         torch.set_deterministic_debug_mode(mode)
         asked = torch.get_deterministic_debug_mode()
-        with undisturbed():
+        with default_numerics():
             assert not torch.are_deterministic_algorithms_enabled()
         assert torch.get_deterministic_debug_mode() == asked
     finally:

@@ -14,6 +14,7 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.architectures.select import select
 from gammatorch.bench.synthetic import write_checkpoint
+from gammatorch.gains.stored import tally
 from gammatorch.gains.wide import WideGains
 
 PATTERN = "layers.{layer}.norm.weight"
@@ -173,8 +174,21 @@ def test_weights_that_look_like_those_of_the_other_convention_are_suspected(tmp_
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "num_hidden_layers": 4}))
     with gammatorch.open_checkpoint(tmp_path) as checkpoint:
         narrow = gammatorch.read_gains(checkpoint, device="cpu")
-        assert any("suspect" in note for note in narrow.notes) == suspected
+        notes = [note for note in narrow.notes if "suspect" in note]
+        assert bool(notes) == suspected
+        weights = narrow.gamma - narrow.offset
+        numbers = f"(mean {weights.mean():.3g}, {(weights < 0).double().mean():.1%} below zero)"
+        assert all(numbers in note for note in notes)
         wide = WideGains(checkpoint, select(checkpoint), device="cpu")
         for _ in wide.blocks():
             pass
-        assert any("suspect" in note for note in wide.origin().notes) == suspected
+        assert [note for note in wide.origin().notes if "suspect" in note] == notes
+
+
+def test_stored_weights_are_counted_with_one_transfer(monkeypatch):
+    transfers = []
+    for name in ("tolist", "item"):
+        copy = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, copy=copy: (transfers.append(1), copy(self))[1])
+    assert tally(torch.tensor([[-1.0, 2.0], [0.0, 3.0]])) == (4.0, 1.0, 4)
+    assert len(transfers) == 1

@@ -227,6 +227,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, analysis.hidd
 @pytest.mark.skipif(
     not hasattr(resource, "RUSAGE_SELF") or sys.platform != "linux", reason="ru_maxrss is in kB on Linux"
 )
+@pytest.mark.slow
 def test_no_more_memory_is_taken_than_was_allowed(tmp_path):
     row = torch.rand(1, 30_000_000).bfloat16()
     for n in range(8):  # 480 MB in bfloat16, which would be 1.9 GB in float64

@@ -8,7 +8,7 @@ import pytest
 
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.hub import client as hub_client
-from gammatorch.checkpoints.hub.patience import Pace
+from gammatorch.checkpoints.hub.retry import Pace
 from gammatorch.errors import CheckpointNotFound
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.store import read_items

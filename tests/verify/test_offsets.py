@@ -19,7 +19,7 @@ from transformers.utils import import_utils
 
 from gammatorch.architectures.base import PLACES
 from gammatorch.architectures.families import OFFSETS, PARTS, USUAL_PARTS, is_known
-from gammatorch.architectures.match import find_stacks
+from gammatorch.architectures.stacks import find_stacks
 from tests.verify.alone import SAME, acting_offset
 from tests.verify.built import (
     OTHER_MODELS,

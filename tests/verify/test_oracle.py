@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gammatorch import errors
-from gammatorch.architectures import families
+from gammatorch.architectures import families, vocabulary
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.verify.oracle import _check_size, verify
 from tests.cli.conftest import call  # noqa: F401  # a fixture
@@ -32,18 +32,18 @@ def test_it_differs_from_a_wrong_offset(monkeypatch):
 
 
 def test_it_differs_from_a_wrong_place(monkeypatch):
-    words = dict(families.VOCABULARY)
+    words = dict(vocabulary.VOCABULARY)
     words["pre_mlp"] = ("input_layernorm",)
     words["input"] = ("pre_feedforward_layernorm",)
-    monkeypatch.setattr("gammatorch.architectures.places.VOCABULARY", words)
+    monkeypatch.setattr("gammatorch.architectures.vocabulary.VOCABULARY", words)
     verdicts = {found.name: found.verdict for found in verify(GEMMA)}
     assert verdicts["input_layernorm"] == "differ"
 
 
 def test_it_differs_where_a_norm_stands_on_the_other_side_of_the_mlp(monkeypatch):
-    words = dict(families.VOCABULARY)
+    words = dict(vocabulary.VOCABULARY)
     words |= {"pre_mlp": ("post_feedforward_layernorm",), "post_mlp": ("pre_feedforward_layernorm",)}
-    monkeypatch.setattr("gammatorch.architectures.places.VOCABULARY", words)
+    monkeypatch.setattr("gammatorch.architectures.vocabulary.VOCABULARY", words)
     differing = {found.name: found.side for found in verify(GEMMA) if found.verdict == "differ"}
     assert differing == {"pre_feedforward_layernorm": "before", "post_feedforward_layernorm": "after"}
 

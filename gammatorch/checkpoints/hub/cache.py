@@ -9,36 +9,38 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import logging
 import os
 import re
 import secrets
 import stat
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from gammatorch.errors import InvalidArgument
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, WrappedSource
+from gammatorch.checkpoints.hub.listing import Listing, dump_listing, is_commit, parse_listing
+from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
 FOLDER, SIZE = "GAMMATORCH_CACHE", "GAMMATORCH_CACHE_GB"
 """Environment variables: where the cache is, and how large it may grow (0: there is none)."""
 
 DEFAULT_GB = 2.0
-
 _VERSION = "hub-1"
 _DIGEST_BYTES = 20
 _ENTRY = re.compile(rf"\.?[0-9a-f]{{{2 * _DIGEST_BYTES}}}(\.[0-9a-f]+)?")
 _ABANDONED_SECONDS = 3600.0
 _log = logging.getLogger("gammatorch")
 
+_DEFAULT_BRANCH = "main"
+LARGEST_ROUND = 20_000_000
+"""Bytes up to which a round is kept, heads of files apart: gains are; wide tensors would push all else out."""
+
 
 class Cache:
-    """Bytes by name, in one folder of bounded size; the entries that were not used for longest go first.
-
-    Args:
-        folder: Where; it is made when the first entry is written.
-        most_bytes: What it may hold. A single entry may have a quarter of it.
-    """
+    """Bytes by name, in one folder of bounded size; the entries that were not used for longest go first."""
 
     def __init__(self, folder: str | os.PathLike[str], most_bytes: int) -> None:
         self.folder = Path(folder, _VERSION)
@@ -47,11 +49,7 @@ class Cache:
         self._works = True
 
     def get(self, name: str) -> bytes | None:
-        """The bytes of an entry, None if there is no such entry, or not a whole one.
-
-        Args:
-            name: As it was put.
-        """
+        """The bytes of an entry, None if there is no such entry, or not a whole one."""
         try:
             # O_NONBLOCK: a FIFO in an entry's place must not hang
             descriptor = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -71,12 +69,7 @@ class Cache:
         return self._works and count <= self.most_bytes // 4
 
     def put(self, name: str, content: bytes) -> None:
-        """Keep an entry, in place of an earlier one; where that fails, there is none.
-
-        Args:
-            name: What to find it by.
-            content: Its bytes.
-        """
+        """Keep an entry, in place of an earlier one; where that fails, there is none."""
         if not self.takes(len(content)):
             return
         path = self._path(name)
@@ -130,9 +123,6 @@ def find_cache() -> Cache | None:
     """The user's cache, one object for the whole process; None where there is to be none.
 
     It is in ``GAMMATORCH_CACHE``, else ``$XDG_CACHE_HOME/gammatorch``, else ``~/.cache/gammatorch``.
-
-    Raises:
-        InvalidArgument: GAMMATORCH_CACHE_GB is no number.
     """
     wanted = os.environ.get(SIZE) or DEFAULT_GB
     try:
@@ -155,3 +145,85 @@ def _digest(name: str, content: bytes | memoryview) -> bytes:
     digest.update(b"\0")
     digest.update(content)
     return digest.digest()
+
+
+def recall_listing(cache: Cache, repository: str, revision: str | None) -> Listing | None:
+    """The listing of a revision as it was last seen, None if it never was."""
+    commit = revision if is_commit(revision) else (cache.get(_revision(repository, revision)) or b"").decode()
+    stored = cache.get(_listing(repository, commit)) if commit else None
+    try:
+        listing = parse_listing(stored, repository) if stored is not None else None
+    except UnreadableCheckpoint:
+        return None
+    return listing if listing is not None and listing.commit == commit else None
+
+
+def remember_listing(cache: Cache, repository: str, revision: str | None, listing: Listing) -> None:
+    """Keep a listing, and the commit that the revision means now."""
+    if not is_commit(revision):
+        _keep(cache, _revision(repository, revision), listing.commit.encode())
+    _keep(cache, _listing(repository, listing.commit), dump_listing(listing))
+
+
+def recall_refs(cache: Cache, repository: str) -> dict[str, str]:
+    """The commits of branches and tags as they were last listed, none if they never were."""
+    found: dict[str, str] = json.loads(cache.get(_refs(repository)) or b"{}")
+    return found
+
+
+def remember_refs(cache: Cache, repository: str, refs: Mapping[str, str]) -> None:
+    """Keep the commits of branches and tags."""
+    _keep(cache, _refs(repository), json.dumps(dict(refs)).encode())
+
+
+def _keep(cache: Cache, name: str, content: bytes) -> None:
+    if cache.get(name) != content:
+        cache.put(name, content)
+
+
+def _revision(repository: str, revision: str | None) -> str:
+    return json.dumps(["revision", repository, revision or _DEFAULT_BRANCH])
+
+
+def _refs(repository: str) -> str:
+    return json.dumps(["refs", repository])
+
+
+def _listing(repository: str, commit: str | None) -> str:
+    return json.dumps(["listing", repository, commit])
+
+
+class CachedSource(WrappedSource):
+    """A source whose rounds are kept: what was once read together is read again from the disk, at once."""
+
+    def __init__(self, source: ByteSource, cache: Cache, repository: str, listing: Listing) -> None:
+        super().__init__(source)
+        self._cache = cache
+        self._repository = repository
+        self._listing = listing
+
+    def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
+        """Fill every buffer, from the cache if it holds just these reads."""
+        needed = sum(len(read.into) for read in reads)
+        if sum(len(read.into) for read in reads if read.start) > LARGEST_ROUND:
+            self._source.read(reads, advance)
+            return
+        name = self._name(reads)
+        kept = memoryview(self._cache.get(name) or b"")
+        if len(kept) != needed:
+            self._source.read(reads, advance)
+            if self._cache.takes(needed):
+                self._cache.put(name, b"".join(read.into for read in reads))
+            return
+        start = 0
+        for read in reads:
+            read.into[:] = kept[start : start + len(read.into)]
+            start += len(read.into)
+        self.traffic.bytes_cached += needed
+        if advance is not None:
+            advance(needed)
+
+    def _name(self, reads: Sequence[Read]) -> str:
+        ranges = [(read.file, read.start, len(read.into)) for read in reads]
+        files = {file: (self.files[file], self._listing.identity(file)) for file, _, _ in ranges}
+        return json.dumps(["ranges", self._repository, files, ranges])

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+from huggingface_hub import constants, get_session
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.hub.environment import find_endpoint, find_session, headers_for
-from gammatorch.checkpoints.hub.patience import Clock, Pace, Patience, Silence, asked_wait
-from gammatorch.checkpoints.hub.refusals import NOT_KEPT
+from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, Pace, RetryPolicy, Silence, TryAgain, unreadable
 from gammatorch.errors import InvalidArgument, UnreadableCheckpoint
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 CONNECTIONS = 20
 """Requests in flight at once, of all threads: as many connections as huggingface_hub's session keeps for the next."""
@@ -32,54 +32,29 @@ PACE = Pace()
 SILENCE = Silence()
 """One for all servers and threads, like the network that they are behind."""
 
-RETRIED = frozenset({408, 429, 500, 502, 503, 504})
 
 # huggingface_hub 1 speaks httpx and 2 speaks httpx2: the transport's own base class is the one that both derive from
 _TRANSPORT_ERROR: type[Exception] = next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+
 _POINTLESS = {
     "UnsupportedProtocol": "a redirect leads to something that is not http",
     "LocalProtocolError": "the request cannot be put in words",
 }
+
 _free_connections = threading.BoundedSemaphore(CONNECTIONS)
 _Result = TypeVar("_Result")
 _log = logging.getLogger("gammatorch")
-
-
-class Retry(Exception):
-    """Worth another try.
-
-    Args:
-        message: Why; holds no URL, which may be signed.
-        wait: Seconds to wait before it, None if it does not matter.
-        answered: Whether the server asked for it: then only the deadline ends the tries.
-        limited: Whether it wants fewer requests, not just this one later.
-    """
-
-    def __init__(
-        self, message: str, *, wait: float | None = None, answered: bool = False, limited: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.wait = wait
-        self.answered = answered
-        self.limited = limited
 
 
 class HubClient:
     """One Hub, as one user sees it.
 
     Connections are those of huggingface_hub's session, which all clients of a process share.
-
-    Args:
-        token: Access token; None for the one that huggingface_hub knows.
-        patience: When to try again, and when to give up; None for :data:`PATIENCE`.
-
-    Raises:
-        InvalidArgument: HF_ENDPOINT is not an address, or the token cannot be one.
     """
 
-    def __init__(self, token: str | None = None, patience: Patience | None = None) -> None:
+    def __init__(self, token: str | None = None, retry: RetryPolicy | None = None) -> None:
         self.endpoint = find_endpoint()
-        self.patience = patience if patience is not None else PATIENCE
+        self.policy = retry if retry is not None else RETRY_POLICY
         self._home = _split(self.endpoint)
         if self._home is None or self._home.scheme not in ("http", "https") or not self._home.hostname:
             raise InvalidArgument("is not an http address: write it like https://huggingface.co", file="HF_ENDPOINT")
@@ -91,12 +66,8 @@ class HubClient:
 
         Where many checkpoints are read at once, their requests wait for each other: a connection more than the session
         keeps would be closed after a single one. The token goes to the Hub's own origin and to no other.
-
-        Args:
-            url: Where to.
-            headers: What to say beside who is asking.
         """
-        seconds = self.patience.silence_seconds
+        seconds = self.policy.silence_seconds
         with (
             _free_connections,
             find_session().stream(
@@ -107,7 +78,7 @@ class HubClient:
                     seconds,
                     seconds,
                     seconds,
-                    self.patience.deadline_seconds,
+                    self.policy.deadline_seconds,
                 ),  # connect, read, write, wait in line
                 follow_redirects=False,
             ) as response,
@@ -118,29 +89,23 @@ class HubClient:
     def body(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """A body as it arrives, unless it crawls.
 
-        Args:
-            chunks: The body.
-
         Raises:
-            Retry: It comes too slowly to be waited for.
+            TryAgain: It comes too slowly to be waited for.
         """
-        crawl, arrived = Clock(self.patience.silence_seconds, self.patience.least_rate), 0
+        crawl, arrived = Clock(self.policy.silence_seconds, self.policy.least_rate), 0
         for chunk in chunks:
             SILENCE.end()
             yield chunk
             arrived += len(chunk)
             crawl.reach(arrived)
             if crawl.left_seconds < 0:
-                raise Retry(f"{arrived} bytes came in {crawl.spent_seconds:.0f} s")
+                raise TryAgain(f"{arrived} bytes came in {crawl.spent_seconds:.0f} s")
 
     def drain(self, response: Any) -> None:
         """Read the rest of an answer that says all in its headers, so that its connection can be used again.
 
-        Args:
-            response: The answer; a long one is left alone.
-
         Raises:
-            Retry: It comes too slowly to be waited for.
+            TryAgain: It comes too slowly to be waited for.
         """
         arrived = 0
         for chunk in self.body(response.iter_raw()):
@@ -154,13 +119,8 @@ class HubClient:
         return asked is not None and self._home is not None and _origin(asked) in _origins(self._home)
 
     def watch(self, clock: Clock, url: str | None = None) -> None:
-        """Say that a server is silent, once it has been for long and no try has ended by then.
-
-        Args:
-            clock: The time that one piece of work has.
-            url: What it waits for; None for the Hub's own API.
-        """
-        seconds = self.patience.first_word_seconds
+        """Say that a server is silent, once it has been for long and no try has ended by then."""
+        seconds = self.policy.first_word_seconds
         if clock.spent_seconds > seconds and SILENCE.has_lasted(time.monotonic() - seconds):
             self._tell(url, f"silent for {seconds:.0f} s", f"waiting for up to {clock.left_seconds:.0f} s")
 
@@ -172,18 +132,13 @@ class HubClient:
     def persist(self, attempt: Callable[[], _Result], clock: Clock, where: str) -> _Result:
         """Try until it works, cannot work, or the time is up.
 
-        Args:
-            attempt: One try.
-            clock: The time there is.
-            where: What is asked for, for messages.
-
         Raises:
             UnreadableCheckpoint: The Hub failed for longer than it may.
             CheckpointNotFound: It refuses.
             GivenUp: Nobody waits for it any more.
         """
         silent, received = 0, 0
-        for pause in self.patience.pauses():
+        for pause in self.policy.pauses():
             begun = time.monotonic()
             try:
                 if (held := PACE.left_seconds) and held < clock.left_seconds:
@@ -191,64 +146,29 @@ class HubClient:
                 return attempt()
             except OfflineModeIsEnabled:
                 raise UnreadableCheckpoint(NOT_KEPT, file=where) from None
-            except (Retry, _TRANSPORT_ERROR, OSError) as error:
+            except (TryAgain, _TRANSPORT_ERROR, OSError) as error:
                 failure = error
             clock.go_on()  # where another request's error ends the program, its connections close under this one
             if clock.received_bytes > received:
                 silent, received = 0, clock.received_bytes
-            answered = isinstance(failure, Retry) and failure.answered
+            answered = isinstance(failure, TryAgain) and failure.answered
             silent += not answered
-            asked = failure.wait if isinstance(failure, Retry) else None
+            asked = failure.wait if isinstance(failure, TryAgain) else None
             wait = asked if asked is not None else pause
-            if isinstance(failure, Retry) and failure.limited:
+            if isinstance(failure, TryAgain) and failure.limited:
                 PACE.hold(wait)
-            hopeless = type(failure).__name__ in _POINTLESS or silent >= self.patience.most_silent_tries
+            hopeless = type(failure).__name__ in _POINTLESS or silent >= self.policy.most_silent_tries
             if hopeless or wait > clock.left_seconds:
                 raise unreadable(_plain(failure), clock, where, asked)
             if answered:
                 SILENCE.end(wait)
             elif SILENCE.has_lasted(begun):
-                tries = self.patience.most_silent_tries - silent
+                tries = self.policy.most_silent_tries - silent
                 plan = f"trying again, up to {tries} time{'s' * (tries > 1)} within {clock.left_seconds:.0f} s"
                 self._tell(_url_of(failure), _plain(failure), plan)
             _log.info("%s: %s, trying again in %.1f s", where, _plain(failure), wait)
             clock.pause(wait)
         raise AssertionError("the pauses never end")
-
-
-def check_status(response: Any) -> None:
-    """Ask for another try where the server is in trouble, or wants fewer requests.
-
-    Args:
-        response: Its answer.
-
-    Raises:
-        Retry: It does.
-    """
-    if response.status_code in RETRIED:
-        raise Retry(
-            f"status {response.status_code}",
-            wait=asked_wait(response.headers),
-            answered=True,
-            limited=response.status_code == 429,
-        )
-
-
-def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:
-    """The error for a server that failed for longer than it may.
-
-    Args:
-        reason: What happened last.
-        clock: The time it had.
-        where: What was asked for.
-        asked: Seconds that it wants to be left alone.
-    """
-    if asked is not None and asked > clock.left_seconds:
-        return UnreadableCheckpoint(f"the Hub asks to wait for {asked:.0f} s ({reason}): try again then", file=where)
-    return UnreadableCheckpoint(
-        f"the Hub cannot be read ({reason}, for {clock.spent_seconds:.0f} s): check the network, or try again later",
-        file=where,
-    )
 
 
 def _split(url: str) -> SplitResult | None:
@@ -279,7 +199,7 @@ def _url_of(error: Exception) -> str | None:
 
 def _plain(error: BaseException) -> str:
     """What failed in a few words; never a URL, which may carry a signature, nor a header, which may carry a token."""
-    if isinstance(error, Retry):
+    if isinstance(error, TryAgain):
         return str(error)
     name = type(error).__name__
     if name in _POINTLESS:
@@ -290,3 +210,32 @@ def _plain(error: BaseException) -> str:
             return cause.strerror.lower()
         cause = cause.__cause__ or cause.__context__
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
+
+
+def find_endpoint() -> str:
+    """The Hub's address, without a slash at its end."""
+    return constants.ENDPOINT.rstrip("/")
+
+
+def headers_for(token: str | None) -> dict[str, str]:
+    """Who is asking."""
+    given = (token or "").strip() or None
+    try:
+        headers: dict[str, str] = build_hf_headers(token=given)
+    except (OSError, UnicodeDecodeError) as error:  # public repositories need none
+        _log.info("the token in %s cannot be read (%s), none is sent", constants.HF_TOKEN_PATH, type(error).__name__)
+        headers = build_hf_headers(token=False)
+    if not re.fullmatch(r"Bearer [!-~]+", headers.get("authorization", "Bearer none")):
+        raise InvalidArgument("the access token holds characters that no token has: copy it again")
+    return headers
+
+
+def find_session() -> Any:
+    """The session of all requests."""
+    try:
+        return get_session()
+    except Exception as error:  # whatever the transport makes of it: ValueError, ImportError, its own InvalidURL
+        reason = "SOCKS needs `pip install socksio`" if "socksio" in str(error) else type(error).__name__
+        raise InvalidArgument(
+            f"no connection can be prepared ({reason}): look at HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and SSL_CERT_FILE"
+        ) from None

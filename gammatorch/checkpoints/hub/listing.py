@@ -50,15 +50,7 @@ def is_commit(revision: str | None) -> bool:
 
 
 def parse_listing(raw: bytes, where: str) -> Listing:
-    """The Hub's answer to ``/api/models/{repo}/revision/{revision}?blobs=true``.
-
-    Args:
-        raw: Its body.
-        where: The repository, for messages.
-
-    Raises:
-        UnreadableCheckpoint: It is something else: a login page, say, or the answer of another service.
-    """
+    """The Hub's answer to ``/api/models/{repo}/revision/{revision}?blobs=true``."""
     try:
         described = json.loads(raw)
         siblings = [_sibling(sibling) for sibling in described["siblings"]]

@@ -1,20 +1,31 @@
-"""A repository on the Hub, from where it costs least: a downloaded snapshot, the cache, the network."""
+"""A repository on the Hub: its listing and branches, and its files from where they cost least."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # lazily re-exported
 
 from gammatorch.checkpoints.base import ByteSource, Traffic
-from gammatorch.checkpoints.hub.cache import find_cache
-from gammatorch.checkpoints.hub.cached import CachedSource, recall_listing, remember_listing
+from gammatorch.checkpoints.hub.cache import (
+    CachedSource,
+    find_cache,
+    recall_listing,
+    recall_refs,
+    remember_listing,
+    remember_refs,
+)
 from gammatorch.checkpoints.hub.client import HubClient
-from gammatorch.checkpoints.hub.listing import is_commit
-from gammatorch.checkpoints.hub.patience import Patience
-from gammatorch.checkpoints.hub.refusals import NOT_KEPT
-from gammatorch.checkpoints.hub.source import HubSource, fetch_listing
+from gammatorch.checkpoints.hub.listing import Listing, is_commit, parse_listing
+from gammatorch.checkpoints.hub.parallel import in_parallel
+from gammatorch.checkpoints.hub.retry import NOT_KEPT, Clock, RetryPolicy, check_status, refusal, unreadable
+from gammatorch.checkpoints.hub.source import HubSource
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.shards import index_suffix, some
 from gammatorch.checkpoints.weights import (
@@ -29,6 +40,12 @@ from gammatorch.checkpoints.weights import (
 )
 from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
 
+DESCRIPTION_CAP = 100_000_000
+"""Longest answer of the Hub's API that is read, in bytes."""
+
+MOST_REDIRECTS = 6
+"""Redirects that the question for a listing may take."""
+
 
 def open_repository(
     repo: str,
@@ -36,27 +53,14 @@ def open_repository(
     token: str | None = None,
     *,
     cache: bool = True,
-    patience: Patience | None = None,
+    retry: RetryPolicy | None = None,
 ) -> tuple[ByteSource, tuple[str, ...]]:
     """The files of a revision, and what a reader of the results should know.
 
     A branch costs one request, which tells the commit that it means now; a full commit whose listing is in the cache
     costs none. With HF_HUB_OFFLINE nothing is asked, and a branch is as it was last seen.
-
-    Args:
-        repo: ``org/name``.
-        revision: Branch, tag or commit; None for the default branch.
-        token: Access token; None for the one that huggingface_hub knows.
-        cache: Whether to use the cache.
-        patience: When to give up; None for the client's own.
-
-    Raises:
-        CheckpointNotFound: No such repository or revision, no right to see it, offline and never seen, or its weights
-            are in folders.
-        UnreadableCheckpoint: The Hub did not answer.
-        InvalidArgument: The environment makes no sense.
     """
-    client, traffic = HubClient(token, patience), Traffic()
+    client, traffic = HubClient(token, retry), Traffic()
     notes: tuple[str, ...] = ()
     kept = find_cache() if cache else None
     repository = f"{client.endpoint}/{repo}"
@@ -119,3 +123,110 @@ def _covers(snapshot: LocalSource, listed: Mapping[str, int]) -> bool:
         needed.add(DCP_METADATA)
     needed |= {name for name in (weights.index, CONFIG) if name in listed and name is not None}
     return all(snapshot.files.get(name) == listed[name] for name in needed)
+
+
+def fetch_listing(client: HubClient, repo: str, revision: str | None, traffic: Traffic) -> Listing:
+    """The files of a revision, and the commit that it means now."""
+    where = f"{repo}@{revision}" if revision else repo
+    path = f"/revision/{quote(revision, safe='')}" if revision else ""
+    return parse_listing(fetch_description(client, repo, f"{path}?blobs=true", where, traffic), where)
+
+
+def fetch_description(client: HubClient, repo: str, path: str, where: str, traffic: Traffic) -> bytes:
+    """What the Hub's API says of a repository."""
+    try:
+        validate_repo_id(repo)
+    except HFValidationError:
+        raise CheckpointNotFound("is neither a path that exists nor a Hub id org/name", file=where) from None
+    url = f"{client.endpoint}/api/models/{repo}{path}"
+    bodies: list[bytes] = []
+    traffic.rounds += 1
+    in_parallel(
+        lambda url, clock: bodies.append(
+            client.persist(lambda: _get_description(client, url, clock, where, traffic), clock, where)
+        ),
+        [url],
+        threads=1,
+        retry=client.policy,
+        arrived=lambda url: None,
+        overdue=lambda url, clock: unreadable("no whole answer", clock, where),
+        waiting=lambda url, clock: client.watch(clock),
+    )
+    return bodies[0]
+
+
+def _get_description(client: HubClient, url: str, clock: Clock, where: str, traffic: Traffic) -> bytes:
+    """The body of the Hub's answer, in one try; a repository that was renamed redirects to its new name."""
+    for _ in range(MOST_REDIRECTS):
+        traffic.requests += 1
+        body = bytearray()
+        with client.ask(url, {"Accept-Encoding": "gzip"}) as response:
+            if response.next_request is not None and client.is_home(str(response.next_request.url)):
+                url = str(response.next_request.url)
+                client.drain(response)
+                continue
+            check_status(response)
+            if response.status_code >= 400:
+                raise refusal(response.status_code, response.headers, where, file=False)
+            for chunk in client.body(response.iter_bytes()):
+                body += chunk
+                clock.reach(len(body))
+                if len(body) > DESCRIPTION_CAP:
+                    raise UnreadableCheckpoint("what the Hub says of it never ends", file=where)
+            traffic.bytes_read += response.num_bytes_downloaded
+            return bytes(body)
+    raise UnreadableCheckpoint("the Hub redirects in a circle", file=where)
+
+
+def list_refs(
+    repo: str, token: str | None = None, retry: RetryPolicy | None = None, cache: bool = True
+) -> Mapping[str, str]:
+    """Commit of each branch and tag; where both have a name, the branch's.
+
+    With ``HF_HUB_OFFLINE`` these are the ones that were listed last, and those whose snapshots huggingface_hub has in
+    its cache.
+
+    Args:
+        repo: ``org/name``.
+        token: Access token; None for the one huggingface_hub knows.
+        retry: When to give up; None for the client's own.
+        cache: Whether to keep what was listed for when there is no network, and to use what was kept.
+
+    Raises:
+        CheckpointNotFound: No such repository, or no right to see it.
+        UnreadableCheckpoint: The Hub did not answer.
+    """
+    client, kept = HubClient(token, retry), find_cache() if cache else None
+    repository = f"{client.endpoint}/{repo}"
+    if constants.HF_HUB_OFFLINE:
+        found = (recall_refs(kept, repository) if kept else {}) | _downloaded_refs(repo)
+        if not found:
+            raise CheckpointNotFound(NOT_KEPT, file=repo)
+        return found
+    refs = _parse_refs(fetch_description(client, repo, "/refs", repo, Traffic()), repo)
+    if kept:
+        remember_refs(kept, repository, refs)
+    return refs
+
+
+def _parse_refs(raw: bytes, where: str) -> dict[str, str]:
+    try:
+        described = json.loads(raw)
+        refs = {ref["name"]: ref["targetCommit"] for kind in ("tags", "branches") for ref in described[kind]}
+        if not all(isinstance(name, str) and is_commit(commit) for name, commit in refs.items()):
+            raise ValueError("no commit")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise UnreadableCheckpoint(
+            "the answer is no list of branches: a login page or proxy may stand in between, or HF_ENDPOINT is no Hub",
+            file=where,
+        ) from None
+    return refs
+
+
+def _downloaded_refs(repo: str) -> dict[str, str]:
+    folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=repo, repo_type="model"), "refs")
+    return {
+        path.relative_to(folder).as_posix(): path.read_text().strip()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -1,38 +1,32 @@
 """Bytes of a repository on the Hugging Face Hub, by HTTP range requests.
 
 Four dependent rounds read a model of any size: the listing, which fixes the commit and tells every file's size;
-the links to config.json and all shards; their heads; the gains.
+the links to config.json and all shards; their heads; the gains. Neighbouring reads are filled by one request, or by
+several that go on where the last one broke off.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
-from urllib.parse import quote
 
 from huggingface_hub import hf_hub_url
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # lazily re-exported
 
-from gammatorch.checkpoints.base import Advance, Read, Traffic
-from gammatorch.checkpoints.hub.at_once import at_once
-from gammatorch.checkpoints.hub.client import CONNECTIONS, HubClient, check_status, unreadable
-from gammatorch.checkpoints.hub.listing import Listing, parse_listing
-from gammatorch.checkpoints.hub.patience import Clock
-from gammatorch.checkpoints.hub.ranges import FileRange, merge_reads
-from gammatorch.checkpoints.hub.refusals import refusal
+from gammatorch.checkpoints.base import Advance, ByteSource, Read, Traffic
+from gammatorch.checkpoints.hub.client import CONNECTIONS, HubClient
+from gammatorch.checkpoints.hub.listing import Listing
+from gammatorch.checkpoints.hub.parallel import in_parallel
+from gammatorch.checkpoints.hub.retry import Clock, TryAgain, check_status, refusal, unreadable
 from gammatorch.checkpoints.weights import INDEX
-from gammatorch.errors import CheckpointNotFound, UnreadableCheckpoint
+from gammatorch.errors import UnreadableCheckpoint
+
+MERGE_GAP = 32_768
+"""Two ranges with at most this many bytes between them travel as one request."""
 
 HEAD_BYTES = (16_384, 4_000_000)
 """Least and most bytes read blindly from the head of a shard."""
-
-DESCRIPTION_CAP = 100_000_000
-"""Longest answer of the Hub's API that is read, in bytes."""
-
-MOST_REDIRECTS = 6
-"""Redirects that the question for a listing may take."""
 
 MOST_PASSES = 8
 """Times that links are asked for and followed in one read: twice, and more where they have expired."""
@@ -41,94 +35,116 @@ _EXPIRED = frozenset({400, 401, 403, 404, 410})
 """What a link answers when its signature is no longer good."""
 
 
-def fetch_listing(client: HubClient, repo: str, revision: str | None, traffic: Traffic) -> Listing:
-    """The files of a revision, and the commit that it means now.
+def merge_reads(reads: Sequence[Read]) -> list[list[Read]]:
+    """Group the reads of each file so that neighbours share a request.
 
-    Args:
-        client: The Hub.
-        repo: ``org/name``.
-        revision: Branch, tag or commit; None for the default branch.
-        traffic: Where to count what this moves.
-
-    Raises:
-        CheckpointNotFound: No such repository or revision, or no right to see it.
-        UnreadableCheckpoint: The Hub did not answer, or with something else.
+    Example:
+        >>> reads = [Read("a", start, memoryview(bytearray(8))) for start in (0, 100_000, 8)]
+        >>> [[read.start for read in group] for group in merge_reads(reads)]
+        [[0, 8], [100000]]
     """
-    where = f"{repo}@{revision}" if revision else repo
-    path = f"/revision/{quote(revision, safe='')}" if revision else ""
-    return parse_listing(fetch_description(client, repo, f"{path}?blobs=true", where, traffic), where)
+    groups: list[list[Read]] = []
+    ordered = sorted(reads, key=lambda read: (read.file, read.start))
+    for _, of_file in groupby(ordered, key=lambda read: read.file):
+        stop = None
+        for read in of_file:
+            if stop is not None and read.start - stop <= MERGE_GAP:
+                groups[-1].append(read)
+            else:
+                groups.append([read])
+            stop = max(stop or 0, read.start + len(read.into))
+    return groups
 
 
-def fetch_description(client: HubClient, repo: str, path: str, where: str, traffic: Traffic) -> bytes:
-    """What the Hub's API says of a repository.
-
-    Args:
-        client: The Hub.
-        repo: ``org/name``.
-        path: What of it.
-        where: How messages call it.
-        traffic: Where to count what this moves.
-
-    Raises:
-        CheckpointNotFound: No such repository or revision, or no right to see it.
-        UnreadableCheckpoint: The Hub did not answer.
-    """
-    try:
-        validate_repo_id(repo)
-    except HFValidationError:
-        raise CheckpointNotFound("is neither a path that exists nor a Hub id org/name", file=where) from None
-    url = f"{client.endpoint}/api/models/{repo}{path}"
-    bodies: list[bytes] = []
-    traffic.rounds += 1
-    at_once(
-        lambda url, clock: bodies.append(
-            client.persist(lambda: _get(client, url, clock, where, traffic), clock, where)
-        ),
-        [url],
-        threads=1,
-        patience=client.patience,
-        arrived=lambda url: None,
-        overdue=lambda url, clock: unreadable("no whole answer", clock, where),
-        waiting=lambda url, clock: client.watch(clock),
-    )
-    return bodies[0]
-
-
-def _get(client: HubClient, url: str, clock: Clock, where: str, traffic: Traffic) -> bytes:
-    """The body of the Hub's answer, in one try; a repository that was renamed redirects to its new name."""
-    for _ in range(MOST_REDIRECTS):
-        traffic.requests += 1
-        body = bytearray()
-        with client.ask(url, {"Accept-Encoding": "gzip"}) as response:
-            if response.next_request is not None and client.is_home(str(response.next_request.url)):
-                url = str(response.next_request.url)
-                client.drain(response)
-                continue
-            check_status(response)
-            if response.status_code >= 400:
-                raise refusal(response.status_code, response.headers, where, file=False)
-            for chunk in client.body(response.iter_bytes()):
-                body += chunk
-                clock.reach(len(body))
-                if len(body) > DESCRIPTION_CAP:
-                    raise UnreadableCheckpoint("what the Hub says of it never ends", file=where)
-            traffic.bytes_read += response.num_bytes_downloaded
-            return bytes(body)
-    raise UnreadableCheckpoint("the Hub redirects in a circle", file=where)
-
-
-class HubSource:
-    """The files of one commit of a repository.
-
-    Args:
-        client: The Hub.
-        repo: ``org/name``.
-        listing: What :func:`fetch_listing` gave.
-        traffic: What has been moved before; None for nothing.
+class FileRange:
+    """A range of a file that arrives from the network.
 
     Attributes:
-        hashes: What the Hub says the contents of each file hash to, where it does.
+        file: Name of the file.
+        link: Where the Hub says it is to be had, None if it has to be asked.
+        filled: Bytes of it that are there.
     """
+
+    def __init__(self, reads: Sequence[Read], file_bytes: int, link: str | None = None) -> None:
+        self.file = reads[0].file
+        self.link = link
+        self._reads = reads
+        self._file_bytes = file_bytes
+        self._start = reads[0].start
+        self._stop = max(read.start + len(read.into) for read in reads)
+        self._buffer = reads[0].into if len(reads) == 1 else memoryview(bytearray(self._stop - self._start))
+        self.filled = 0
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether nothing is missing."""
+        return self.filled == len(self._buffer)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """How to ask for what is missing."""
+        return {"Range": f"bytes={self._start + self.filled}-{self._stop - 1}", "Accept-Encoding": "identity"}
+
+    def accept(self, status: int, headers: Mapping[str, str], where: str) -> None:
+        """Make sure that an answer is what was asked for, before its body is read.
+
+        Raises:
+            UnreadableCheckpoint: It is something else.
+            TryAgain: It contradicts itself.
+        """
+        asked = f"bytes {self._start + self.filled}-{self._stop - 1}/{self._file_bytes}"
+        if status == 200 and len(self._buffer) == self._file_bytes:
+            self.filled = 0  # the whole file is what the range is
+            answered = f"bytes 0-{self._file_bytes - 1}/{self._file_bytes}"
+            asked = answered
+        else:
+            answered = headers.get("Content-Range", "no Content-Range") if status == 206 else f"status {status}"
+        if answered != asked:  # hanging up here, before a whole shard arrives
+            raise UnreadableCheckpoint(
+                f"the server answered {answered} to a request for {asked}: "
+                "a proxy in between ignores ranges, go around it or download the model",
+                file=where,
+            )
+        encoding = headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise UnreadableCheckpoint(
+                f"the server sends it as {encoding}, which was not asked for: a proxy in between changes "
+                "what it passes on, go around it or download the model",
+                file=where,
+            )
+        missing = str(len(self._buffer) - self.filled)
+        if headers.get("Content-Length", missing) != missing:
+            raise TryAgain("an answer of another length than was asked for")
+
+    def take(self, chunk: bytes, where: str) -> None:
+        """The next bytes of the body."""
+        if self.filled + len(chunk) > len(self._buffer):
+            raise UnreadableCheckpoint("more bytes came than were asked for: try again later", file=where)
+        self._buffer[self.filled : self.filled + len(chunk)] = chunk
+        self.filled += len(chunk)
+
+    def finish(self) -> None:
+        """The body has ended.
+
+        Raises:
+            TryAgain: Too early.
+        """
+        if not self.is_filled:
+            raise TryAgain(f"{self.filled} of {len(self._buffer)} bytes came")
+
+    def hand_over(self, advance: Advance | None) -> None:
+        """Give every read its bytes, once all are there; ``advance`` is told how many these are."""
+        if not self.is_filled:
+            return
+        if len(self._reads) > 1:
+            for read in self._reads:
+                read.into[:] = self._buffer[read.start - self._start :][: len(read.into)]
+        if advance is not None:
+            advance(sum(len(read.into) for read in self._reads))
+
+
+class HubSource(ByteSource):
+    """The files of one commit of a repository."""
 
     def __init__(self, client: HubClient, repo: str, listing: Listing, traffic: Traffic | None = None) -> None:
         self._client = client
@@ -137,9 +153,9 @@ class HubSource:
         self._links: dict[str, str] = {}
         self.traffic = traffic if traffic is not None else Traffic()
         self.name = f"{repo}@{listing.commit[:7]}"
-        self.revision: str | None = listing.commit
-        self.files: Mapping[str, int] = listing.files
-        self.hashes: Mapping[str, str] = listing.hashes
+        self.revision = listing.commit
+        self.files = listing.files
+        self.hashes = listing.hashes
 
     def speculate(self, file: str) -> int:
         """Twice a shard's part of the index, which grows with the headers; else enough for a dense model."""
@@ -154,10 +170,6 @@ class HubSource:
 
         For most files the Hub answers with a link, to another origin where they are large. Links are followed once all
         are there: a connection that idles while its link is followed would be closed as one too many.
-
-        Raises:
-            UnreadableCheckpoint: The Hub failed for longer than it may, or answers with something else than asked.
-            CheckpointNotFound: The file or the right to read it is gone.
         """
         groups = merge_reads(reads)
         parts = [FileRange(group, self.files[group[0].file], self._links.get(group[0].file)) for group in groups]
@@ -166,11 +178,11 @@ class HubSource:
             if not parts:
                 return
             self.traffic.rounds += 1
-            at_once(
+            in_parallel(
                 self._fetch,
                 parts,
                 threads=CONNECTIONS,
-                patience=self._client.patience,
+                retry=self._client.policy,
                 arrived=lambda part: part.hand_over(advance),
                 overdue=lambda part, clock: unreadable("no whole answer", clock, self._where(part)),
                 waiting=lambda part, clock: self._client.watch(clock, part.link),

@@ -1,51 +1,50 @@
 """PyTorch's files (``.bin``, ``.pt``, ``.pth``, ``.ckpt``): a pickle tells of the tensors, their bytes stand beside it.
 
-Read are the directory at the end of the archive and the pickle, which
-:mod:`gammatorch.checkpoints.pytorch.pickled` takes apart without executing it; from a Hub both come in one round. Files
-from before PyTorch 1.6 are no archives: :mod:`gammatorch.checkpoints.pytorch.legacy` finds the same in them.
-Format: ``caffe2/serialize/inline_container.h`` and
-``torch/serialization.py`` in PyTorch.
+Read are the directory at the end of the archive and the pickle, which is taken apart without being executed; from a Hub
+both come in one round. What torch.save wrote before PyTorch 1.6 is no archive: five pickles (a magic number, the
+format's version, facts of the machine, the object, the order of the storages), then each storage after its number of
+values in eight bytes. Format: ``caffe2/serialize/inline_container.h`` and ``torch/serialization.py`` in PyTorch.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.magic import what_else
+from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.dtypes import in_form
+from gammatorch.checkpoints.foreign import what_else
 from gammatorch.checkpoints.pieces import Pieces
-from gammatorch.checkpoints.pytorch.forms import in_form
-from gammatorch.checkpoints.pytorch.legacy import LEGACY_MAGIC, read_legacy
-from gammatorch.checkpoints.pytorch.pickle_machine import PICKLE_CAP
-from gammatorch.checkpoints.pytorch.pickled import read_pickle
-from gammatorch.checkpoints.pytorch.settings import find_settings
-from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
+from gammatorch.checkpoints.pytorch.pickled import read_pickle, read_pickles
+from gammatorch.checkpoints.pytorch.state_dict import find_settings, find_state_dict
 from gammatorch.checkpoints.pytorch.tensors import Storage, StoredTensor
+from gammatorch.checkpoints.pytorch.unpickler import PICKLE_CAP
 from gammatorch.checkpoints.pytorch.zip_directory import (
     MAGIC_BYTES,
+    CheckedSource,
     Member,
     check_local_header,
     fetch_ends,
     read_directories,
 )
-from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import CheckpointError, MalformedCheckpoint, UnsupportedFormat
 
 _PICKLE, _BYTE_ORDER, _VERSION = "data.pkl", "byteorder", "version"
 _LATEST_VERSION = 10
+_BIG_ENDIAN = "was saved on a big-endian machine: load it there and save it as safetensors"
+
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How such a file begins: the pickle of its magic number."""
+
+_PICKLES = 5
+_LEGACY_VERSION = 1001
+_COUNT_BYTES = 8
+_FIRST_BYTES = 65_536
+_GROWTH = 4
 
 
 def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of each file, from its directory and its pickle; no pickle is executed.
-
-    Args:
-        source: Where the files are.
-        files: Names of files that :func:`torch.save` has written.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
 
     Returns:
         For each file its entries by key, the settings that a trainer has kept in the first one that has any, and a
@@ -61,33 +60,23 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
     heads = {file: pieces.take(file, 0, min(source.files[file], MAGIC_BYTES)) for file in files}
     for file, head in heads.items():
         _check_magic(head, _where(source, file))
-    old = {file: read_legacy(pieces, file) for file, head in heads.items() if head.startswith(LEGACY_MAGIC)}
-    archives = [file for file in files if file not in old]
-    opened = dict(zip(archives, read_archives(pieces, archives), strict=True))
+    old = {file: _read_legacy(pieces, file) for file, head in heads.items() if head.startswith(LEGACY_MAGIC)}
+    new = [file for file in files if file not in old]
+    archives = dict(zip(new, read_archives(pieces, new), strict=True))
+    opened: Mapping[str, Archive | _Legacy] = {**old, **archives}
     tables, notes = [], []
     settings: dict[str, Any] = {}
-    place: Callable[[Storage], int]
     for file in files:
-        if file in old:
-            described, starts = old[file]
-            place = partial(_place_of_old, starts)
-        else:
-            described, place = opened[file].described, opened[file].place
-        table, found = _table(described, place, file, _where(source, file))
+        table, found = _table(opened[file], file, _where(source, file))
         tables.append(table)
         notes += found
-        settings = settings or find_settings(described)
-    checked = CheckedSource(source, {file: archive.members for file, archive in opened.items()})
+        settings = settings or find_settings(opened[file].described)
+    checked = CheckedSource(source, {file: archive.members for file, archive in archives.items()})
     return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)), settings=settings)
 
 
 def read_settings(source: ByteSource, file: str) -> dict[str, Any]:
-    """The settings that a trainer has kept in a file that holds no model; none where it cannot be read.
-
-    Args:
-        source: Where the file is.
-        file: Its name.
-    """
+    """The settings that a trainer has kept in a file that holds no model; none where it cannot be read."""
     pieces = Pieces(source)
     try:
         fetch_ends(pieces, [file], ())
@@ -126,12 +115,19 @@ class Archive(NamedTuple):
         return self.member(storage).start
 
 
+class _Legacy(NamedTuple):
+    """What a file from before PyTorch 1.6 holds, and the first byte of each storage by key."""
+
+    described: Any
+    starts: Mapping[str, int]
+
+    def place(self, storage: Storage) -> int:
+        """Where in the file a storage begins."""
+        return self.starts[storage.key]
+
+
 def read_archives(pieces: Pieces, files: Sequence[str]) -> list[Archive]:
     """What each archive holds, from its directory and its pickle, in two rounds at most.
-
-    Args:
-        pieces: The bytes of the files, whose ends have been fetched.
-        files: Names of archives that :func:`torch.save` has written.
 
     Raises:
         MalformedCheckpoint: As :func:`read_torch`.
@@ -150,67 +146,6 @@ def read_archives(pieces: Pieces, files: Sequence[str]) -> list[Archive]:
         _read_archive(pieces, file, members, pickle)
         for file, members, pickle in zip(files, directories, pickles, strict=True)
     ]
-
-
-class CheckedSource(WrappedSource):
-    """A source of archives that checks, with the first read of a member, that its local header says the same place.
-
-    The directory tells where a member ends, and so where its data begins; the local header right before the data
-    says it again. Reading that header along with the data costs a few bytes and no round.
-
-    Args:
-        source: The files.
-        directories: Members of each archive by name.
-    """
-
-    def __init__(self, source: ByteSource, directories: Mapping[str, Mapping[str, Member]]) -> None:
-        super().__init__(source)
-        self._members = {
-            file: sorted(members.values(), key=lambda member: member.header) for file, members in directories.items()
-        }
-        self._checked: set[tuple[str, str]] = set()
-
-    def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
-        """Fill every buffer, and the local headers of members that are read for the first time.
-
-        Raises:
-            MalformedCheckpoint: A local header contradicts the directory.
-            UnreadableCheckpoint: The underlying source failed.
-        """
-        unchecked = {
-            (read.file, member.name): member
-            for read in reads
-            if (member := self._member(read)) is not None and (read.file, member.name) not in self._checked
-        }
-        headers = [
-            Read(file, member.header, memoryview(bytearray(member.start - member.header)))
-            for (file, _), member in unchecked.items()
-        ]
-        both = sorted([*reads, *headers], key=lambda read: (read.file, read.start))
-        self._source.read(both, _at_most(sum(len(read.into) for read in reads), advance))
-        for header, member in zip(headers, unchecked.values(), strict=True):
-            check_local_header(bytes(header.into), member, _where(self, header.file))
-        self._checked |= unchecked.keys()
-
-    def _member(self, read: Read) -> Member | None:
-        """The member that a read lies in, None for a file that is no archive."""
-        members = self._members.get(read.file, [])
-        found = bisect_right(members, read.start, key=lambda member: member.header)
-        return members[found - 1] if found else None
-
-
-def _at_most(total: int, advance: Advance | None) -> Advance | None:
-    """An ``advance`` that never reports more than what was asked for."""
-    if advance is None:
-        return None
-    left = total
-
-    def capped(count: int) -> None:
-        nonlocal left
-        advance(min(count, left))
-        left -= min(count, left)
-
-    return capped
 
 
 def _where(source: ByteSource, file: str) -> str:
@@ -257,9 +192,7 @@ def _read_archive(pieces: Pieces, file: str, members: Mapping[str, Member], pick
     where = _where(pieces.source, file)
     order = members.get(_beside(pickle, _BYTE_ORDER))
     if order is not None and _content(pieces, file, order, where) != b"little":
-        raise UnsupportedFormat(
-            "was saved on a big-endian machine: load it there and save it as safetensors", file=where
-        )
+        raise UnsupportedFormat(_BIG_ENDIAN, file=where)
     version = members.get(_beside(pickle, _VERSION))
     if version is not None and _later(_content(pieces, file, version, where)):
         raise UnsupportedFormat(
@@ -274,19 +207,10 @@ def _later(version: bytes) -> bool:
     return not digits.isdigit() or len(digits) > 9 or int(digits) > _LATEST_VERSION
 
 
-def _table(
-    described: Any, place: Callable[[Storage], int], file: str, where: str
-) -> tuple[dict[str, TensorEntry], list[str]]:
-    """Entries of what a file describes, and notes.
-
-    Args:
-        described: What its pickle says.
-        place: Where in the file a storage begins; raises ValueError if it is not there as described.
-        file: Its name.
-        where: Its name, for messages.
-    """
-    found = find_state_dict(described, StoredTensor, where)
-    table = {key: _entry(key, tensor, place, file, where) for key, tensor in found.tensors.items()}
+def _table(opened: Archive | _Legacy, file: str, where: str) -> tuple[dict[str, TensorEntry], list[str]]:
+    """Entries of what a file describes, and notes."""
+    found = find_state_dict(opened.described, StoredTensor, where)
+    table = {key: _entry(key, tensor, opened.place, file, where) for key, tensor in found.tensors.items()}
     formed = [key for key in table if found.tensors[key].form]
     notes = list(found.notes(file))
     if formed:
@@ -315,5 +239,41 @@ def _entry(key: str, tensor: StoredTensor, place: Callable[[Storage], int], file
     return TensorEntry(key, dtype, tensor.shape, file, start, start + tensor.nbytes)
 
 
-def _place_of_old(starts: Mapping[str, int], storage: Storage) -> int:
-    return starts[storage.key]
+def _read_legacy(pieces: Pieces, file: str) -> _Legacy:
+    """What a file holds whose five pickles stand before its storages, and where these are."""
+    where, size = f"{pieces.source.name}/{file}", pieces.source.files[file]
+    (_, version, system, described, order), storages, end = _read_head(pieces, file, size, where)
+    if version != _LEGACY_VERSION:
+        found = version if type(version) is int else "?"
+        raise UnsupportedFormat(f"is of version {found} of PyTorch's old format, not {_LEGACY_VERSION}", file=where)
+    if not isinstance(system, dict) or system.get("little_endian") is not True:
+        raise UnsupportedFormat(_BIG_ENDIAN, file=where)
+    if not _is_texts(order) or sorted(order) != sorted(storages):
+        raise MalformedCheckpoint("does not hold the storages of its tensors: download it again", file=where)
+    starts = {}
+    for key in order:
+        starts[key] = end + _COUNT_BYTES
+        end = starts[key] + storages[key].nbytes
+    if end != size:
+        what = "is cut short" if size < end else "goes on after its last storage"
+        raise MalformedCheckpoint(
+            f"{what} (it describes {end} bytes, the file has {size}): download it again", file=where
+        )
+    return _Legacy(described, starts)
+
+
+def _read_head(pieces: Pieces, file: str, size: int, where: str) -> tuple[list[Any], dict[str, Storage], int]:
+    """The pickles, whose length nothing tells: more of the file is read until they are whole."""
+    length = min(_FIRST_BYTES, size)
+    while True:
+        pieces.fetch([(file, 0, length)])
+        try:
+            return read_pickles(pieces.take(file, 0, length), _PICKLES, where)
+        except MalformedCheckpoint:
+            if length == min(size, PICKLE_CAP):
+                raise
+            length = min(length * _GROWTH, size, PICKLE_CAP)
+
+
+def _is_texts(order: Any) -> bool:
+    return isinstance(order, list) and all(isinstance(key, str) for key in order)

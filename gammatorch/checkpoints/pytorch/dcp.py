@@ -14,20 +14,16 @@ from math import prod
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.base import Advance, ByteSource, Read, TensorEntry
-from gammatorch.checkpoints.contents import Contents
-from gammatorch.checkpoints.joined import SEVERAL, cut
-from gammatorch.checkpoints.pieces import Pieces
+from gammatorch.checkpoints.base import Advance, ByteSource, Contents, Read, TensorEntry, WrappedSource
+from gammatorch.checkpoints.dtypes import ITEM_BYTES, TILED, in_form
+from gammatorch.checkpoints.pieces import SEVERAL, Pieces, cut
 from gammatorch.checkpoints.pytorch.archive import read_archives, read_settings
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP, Chunk, DistributedTensor, read_metadata
-from gammatorch.checkpoints.pytorch.forms import TILED, in_form
-from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
-from gammatorch.checkpoints.pytorch.stacked import take_apart
+from gammatorch.checkpoints.pytorch.pipeline import take_apart
 from gammatorch.checkpoints.pytorch.state_dict import find_state_dict
 from gammatorch.checkpoints.pytorch.tensors import StoredTensor
 from gammatorch.checkpoints.pytorch.zip_directory import WHOLE_BYTES, check_local_header, fetch_ends
 from gammatorch.checkpoints.weights import DCP_METADATA
-from gammatorch.checkpoints.wrapped import WrappedSource
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint, UnsupportedFormat
 
 MEGATRON_SETTINGS = "common.pt"
@@ -61,11 +57,6 @@ class _Part(NamedTuple):
 
 def read_dcp(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of a torch.distributed checkpoint, from its table; no pickle is executed.
-
-    Args:
-        source: Where the files are.
-        files: Names of its ``*.distcp`` files.
-        extra: Other reads to make in the first round, so that they cost no round of their own.
 
     Returns:
         The entries of the model's tensors by key, and a source that finds their bytes.
@@ -190,12 +181,7 @@ class _Layout:
 
 
 class AssembledSource(WrappedSource):
-    """Tensors as if their bytes stood one after the other, wherever the archives of their chunks are.
-
-    Args:
-        source: The files.
-        parts: What each file is seen to hold, in order.
-    """
+    """Tensors as if their bytes stood one after the other, wherever the archives of their chunks are."""
 
     def __init__(self, source: ByteSource, parts: Mapping[str, Sequence[_Part]]) -> None:
         super().__init__(source)
@@ -203,12 +189,7 @@ class AssembledSource(WrappedSource):
         self._starts: dict[Chunk, int] = {}
 
     def read(self, reads: Sequence[Read], advance: Advance | None = None) -> None:
-        """Fill every buffer, and look into the archives that are read for the first time.
-
-        Raises:
-            MalformedCheckpoint: An archive is not what the table says.
-            UnreadableCheckpoint: The underlying source failed.
-        """
+        """Fill every buffer, and look into the archives that are read for the first time."""
         wanted = [piece for read in reads for piece in cut(read, self._parts.get(read.file, ()))]
         new = list({part.chunk: part for part, _, _ in wanted if part.chunk not in self._starts}.values())
         held: dict[Chunk, bytes] = {}
@@ -265,12 +246,7 @@ class _Archives(WrappedSource):
     def __init__(self, source: ByteSource, chunks: Mapping[str, Chunk]) -> None:
         super().__init__(source)
         self._chunks = chunks
-        self._sizes = {name: chunk.nbytes for name, chunk in chunks.items()}
-
-    @property
-    def files(self) -> Mapping[str, int]:
-        """Size of each range."""
-        return self._sizes
+        self.files = {name: chunk.nbytes for name, chunk in chunks.items()}
 
     def speculate(self, file: str) -> int:
         """Nothing: the end of an archive tells where its pickle is, and nearly all lie within a first read."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
-from gammatorch.checkpoints.pytorch.names import DTYPES
-from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, Broken, Machine, Name, Record, as_type
+from gammatorch.checkpoints.dtypes import TORCH_DTYPES
 from gammatorch.checkpoints.pytorch.tensors import as_shape, as_size
+from gammatorch.checkpoints.pytorch.unpickler import OPAQUE, Broken, Machine, Name, Record, as_type
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 VERSION = "1.0.0"
@@ -76,10 +76,6 @@ class DistributedTensor(NamedTuple):
 
 def read_metadata(raw: bytes, where: str) -> list[DistributedTensor]:
     """The tensors that ``.metadata`` tells of; nothing in it is executed.
-
-    Args:
-        raw: The file.
-        where: Its name, for messages.
 
     Raises:
         MalformedCheckpoint: It is broken, or contradicts itself.
@@ -175,7 +171,7 @@ class _MetadataMachine(Machine):
         **{(_METADATA, name): Name("record", name) for name in _TYPES},
         (_OLD_METADATA, "TensorProperties"): Name("record", "TensorProperties"),
         ("torch.distributed.checkpoint.filesystem", "_StorageInfo"): Name("record", "_StorageInfo"),
-        **{("torch", name): Name("dtype", dtype) for name, dtype in DTYPES.items()},
+        **{("torch", name): Name("dtype", dtype) for name, dtype in TORCH_DTYPES.items()},
         ("torch", "Size"): Name("size"),
         ("collections", "OrderedDict"): Name("dict"),
         (_METADATA, "_MEM_FORMAT_ENCODING"): Name("opaque"),

@@ -1,28 +1,27 @@
-"""Models that parallel trainers have cut by layers: a file for each layer, or a folder for each pipeline stage.
+"""Models whose keys do not tell the layer: cut into a file per layer or a folder per stage, or stacked in one tensor.
 
 The names within such files count from nought again in each stage, or do not say the layer at all; here they get the
-layer's index in the whole model. Formats: ``deepspeed/runtime/pipe/module.py`` for a file per layer, and
-``megatron/training/checkpointing.py`` for a folder per rank.
+layer's index in the whole model. Formats: ``deepspeed/runtime/pipe/module.py`` for a file per layer,
+``megatron/training/checkpointing.py`` for a folder per rank, and Megatron-core for a row per layer.
 """
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Read, TensorEntry
-from gammatorch.checkpoints.contents import Contents
+from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
 from gammatorch.checkpoints.pytorch.archive import read_torch
-from gammatorch.checkpoints.pytorch.settings import setting
+from gammatorch.checkpoints.pytorch.state_dict import setting
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint
 
 Table = dict[str, TensorEntry]
-
 _LAYER_FILE = re.compile(r"layer_(\d+)-")
 _SEQUENTIAL = re.compile(r"sequential\.(?P<layer>\d{1,9})\.(?P<name>.+)", re.DOTALL | re.ASCII)
+
 _CHUNK = re.compile(r"model(?P<chunk>\d+)\.(?P<key>.+)", re.DOTALL)
 """A key within one of the chunks of layers that a rank holds of an interleaved pipeline."""
 
@@ -31,17 +30,18 @@ _LAYER = re.compile(r"(?P<stack>(?:.*\.)?layers)\.(?P<layer>\d+)\.(?P<name>.+)",
 STAGES, STAGE_LAYERS = "pipeline_model_parallel_size", "num_layers"
 """Megatron-LM's settings: how many stages the model is cut into, and how many layers all of them have together."""
 
+_IN_LAYERS = re.compile(r"(?P<stack>(?:(?!\d+\.)[^.]+\.)*?layers)\.(?P<layer>\d+\.)?(?P<name>.+)", re.DOTALL)
+"""A name within the layers of a stack, with the index of one (``decoder.layers.0.mlp.norm.weight``) or without."""
+
+_MOST_ENTRIES = 1_000_000
+"""Entries that a stack is taken apart into, at most: a few bytes may tell of any number of layers."""
+
 
 def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of PyTorch's files, and whether a trainer's settings in them say that they are a part of the model.
 
     A list of layers that begins with the embedding, as DeepSpeed's pipeline engine makes it, is numbered from its first
     block on (GPT-NeoX without a pipeline).
-
-    Args:
-        source: Where the files are.
-        files: Names of files that :func:`torch.save` has written.
-        extra: Other reads to make in the first round.
 
     Raises:
         CheckpointError: As :func:`~gammatorch.checkpoints.pytorch.archive.read_torch`.
@@ -55,11 +55,6 @@ def read_torch_files(source: ByteSource, files: Sequence[str], extra: Sequence[R
 
 def read_layer_files(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of a model whose layers stand in a file each.
-
-    Args:
-        source: Where the files are.
-        files: The files of one rank, in the order of their layers.
-        extra: Other reads to make in the first round.
 
     Raises:
         IncompleteCheckpoint: The file of a layer is missing.
@@ -101,11 +96,6 @@ def _from_first_block(contents: Contents, by_layer: Mapping[int, Table], called:
 
     Blocks are the layers with the same names as most others; the first of them is layer 0. What stands before and after
     them keeps its own names, and a lone ``weight`` after the last block is the final norm's.
-
-    Args:
-        contents: What was read.
-        by_layer: The tables of the layers by their numbers, in order.
-        called: What a layer is called, by its number, for messages.
     """
     common, _ = Counter(frozenset(table) for table in by_layer.values()).most_common(1)[0]
     blocks = [number for number, table in by_layer.items() if 2 * len(common & table.keys()) > len(common)]
@@ -129,11 +119,6 @@ def _from_first_block(contents: Contents, by_layer: Mapping[int, Table], called:
 
 def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = ()) -> Contents:
     """The tensors of a model whose pipeline stages stand in a folder each.
-
-    Args:
-        source: Where the files are.
-        files: The model's file in the folder of each stage, of one tensor-parallel rank.
-        extra: Other reads to make in the first round.
 
     Raises:
         IncompleteCheckpoint: A stage is missing, by what the settings in the files say.
@@ -162,10 +147,6 @@ def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[
 
 def missing_stages(settings: Mapping[str, Any], file: str) -> str | None:
     """What the settings in a stage's file say of other stages; None if it is the whole model.
-
-    Args:
-        settings: What its trainer has written of its settings.
-        file: Name of the file.
 
     Example:
         >>> missing_stages({"args": {"pipeline_model_parallel_size": 2, "num_layers": 12}}, "model_optim_rng.pt")
@@ -231,3 +212,44 @@ def _by_chunk(table: Table) -> Iterator[tuple[int, Table]]:
         chunk, own_key = (int(match["chunk"]), match["key"]) if match else (0, key)
         found.setdefault(chunk, {})[own_key] = entry
     yield from sorted(found.items())
+
+
+def take_apart(table: Mapping[str, TensorEntry]) -> tuple[dict[str, TensorEntry], tuple[str, ...]]:
+    """A table where each layer's part of a stacked tensor has an entry of its own, with the layer's index in its key.
+
+    A stack is taken apart if all its tensors have the same first dimension, and none of its keys holds an index.
+
+    Returns:
+        The table, and the stacks that were taken apart.
+
+    Example:
+        >>> key = "decoder.layers.mlp.linear_fc1.layer_norm_weight"
+        >>> table, stacks = take_apart({key: TensorEntry(key, "F32", (2, 8), "__0_0.distcp", 0, 64)})
+        >>> table["decoder.layers.1.mlp.linear_fc1.layer_norm_weight"]  # doctest: +NORMALIZE_WHITESPACE
+        TensorEntry(key='decoder.layers.1.mlp.linear_fc1.layer_norm_weight', dtype='F32', shape=(8,),
+            file='__0_0.distcp', start=32, stop=64)
+    """
+    counts = _layers_by_stack(table)
+    apart: dict[str, TensorEntry] = {}
+    for key, entry in table.items():
+        match = _IN_LAYERS.fullmatch(key)
+        if match is None or match["stack"] not in counts:
+            apart[key] = entry
+            continue
+        count = counts[match["stack"]]
+        layer_bytes = entry.nbytes // count
+        for layer in range(count):
+            own_key, start = f"{match['stack']}.{layer}.{match['name']}", entry.start + layer * layer_bytes
+            apart[own_key] = TensorEntry(own_key, entry.dtype, entry.shape[1:], entry.file, start, start + layer_bytes)
+    return apart, tuple(counts)
+
+
+def _layers_by_stack(table: Mapping[str, TensorEntry]) -> dict[str, int]:
+    """The number of layers in each stack whose tensors are stacked."""
+    firsts: dict[str, Counter[int]] = defaultdict(Counter)
+    for key, entry in table.items():
+        if (match := _IN_LAYERS.fullmatch(key)) is not None:
+            is_stacked = match["layer"] is None and len(entry.shape) > 1
+            firsts[match["stack"]][entry.shape[0] if is_stacked else 0] += 1
+    alike = {stack: next(iter(of.items())) for stack, of in firsts.items() if len(of) == 1}
+    return {stack: count for stack, (count, tensors) in alike.items() if 0 < count * tensors <= _MOST_ENTRIES}

@@ -1,4 +1,4 @@
-"""Which of the dicts in a trainer's file is the model's, and what stands beside it."""
+"""What a trainer's file holds: which of its dicts is the model's, and the settings kept beside it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.pytorch.pickle_machine import Held
+from gammatorch.checkpoints.pytorch.unpickler import Held
 from gammatorch.errors import UnsupportedFormat
 
 _NAMES = ("state_dict", "model_state_dict", "model", "module", "params", "weights", "app")
@@ -27,8 +27,15 @@ _EMA = re.compile(r"(^|_)ema(_|$)|(^|_)(average|averaged|shadow)(_|$)")
 """Names of a second model beside the one that is trained: its average over time."""
 
 _MOST_NESTED = 8
+
 _MOST_MEMBERS = 2_000_000
 """Members that are gone through, at most: one dict may be a member of many."""
+
+_SETTINGS_NAMES = ("args", "cfg", "config", "model_args", "hyper_parameters", "hparams", "opt")
+"""What Megatron-LM, fairseq, nanoGPT, Lightning and others call them."""
+
+_DEEPEST_SETTING = 6
+_MOST_VALUES = 10_000
 
 
 class StateDict(NamedTuple):
@@ -45,11 +52,7 @@ class StateDict(NamedTuple):
     beside: tuple[str, ...] = ()
 
     def notes(self, file: str) -> Iterator[str]:
-        """What a reader of the results should know of the choice.
-
-        Args:
-            file: Where they were read from.
-        """
+        """What a reader of the results should know of the choice."""
         if self.path or self.beside:
             left = f", {', '.join(self.beside)} beside {'it' if self.path else 'them'} left out" if self.beside else ""
             yield f"tensors were read from {'.'.join(self.path) or 'the top'!r} in {file}{left}"
@@ -61,14 +64,6 @@ def find_state_dict(described: Any, kind: type, where: str) -> StateDict:
     Trainers put the state dict under a name of its own, beside the optimizer's; those names go before tensors at the
     top, which then are counters. A model in parts (Megatron-LM's ``language_model``), dicts by module (HQQ) and whole
     modules are taken with the names of what holds them.
-
-    Args:
-        described: What the file holds.
-        kind: What stands for a tensor in it.
-        where: Name of the file, for messages.
-
-    Raises:
-        UnsupportedFormat: It holds none, or several.
 
     Example:
         >>> find_state_dict({"step": 1, "model": {"norm.weight": 0.5}, "optimizer": {"state": 0.1}}, float, "m")
@@ -181,3 +176,56 @@ def _members(node: Any) -> Mapping[Any, Any]:
         return node.values
     parts = (node.values.get(name) for name in ("_parameters", "_buffers", "_modules"))
     return {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
+
+
+def find_settings(described: Any) -> dict[str, Any]:
+    """The settings in a trainer's file: numbers, texts and truth values, in dicts by the names that lead to them.
+
+    Returns:
+        Settings by the name that the trainer keeps them under; empty where there are none.
+
+    Example:
+        >>> find_settings({"args": Held({"num_layers": 12, "rng": object()}), "model": {"weight": object()}})
+        {'args': {'num_layers': 12}}
+    """
+    if not isinstance(described, dict):
+        return {}
+    left = [_MOST_VALUES]
+    found = {name: _plain(described[name], left) for name in _SETTINGS_NAMES if name in described}
+    return {name: value for name, value in found.items() if isinstance(value, dict) and value}
+
+
+def _plain(value: Any, left: list[int], depth: int = 0) -> Any:
+    """The plain part of a value; None where it has none."""
+    left[0] -= 1
+    if left[0] < 0 or depth > _DEEPEST_SETTING:
+        return None
+    if isinstance(value, Held):
+        value = value.values
+        if "_content" in value:  # OmegaConf: a container, and the nodes in it
+            return _plain(value["_content"], left, depth)
+        if "_val" in value:
+            return _plain(value["_val"], left, depth)
+    if isinstance(value, dict):
+        within = {name: _plain(member, left, depth + 1) for name, member in value.items() if isinstance(name, str)}
+        return {name: member for name, member in within.items() if member is not None}
+    if isinstance(value, list):
+        members = [_plain(member, left, depth + 1) for member in value]
+        return members if all(member is not None for member in members) else None
+    return value if isinstance(value, (bool, int, float, str)) else None
+
+
+def setting(settings: Mapping[str, Any], name: str) -> Any:
+    """A setting by its name, wherever among the settings it stands; None if it is nowhere, or has several values.
+
+    Example:
+        >>> setting({"args": {"num_layers": 12}, "cfg": {"model": {"dim": 4}}}, "dim")
+        4
+    """
+    found: list[Any] = []
+    levels: list[Any] = [settings]
+    for level in levels:  # grows as it is gone through
+        if name in level and not isinstance(level[name], dict):
+            found.append(level[name])
+        levels += [member for member in level.values() if isinstance(member, dict)]
+    return found[0] if found and all(value == found[0] for value in found) else None

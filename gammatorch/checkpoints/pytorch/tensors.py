@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.pytorch.forms import META, OWN_CLASS, QUANTISED, SPARSE, STRIDED
-from gammatorch.checkpoints.pytorch.names import ITEM_BYTES
-from gammatorch.checkpoints.pytorch.pickle_machine import OPAQUE, Broken, Name, as_type
+from gammatorch.checkpoints.dtypes import ITEM_BYTES, META, OWN_CLASS, QUANTISED, SPARSE, STRIDED
+from gammatorch.checkpoints.pytorch.unpickler import OPAQUE, Broken, Name, as_type
 
 _MOST_DIMENSIONS = 64
 _MOST = 1 << 62
@@ -186,4 +185,4 @@ _FUNCTIONS: Mapping[str, Callable[..., StoredTensor]] = {
 }
 
 TENSOR_FUNCTIONS: Mapping[str, Callable[..., Any]] = {**_FUNCTIONS, "tensor with attributes": _with_attributes}
-"""What gives a tensor, by the kind of its name in :data:`~gammatorch.checkpoints.pytorch.names.NAMES`."""
+"""What gives a tensor, by the kind of its name in :data:`~gammatorch.checkpoints.pytorch.pickled.NAMES`."""

@@ -4,7 +4,7 @@ Those headers have no spaces between the parts, no escapes, ``dtype, shape, data
 the order of their bytes. One expression takes such a header apart; what is left to check is checked column by column,
 and an entry is made when it is asked for: a mixture of experts has a hundred thousand tensors of a few types and
 shapes, of which sixty matter. Any other header is left to
-:func:`gammatorch.checkpoints.safetensors.table.parse_header`, which gives the same entries for these.
+:func:`gammatorch.checkpoints.safetensors.headers.parse_header`, which gives the same entries for these.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import sub
 
-from gammatorch.checkpoints.base import TensorEntry
-from gammatorch.checkpoints.collector import collector_resting
-from gammatorch.checkpoints.safetensors.headers import RawHeader
-from gammatorch.checkpoints.safetensors.table import check_extent, unique_object
+from gammatorch.checkpoints.base import TensorEntry, collector_resting
+from gammatorch.checkpoints.safetensors.headers import RawHeader, check_extent, unique_object
 
 KEY = r'"([ !#-\[\]-\xff]*+)"'  # no quote, no escape, no control character
 TEXT = KEY.replace("(", "").replace(")", "")
@@ -126,7 +124,7 @@ def parse_plain(headers: Iterable[RawHeader]) -> PlainEntries | None:
         headers: The headers with their bytes; each is needed only until the next one is asked for.
 
     Returns:
-        Entries by key, as :func:`~gammatorch.checkpoints.safetensors.table.parse_header` gives them for each shard;
+        Entries by key, as :func:`~gammatorch.checkpoints.safetensors.headers.parse_header` gives them for each shard;
         None if a header is of another form or broken, or two shards hold the same key.
 
     Example:

@@ -9,15 +9,16 @@ data_offsets`` in this order, tensors in the order of their bytes. Others are pa
 
 from __future__ import annotations
 
+import ctypes
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 from gammatorch.checkpoints.base import ByteSource, TensorEntry, merge_entries
-from gammatorch.checkpoints.safetensors.finder import make_finder
-from gammatorch.checkpoints.safetensors.headers import SMALL_HEADER, RawHeader, look_through
+from gammatorch.checkpoints.dtypes import stored_bits
+from gammatorch.checkpoints.safetensors.headers import LENGTH_BYTES, SMALL_HEADER, RawHeader, look_through
 from gammatorch.checkpoints.safetensors.plain import FIRST, NUMBER, NUMBERS, parse_plain
-from gammatorch.checkpoints.safetensors.table import LENGTH_BYTES, stored_bits
 
 PARSED_ANYWAY = 16_384
 """Bytes of all headers together up to which the whole table is parsed and judged, since that costs a fifth of a
@@ -26,6 +27,7 @@ millisecond at most. Beyond, only the entries that are read are judged."""
 _POSITION = r"[1-9][0-9]{0,18}+"
 _FIELDS = r'"([^"]*+)":\{"dtype":"([^"]*+)","shape":\[([^\]]*+)\],"data_offsets":\['
 _END = r"\}(?=,|\} *+\Z)"
+
 _LATER_ENTRY = re.compile(rf"\[[0-9]++,({_POSITION})\]\}},{_FIELDS}\1,({_POSITION})\]{_END}".encode())
 """An entry that begins where the one before it ends, and that end."""
 
@@ -33,6 +35,7 @@ _FIRST_ENTRY = re.compile(rf"(){_FIELDS}0,({NUMBER})\]{_END}".encode())
 _KIND = re.compile(rf"\w++ {NUMBERS}".encode())
 _OFFSETS = b'"data_offsets":['
 _LAST_OFFSETS = re.compile(rb'"data_offsets":\[\d++,(\d{1,19}+)\]\}\} *')
+Finder = Callable[[bytes, int, int], int]
 
 
 def is_plain(header: RawHeader) -> bool:
@@ -60,7 +63,7 @@ def search(header: RawHeader, text: bytes) -> dict[str, TensorEntry] | None:
         text: What the key holds, without quotes: ``b".input_layernorm."``.
 
     Returns:
-        Their entries by key, as :func:`~gammatorch.checkpoints.safetensors.table.parse_header` gives them; None in
+        Their entries by key, as :func:`~gammatorch.checkpoints.safetensors.headers.parse_header` gives them; None in
         doubt.
 
     Example:
@@ -123,10 +126,6 @@ class SearchedEntries(Mapping[str, TensorEntry]):
     Args:
         headers: The headers of the shards.
         source: What they were read from.
-
-    Raises:
-        MalformedCheckpoint: A header is broken, and they are short or it does not look whole. One that does look whole,
-            or was not kept, is otherwise judged when the table is needed.
     """
 
     def __init__(self, headers: Sequence[RawHeader], source: ByteSource) -> None:
@@ -188,3 +187,40 @@ class SearchedEntries(Mapping[str, TensorEntry]):
         files = [header.file for header in self._headers]
         first = files.index(near)
         return [self._headers[number] for number in sorted(range(len(files)), key=lambda number: abs(number - first))]
+
+
+def make_finder(buffer: bytearray) -> Finder:
+    """What finds a text in a buffer, with the arguments of ``bytearray.find``: text, start, stop.
+
+    The buffer keeps its size as long as the finder lives.
+
+    Example:
+        >>> find = make_finder(bytearray(b"model.norm.weight"))
+        >>> find(b"norm", 0, 17), find(b"norm", 0, 9)
+        (6, -1)
+    """
+    memmem = _MEMMEM
+    if memmem is None or not buffer:
+        return buffer.find
+    first = ctypes.c_char.from_buffer(buffer)  # holds the buffer: it can neither move nor go
+    base = ctypes.addressof(first)
+
+    def find(text: bytes, start: int, stop: int, _holds: object = first) -> int:
+        found: int | None = memmem(base + start, stop - start, text, len(text)) if start < stop else None
+        return -1 if found is None else found - base
+
+    return find
+
+
+def _load_memmem() -> Any:
+    """The C library's function; None where there is none (Windows)."""
+    try:
+        memmem = ctypes.CDLL(None).memmem
+    except (AttributeError, OSError, TypeError):
+        return None
+    memmem.restype = ctypes.c_void_p
+    memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
+    return memmem
+
+
+_MEMMEM = _load_memmem()

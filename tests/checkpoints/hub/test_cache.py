@@ -16,7 +16,7 @@ from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.hub import cache as ours
 from gammatorch.checkpoints.hub.cache import Cache, find_cache
-from gammatorch.checkpoints.hub.refs import list_refs
+from gammatorch.checkpoints.hub.repository import list_refs
 from tests.hub_client import be_patient, point_client_at, run_command
 from tests.hub_server import COMMIT, serve
 
@@ -76,7 +76,7 @@ def test_a_commit_that_was_read_before_asks_nothing(hub):
 @pytest.mark.parametrize(("largest", "kept"), [(3072, True), (3071, False)])
 def test_heads_are_kept_however_large_and_tensors_up_to_a_bound(hub, monkeypatch, largest, kept):
     """The heads of a mixture of experts are 27 MB; the gains here are 12 × 128 of 2 bytes."""
-    monkeypatch.setattr("gammatorch.checkpoints.hub.cached.LARGEST_ROUND", largest)
+    monkeypatch.setattr("gammatorch.checkpoints.hub.cache.LARGEST_ROUND", largest)
     read(hub)
     gains = read(hub)
     assert gains.rounds == (1 if kept else 3)

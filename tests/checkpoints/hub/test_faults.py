@@ -14,7 +14,7 @@ import gammatorch
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.hub import source
 from gammatorch.checkpoints.hub.client import HubClient
-from gammatorch.checkpoints.hub.patience import Clock, GivenUp
+from gammatorch.checkpoints.hub.retry import Clock, GivenUp
 from tests.checkpoints.hub.faults import REPO, always, by_hand, check, first, kind, refuse, reset, write_in
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's files, held against torch.load(weights_only=True) and against transformers' models."""
+"""PyTorch's files, new and old, held against torch.load(weights_only=True) and against transformers' models."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
+from gammatorch.checkpoints.dtypes import STRIDED, in_form
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.pytorch import archive
 from gammatorch.checkpoints.pytorch.archive import read_torch
+from gammatorch.gains.stored import STORED_DTYPES
 from tests.hub_client import point_client_at
 from tests.hub_server import serve
 from tests.sources import MemorySource, RecordingSource
@@ -305,3 +308,105 @@ def test_a_dict_that_holds_itself_is_looked_through_once(tmp_path):
         tensors[name] = tensors
     save(tensors, tmp_path)
     assert list(read_all(LocalSource(tmp_path), "pytorch_model.bin")) == ["norm.weight"]
+
+
+TYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+
+
+def save_old(value, path):
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+    return path
+
+
+def open_old(raw: bytes, speculation: int = 0):
+    return open_source(MemorySource({"pytorch_model.bin": raw}, speculation))
+
+
+def assert_same_as_torch(checkpoint, loaded) -> None:
+    assert checkpoint.entries.keys() == loaded.keys()
+    for key, entry in checkpoint.entries.items():
+        if entry.dtype not in STORED_DTYPES:
+            continue
+        buffer = bytearray(entry.nbytes)
+        checkpoint.source.read([Read(entry.file, entry.start, memoryview(buffer))])
+        there = loaded[key].contiguous()
+        assert entry.shape == tuple(there.shape) and STORED_DTYPES[entry.dtype] is there.dtype
+        assert bytes(buffer) == bytes(there.flatten().view(torch.uint8).tolist())
+
+
+@pytest.mark.parametrize("speculation", [0, 16_384])
+def test_old_tensors_are_those_that_torch_load_gives(tmp_path, speculation):
+    shared = torch.arange(24.0).reshape(4, 6)
+    made = {f"t.{number}": torch.arange(5).to(dtype) for number, dtype in enumerate(TYPES)}
+    made |= {
+        "shared": shared,
+        "row": shared[2],
+        "column": shared[:, 1],
+        "none": torch.empty(0),
+        "one": torch.tensor(3.0),
+    }
+    made |= {"parameter": torch.nn.Parameter(torch.ones(3)), "count": torch.arange(3)}
+    path = save_old(made, tmp_path / "pytorch_model.bin")
+    checkpoint = open_old(path.read_bytes(), speculation)
+    assert_same_as_torch(checkpoint, torch.load(path, weights_only=True))
+    assert checkpoint.entries["column"].dtype == in_form("F32", STRIDED)
+
+
+def test_a_long_pickle_is_read_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "_FIRST_BYTES", 100)
+    path = save_old({f"key.{number}": torch.ones(2) * number for number in range(50)}, tmp_path / "pytorch_model.bin")
+    assert_same_as_torch(open_old(path.read_bytes()), torch.load(path, weights_only=True))
+
+
+class Evil:
+    def __reduce__(self):
+        return exec, ("raise AssertionError('executed')",)
+
+
+def test_nothing_in_an_old_file_is_executed(tmp_path):
+    path = save_old({"a": torch.ones(2), "evil": Evil()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(errors.UnsupportedFormat, match=r"names .*exec, .*nothing was executed"):
+        gammatorch.open_checkpoint(path)
+
+
+def test_other_versions_and_broken_files_are_refused(tmp_path):
+    raw = save_old({"a": torch.ones(200)}, tmp_path / "pytorch_model.bin").read_bytes()
+    for changed, message in [
+        (raw[:-1], "is cut short"),
+        (raw[:200], "pickle is broken"),
+        (raw + b"x", "goes on after its last storage"),
+        (raw.replace(b"M\xe9\x03", b"M\xea\x03", 1), "version 1002"),
+        (raw.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89", 1), "big-endian"),
+    ]:
+        assert changed != raw
+        with pytest.raises(errors.CheckpointError, match=message):
+            open_old(changed)
+
+
+@pytest.mark.parametrize("folds", [b"]" * 5000 + b"a" * 4999, b"]q\0" + b"h\0h\0\x86q\0" * 40], ids=["deep", "folded"])
+def test_an_order_of_storages_that_no_list_of_names_is_is_refused_at_once(folds):
+    """To write it out would take more than the stack, or 2⁴⁰ brackets."""
+    head = [b"M\xe9\x03", b"}X\r\0\0\0little_endian\x88s", b"}", b"](" + folds + b"e"]
+    raw = archive.LEGACY_MAGIC + b"".join(b"\x80\x02" + one + b"." for one in head)
+    with pytest.raises(errors.MalformedCheckpoint, match="does not hold the storages"):
+        open_old(raw)
+
+
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_damaged_old_file_gives_an_error_or_what_torch_load_gives(data, tmp_path):
+    path = tmp_path / "pytorch_model.bin"
+    raw = bytearray(save_old({"a.norm.weight": torch.arange(4.0), "b": torch.ones(2, 2)}, path).read_bytes())
+    for place in data.draw(st.lists(st.integers(15, len(raw) - 1), min_size=1, max_size=2)):
+        raw[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(raw)
+    try:
+        checkpoint = open_old(bytes(raw))
+    except errors.CheckpointError:
+        return
+    try:
+        loaded = torch.load(path, weights_only=True)
+    except Exception:  # torch also looks at what has nothing to do with tensors
+        return
+    tensors = {key: value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
+    assert_same_as_torch(checkpoint, tensors)

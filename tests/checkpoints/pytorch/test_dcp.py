@@ -19,11 +19,11 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 import gammatorch
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
-from gammatorch.checkpoints.joined import SEVERAL
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.opening import open_source
+from gammatorch.checkpoints.pieces import SEVERAL
 from gammatorch.checkpoints.pytorch.dcp_metadata import TABLE_CAP
-from gammatorch.checkpoints.pytorch.pickle_machine import Machine
+from gammatorch.checkpoints.pytorch.unpickler import Machine
 from gammatorch.sweep.plan import local_identity
 from gammatorch.sweep.specs import looks_like_checkpoint
 from tests.sources import RecordingSource
@@ -56,10 +56,9 @@ def folder(tmp_path):
     return save(tmp_path, {"model": gains, "optimizer": {"state": moments}, "epoch": 2})
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_gains_are_those_that_were_saved(tmp_path, dtype, threads):
-    gains = gains_of(dtype=dtype)
+def test_gains_are_those_that_were_saved(tmp_path, threads):
+    gains = gains_of()
     save(tmp_path, gains, thread_count=threads)
     assert len(list(tmp_path.glob("*.distcp"))) == threads
     read = gammatorch.read_gains(tmp_path, device="cpu")
@@ -86,6 +85,7 @@ def sharded(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_gains_that_two_processes_hold_halves_of_are_put_together(sharded):
     whole = {KEY.format(layer=layer): torch.zeros(HIDDEN, dtype=torch.bfloat16) for layer in range(LAYERS)}
     dcp.load({"model": whole}, checkpoint_id=sharded, no_dist=True)
@@ -97,6 +97,7 @@ def test_gains_that_two_processes_hold_halves_of_are_put_together(sharded):
     assert twice.gamma.equal(2 * gains.gamma)
 
 
+@pytest.mark.slow
 def test_rows_of_matrices_are_put_together_and_columns_refused(sharded):
     whole = {f"model.layers.{layer}.self_attn.k_proj.weight": torch.zeros(4, HIDDEN) for layer in range(LAYERS)}
     dcp.load({"model": whole}, checkpoint_id=sharded, no_dist=True)
@@ -107,6 +108,7 @@ def test_rows_of_matrices_are_put_together_and_columns_refused(sharded):
         gammatorch.read_gains(sharded, pattern="model.layers.{layer}.self_attn.q_proj.weight", device="cpu")
 
 
+@pytest.mark.slow
 def test_every_range_of_an_assembled_tensor_is_that_range(sharded):
     with gammatorch.open_checkpoint(sharded) as checkpoint:
         entry = checkpoint.entries["model.layers.1.self_attn.k_proj.weight"]

@@ -26,7 +26,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor, init_dev
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.checkpoints.pytorch import pickle_machine
+from gammatorch.checkpoints.pytorch import unpickler
 from gammatorch.checkpoints.pytorch.pickled import read_pickle
 from tests.checkpoints.pytorch.test_archive import repack
 
@@ -144,8 +144,8 @@ def test_tuples_that_double_are_never_walked():
 
 def test_size_and_operations_are_bounded(monkeypatch):
     with pytest.raises(errors.MalformedCheckpoint, match="pickle of 32000001 bytes"):
-        read_pickle(bytes(pickle_machine.PICKLE_CAP + 1), "m")
-    monkeypatch.setattr(pickle_machine.Machine, "most_operations", 100)
+        read_pickle(bytes(unpickler.PICKLE_CAP + 1), "m")
+    monkeypatch.setattr(unpickler.Machine, "most_operations", 100)
     with pytest.raises(errors.MalformedCheckpoint, match="more than 100 operations"):
         read_pickle(b"\x80\x02" + b"]" * 200 + b".", "m")
 
@@ -304,7 +304,7 @@ def test_an_attribute_that_replaces_the_values_is_refused(tmp_path):
 )
 def test_a_long_argument_of_many_calls_counts_each_time(raw, monkeypatch):
     """A few megabytes of them would take gigabytes of memory, or hours."""
-    monkeypatch.setattr(pickle_machine.Machine, "most_operations", 5000)
+    monkeypatch.setattr(unpickler.Machine, "most_operations", 5000)
     with pytest.raises(errors.MalformedCheckpoint, match="more than 5000 operations"):
         read_pickle(b"\x80\2" + raw + b".", "m")
 

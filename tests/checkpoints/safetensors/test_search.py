@@ -68,7 +68,7 @@ def headers(draw: st.DrawFn) -> tuple[bytes, int]:
     return raw, position
 
 
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=500)
 @given(headers(), st.sampled_from([b"", b'"h.9.input_norm.weight":{', b"}"]))
 def test_search_gives_what_the_full_parse_gives_or_is_in_doubt(made, before):
     header = header_of(*made, before)
@@ -81,7 +81,7 @@ def test_search_gives_what_the_full_parse_gives_or_is_in_doubt(made, before):
         assert found == {key: entry for key, entry in everything.items() if TEXT in key}
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, max_examples=300)
 @given(headers(), st.integers(0, 2**31), st.integers(1, 3))
 def test_damage_to_a_header_never_gives_a_tensor_the_full_parse_gives_otherwise(made, place, times):
     raw, data_bytes = bytearray(made[0]), made[1]
@@ -106,13 +106,13 @@ def check_sweep(header: RawHeader) -> None:
     assert swept is None or dict(swept) == everything
 
 
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=500)
 @given(headers(), st.sampled_from([b"", b'"h.9.input_norm.weight":{', b"}"]))
 def test_one_sweep_gives_what_the_full_parse_gives_or_is_in_doubt(made, before):
     check_sweep(header_of(*made, before))
 
 
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=500)
 @given(headers(), st.integers(0, 2**31), st.integers(1, 3))
 def test_one_sweep_over_a_damaged_header_gives_what_the_full_parse_gives_or_is_in_doubt(made, place, times):
     raw = bytearray(made[0])
@@ -305,3 +305,27 @@ def test_an_entry_that_is_no_good_json_or_fits_nowhere_is_not_found(entry):
     good = '"h.1.input_norm.w":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}'
     header = header_of(f"{{{GOOD},{good},{last}}}".encode(), 6)
     assert is_plain(header) and len(search(header, TEXT.encode())) == 2  # the test could fail
+
+
+SMALL_ALPHABET = st.binary(max_size=60).map(lambda raw: bytes(byte % 3 for byte in raw))
+
+
+@given(SMALL_ALPHABET, SMALL_ALPHABET.filter(bool).map(lambda raw: raw[:4]), st.integers(0, 61), st.integers(0, 60))
+def test_a_text_is_found_where_python_finds_it(content, text, start, stop):
+    buffer = bytearray(content)
+    stop = min(stop, len(buffer))
+    assert search_module.make_finder(buffer)(text, start, stop) == buffer.find(text, start, stop)
+
+
+def test_a_buffer_keeps_its_size_as_long_as_it_is_searched():
+    buffer = bytearray(b"norm")
+    find = search_module.make_finder(buffer)
+    with pytest.raises(BufferError):
+        buffer.append(0)
+    del find
+    buffer.append(0)
+
+
+def test_without_the_c_librarys_function_python_searches(monkeypatch):
+    monkeypatch.setattr(search_module, "_MEMMEM", None)
+    assert search_module.make_finder(bytearray(b"a.norm"))(b"norm", 0, 6) == 2

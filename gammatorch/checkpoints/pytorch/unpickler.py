@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gammatorch.checkpoints.collector import collector_resting
+from gammatorch.checkpoints.base import collector_resting
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
 
 PICKLE_CAP = 32_000_000
@@ -24,6 +24,10 @@ _FRAME_BYTES = 8
 
 OPAQUE = object()
 """Stands for a value that says nothing about tensors."""
+
+_BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
+_BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
+_EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
 
 
 @dataclass(eq=False)
@@ -70,10 +74,6 @@ class Broken(Exception):
 class Machine:
     """The stack machine that a pickle is a program for.
 
-    Args:
-        raw: Bytes that begin with a pickle.
-        where: Name of the file, for messages.
-
     Attributes:
         names: All that a pickle may name.
         returns: What a call gives, by the kind of the name that is called.
@@ -96,12 +96,7 @@ class Machine:
         self._gone_through = 0
 
     def read(self, count: int = 1) -> list[Any]:
-        """What so many pickles describe that stand one after the other; ``at`` is then where the last one ends.
-
-        Raises:
-            MalformedCheckpoint: One is broken, or too long.
-            UnsupportedFormat: It names something that is not among ``names``.
-        """
+        """What so many pickles describe that stand one after the other; ``at`` is then where the last one ends."""
         try:
             with collector_resting():
                 return [self._run() for _ in range(count)]
@@ -305,7 +300,7 @@ class Machine:
         known = self.names.get((module, name)) or self.unlisted(module, name)
         if known is None:
             raise UnsupportedFormat(
-                f"its pickle names {_short(f'{module}.{name}')}, which is {self.purpose}", file=self._where
+                f"its pickle names {_shortened(f'{module}.{name}')}, which is {self.purpose}", file=self._where
             )
         self._push(known)
 
@@ -379,13 +374,10 @@ def put(target: dict[Any, Any], key: Any, value: Any) -> None:
         target[key] = value
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:120]}…"
 
 
-_BINGET, _LONG_BINGET, _BINPUT, _LONG_BINPUT, _MEMOIZE = b"hjqr\x94"
-_BININT1, _BININT2, _BINUNICODE, _SHORT_BINUNICODE = b"KMX\x8c"
-_EMPTY_DICT, _EMPTY_TUPLE, _TUPLE1, _MARK, _TUPLE, _STOP = b"})\x85(t."
 _OPERATIONS: Mapping[int, Callable[[Machine], None]] = {
     ord(code): operation
     for code, operation in {

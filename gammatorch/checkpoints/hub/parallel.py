@@ -1,4 +1,4 @@
-"""Many requests at once, in threads that are left behind rather than waited for."""
+"""Many requests in parallel, in threads that are left behind rather than waited for."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from gammatorch.checkpoints.hub.patience import Clock, Patience
+from gammatorch.checkpoints.hub.retry import Clock, RetryPolicy
 
 _Item = TypeVar("_Item")
 _LOOK_SECONDS = 0.25
 
 
-def at_once(
+def in_parallel(
     task: Callable[[_Item, Clock], object],
     items: Sequence[_Item],
     *,
     threads: int,
-    patience: Patience,
+    retry: RetryPolicy,
     arrived: Callable[[_Item], object],
     overdue: Callable[[_Item, Clock], Exception],
     waiting: Callable[[_Item, Clock], object],
@@ -28,15 +28,6 @@ def at_once(
 
     The threads are daemons, so that neither an interrupt nor an error waits for a server. A clock that has run out
     ends the work even where its thread cannot notice, because a server drips header lines, say.
-
-    Args:
-        task: What to do, within its clock.
-        items: For what.
-        threads: How many at a time.
-        patience: Time for each.
-        arrived: Called in the calling thread with each item that is done.
-        overdue: The error for an item whose time has run out.
-        waiting: Called now and then in the calling thread with each item that is being done.
     """
     todo, done = deque(items), SimpleQueue[tuple[_Item, BaseException | None]]()
     clocks: dict[int, tuple[_Item, Clock]] = {}
@@ -48,7 +39,7 @@ def at_once(
                 item = todo.popleft()
             except IndexError:
                 return
-            clock = Clock(patience.deadline_seconds, patience.least_rate, stopped)
+            clock = Clock(retry.deadline_seconds, retry.least_rate, stopped)
             clocks[threading.get_ident()] = (item, clock)
             try:
                 task(item, clock)

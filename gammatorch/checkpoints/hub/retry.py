@@ -1,6 +1,6 @@
-"""How long a server may take: a clock for each piece of work, on which every byte that arrives buys time.
+"""When to ask the Hub again, how long to wait, and what an answer means that no repetition can mend.
 
-And how long it may be silent before a word is said about it.
+Each piece of work has a clock, on which every byte that arrives buys time.
 """
 
 from __future__ import annotations
@@ -9,14 +9,21 @@ import random
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from gammatorch.errors import CheckpointNotFound, GammatorchError, UnreadableCheckpoint
+
+RETRIED = frozenset({408, 429, 500, 502, 503, 504})
+NOT_KEPT = "is not in the local cache, and HF_HUB_OFFLINE is set: unset it to read from the Hub"
+"""What is wrong where nothing may be asked and nothing was kept."""
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """When to try again, and when to give up.
 
     Attributes:
@@ -45,7 +52,7 @@ class Patience:
             pause = min(2 * pause, self.longest_pause_seconds)
 
 
-PATIENT = Patience(deadline_seconds=3600.0)
+LONG_RETRIES = RetryPolicy(deadline_seconds=3600.0)
 """For work of hours, which waits for a limit on requests to pass rather than to end."""
 
 
@@ -75,11 +82,7 @@ class Silence:
         self._lock = threading.Lock()
 
     def end(self, holds_seconds: float = 0.0) -> None:
-        """A server has answered.
-
-        Args:
-            holds_seconds: How long it wants to be left alone, which is no silence either.
-        """
+        """A server has answered."""
         self._heard = max(self._heard, time.monotonic() + holds_seconds)
         self._is_told = False
 
@@ -99,13 +102,7 @@ class GivenUp(Exception):
 
 
 class Clock:
-    """The time that one piece of work has left.
-
-    Args:
-        seconds: How much it has.
-        least_rate: Bytes that buy one second more.
-        stopped: Set when nobody waits for it any more.
-    """
+    """The time that one piece of work has left."""
 
     def __init__(self, seconds: float, least_rate: float, stopped: threading.Event | None = None) -> None:
         self._seconds = seconds
@@ -172,3 +169,88 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         return max((when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
     window = re.search(r";\s*r=0\s*;\s*t=(\d{1,9})", headers.get("RateLimit", ""))
     return float(window[1]) if window else None
+
+
+class TryAgain(Exception):
+    """Worth another try."""
+
+    def __init__(
+        self, message: str, *, wait: float | None = None, answered: bool = False, limited: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.wait = wait
+        self.answered = answered
+        self.limited = limited
+
+
+def check_status(response: Any) -> None:
+    """Ask for another try where the server is in trouble, or wants fewer requests.
+
+    Raises:
+        TryAgain: It does.
+    """
+    if response.status_code in RETRIED:
+        raise TryAgain(
+            f"status {response.status_code}",
+            wait=asked_wait(response.headers),
+            answered=True,
+            limited=response.status_code == 429,
+        )
+
+
+def unreadable(reason: str, clock: Clock, where: str, asked: float | None = None) -> UnreadableCheckpoint:
+    """The error for a server that failed for longer than it may."""
+    if asked is not None and asked > clock.left_seconds:
+        return UnreadableCheckpoint(f"the Hub asks to wait for {asked:.0f} s ({reason}): try again then", file=where)
+    return UnreadableCheckpoint(
+        f"the Hub cannot be read ({reason}, for {clock.spent_seconds:.0f} s): check the network, or try again later",
+        file=where,
+    )
+
+
+class _Refusal(NamedTuple):
+    """An answer of 400 and more; the Hub tells its reasons in ``X-Error-Code`` and ``X-Error-Message``."""
+
+    status: int
+    code: str | None
+    message: str
+    of_file: bool
+
+
+def refusal(status: int, headers: Mapping[str, str], where: str, *, file: bool) -> GammatorchError:
+    """The error for an answer that no repetition can mend, to a question for a file or for the repository."""
+    answer = _Refusal(status, headers.get("X-Error-Code"), headers.get("X-Error-Message", ""), file)
+    for applies, text in _REFUSALS:
+        if applies(answer):
+            return CheckpointNotFound(text.format(status=status), file=where)
+    return UnreadableCheckpoint(f"the Hub answered {status}", file=where)
+
+
+_REFUSALS: tuple[tuple[Callable[[_Refusal], bool], str], ...] = (
+    (
+        lambda answer: answer.code == "GatedRepo",
+        "is gated: accept its terms on the Hub, then pass --token or run `hf auth login`",
+    ),
+    (lambda answer: answer.code == "RevisionNotFound", "no such branch, tag or commit in that repository"),
+    (
+        lambda answer: answer.message.startswith("Access to this resource is disabled"),
+        "has been disabled on the Hub",
+    ),
+    (
+        lambda answer: answer.message.startswith("Invalid credentials"),
+        "the Hub does not accept the token (401): pass another --token or run `hf auth login`",
+    ),
+    (
+        lambda answer: answer.code == "RepoNotFound" or (answer.status in (401, 404) and not answer.of_file),
+        "no such path here, and no such repository on the Hub (or a private one: pass --token or run `hf auth login`)",
+    ),
+    (
+        lambda answer: answer.status == 404,
+        "is in the listing, but the Hub does not have it (404): try again later, or another revision",
+    ),
+    (
+        lambda answer: answer.status in (401, 403),
+        "the Hub refuses access ({status}): check the token and its rights",
+    ),
+)
+"""What answers mean and what to do, in order: the first that applies counts."""
