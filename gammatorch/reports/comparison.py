@@ -47,7 +47,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         map(pair_row, comparison.pairs),
     )
     console.print("rank r: of normal scores; the verdict rests on it. chance: unrelated checkpoints stay below it.")
-    console.print(f"CKA: {COMPARISONS['CKA'].reference}, as those of unrelated checkpoints may.")
+    console.print(f"CKA {COMPARISONS['CKA'].reference}; those of unrelated checkpoints may, too.")
     console.print()
     for pair in comparison.pairs:
         if pair.against == 0:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.reports.console import reading_width
-from gammatorch.reports.glossary.entry import GROUPS, Entry
+from gammatorch.reports.glossary.entry import GROUPS, Entry, formula_label
 from gammatorch.reports.glossary.table import GLOSSARY, entries_of, names_of
 from gammatorch.reports.text import printable
 
@@ -91,7 +91,7 @@ def _labelled(entry: Entry) -> Iterator[tuple[str, str]]:
     """The parts of an entry that it has, each with its label."""
     for name, label in _LABELS.items():
         if text := getattr(entry, name):
-            yield text, label
+            yield text, formula_label(entry) if name == "formula" else label
     if entry.also:
         yield ", ".join(entry.also), "also called"
 

@@ -36,7 +36,7 @@ COMPARISONS: Mapping[str, Entry] = {
         "How alike the layers of two checkpoints are related to one another, whatever their channels.",
         formula="HSIC(R, R') / √(HSIC(R, R) HSIC(R', R')), unbiased, R the correlations between layers",
         reading="Unrelated checkpoints that both drift with depth have a high CKA too.",
-        reference="1: layers relate to each other in the same way",
+        reference="1: layers relate to one another in the same way",
         source="Kornblith et al. 2019; Song et al. 2012; Nguyen, Raghu and Kornblith 2021",
         stored="pairs.cka",
     ),

@@ -32,6 +32,15 @@ class Entry:
     also: tuple[str, ...] = ()
 
 
+def formula_label(entry: Entry) -> str:
+    """What the formula of an entry tells: how a figure is computed, or when a verdict or a finding is given.
+
+    Args:
+        entry: The entry.
+    """
+    return "when" if entry.group in ("verdict", "kinship", "check") else "formula"
+
+
 GROUPS: Mapping[str, str] = {
     "statistic": "Statistics of one model",
     "layer": "Figures by layer, axis and phase",

@@ -48,7 +48,12 @@ SWEEPS: Mapping[str, Entry] = {
     "shape": Entry("sweep", "Layers × width of the gains.", also=("layers × hidden",)),
     "to read": Entry("sweep", "Bytes that a sweep would read of an item.", stored="items.bytes_to_read"),
     "of": Entry("sweep", "Bytes of the whole checkpoint.", stored="checkpoint_bytes"),
-    "state": Entry("sweep", "Whether an item is done, still to do, or cannot be read, and why.", stored="items.done", also=("missing",)),
+    "state": Entry(
+        "sweep",
+        "Whether an item is done, still to do, or cannot be read, and why.",
+        stored="items.done",
+        also=("missing",),
+    ),
     "why": Entry(
         "sweep", "What was wrong with an item that failed; the next run tries it again.", stored="failures.message"
     ),
