@@ -46,13 +46,13 @@ METHODS: Mapping[str, Entry] = {
     "svd": Entry(
         "method",
         "Principal axes by singular value decomposition; gains in column blocks are reduced by TSQR first.",
-        reading="The default up to a width of 65,536 channels.",
+        reading="The default for gains that are held whole, up to a width of 65,536 channels.",
     ),
     "gram": Entry(
         "method",
         "Principal axes from the eigenvalues of the L × L products: as exact for cosines, faster, any width.",
-        reading="Singular values below 1e-8 of the largest are rounding. The default of sweeps, and beyond 65,536 "
-        "channels.",
+        reading="Singular values below 1e-8 of the largest are rounding. The default beyond 65,536 channels, in "
+        "column blocks and in sweeps.",
     ),
     "project": Entry(
         "method",
