@@ -44,10 +44,10 @@ def find_entries(name: str | None) -> Mapping[str, Entry]:
         return GLOSSARY
     if found := entries_of(name):
         return found
-    known = {one.casefold(): one for title, entry in GLOSSARY.items() for one in names_of(title, entry)}
-    close = [known[one] for one in difflib.get_close_matches(name.casefold(), known, n=3)]
+    known = {one.casefold(): title for title, entry in GLOSSARY.items() for one in names_of(title, entry)}
+    close = dict.fromkeys(known[one] for one in difflib.get_close_matches(name.casefold(), known, n=3))
     meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise InvalidArgument(f"nothing is called {printable(name)!r}{meant} (`gammatorch explain` lists every name)")
+    raise InvalidArgument(f"nothing is called '{printable(name)}'{meant} (`gammatorch explain` lists every name)")
 
 
 def print_names(console: Console) -> None:

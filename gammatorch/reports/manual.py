@@ -61,7 +61,7 @@ def find_topic(name: str, others: Iterable[str] = ()) -> str:
         return topic
     close = difflib.get_close_matches(topic, [*TOPICS, *others], n=2)
     meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise InvalidArgument(f"the manual has no page {printable(name)!r}{meant} (its pages: {', '.join(TOPICS)})")
+    raise InvalidArgument(f"the manual has no page '{printable(name)}'{meant} (its pages: {', '.join(TOPICS)})")
 
 
 def print_topics(console: Console) -> None:
