@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from importlib.resources import files
 
@@ -27,6 +28,9 @@ TOPICS = (
     "extending",
 )
 """The pages in the order of the list; each is `gammatorch/manual/TOPIC.md`."""
+
+
+_COMMENT = re.compile(r"<!--.*?-->\n*")
 
 
 def page_text(topic: str) -> str:
@@ -86,7 +90,7 @@ def print_page(topic: str, console: Console) -> None:
         topic: One of :data:`TOPICS`.
         console: Where to.
     """
-    page = Markdown(page_text(topic), hyperlinks=False)
+    page = Markdown(_COMMENT.sub("", page_text(topic)), hyperlinks=False)
     with console.capture() as captured:
         console.print(page, width=reading_width(console))
     for line in captured.get().splitlines():

@@ -116,7 +116,7 @@ CHECKS: Mapping[str, Entry] = {
     "missing": Entry("check", "Layers or tensors of a site, or a site that the reference has, are not there."),
     "non-finite": Entry("check", "NaN or infinity among the weights, with the tensor and how many."),
     "dead": Entry("check", "A gain that is zero in all channels of a layer."),
-    "dead channels": Entry("check", "Channels that are zero in every layer: a warning, since pruning does this."),
+    "dead channels": Entry("check", "Channels that are zero in every layer: a warning."),
     "convention": Entry(
         "check",
         "The weights contradict the way they are read: γ = w or γ = 1 + w.",

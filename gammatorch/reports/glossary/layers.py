@@ -97,9 +97,7 @@ LAYERS: Mapping[str, Entry] = {
         source="Tukey 1958; Künsch 1989",
         also=("high", "bounds"),
     ),
-    "reference": Entry(
-        "layer", "What to compare a figure with: its value by chance, or in a plain case.", also=("mind",)
-    ),
+    "reference": Entry("layer", "What to compare a figure with: its value by chance, or in a plain case."),
     "chance": Entry(
         "layer",
         "What unrelated layers, or unrelated checkpoints, stay below or within 95 % of the time.",

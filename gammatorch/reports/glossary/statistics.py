@@ -182,7 +182,6 @@ STATISTICS: Mapping[str, Entry] = {
         "Single layers, or two together, less like any other layer than three quarters of what is usual.",
         reading="Often the first or the last. They are left out of all that the verdict rests on.",
         stored="statistics.odd_layers",
-        also=("odd layers",),
     ),
     "period": Entry(
         "statistic",
