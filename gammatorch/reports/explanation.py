@@ -82,8 +82,10 @@ def print_entries(entries: Mapping[str, Entry], console: Console) -> None:
             console.print()
         console.print(Text(title, style="bold"))
         console.print(GROUPS[entry.group], style="dim")
-        for text, label in ((entry.what, ""), *_labelled(entry)):
-            for line in _lines(text, width, " " * _INDENT if label else "", label):
+        for line in _lines(entry.what, width):
+            console.print(line)
+        for text, label in _labelled(entry):
+            for line in _lines(text, width, " " * _INDENT, label):
                 console.print(line)
 
 
@@ -92,11 +94,13 @@ def _labelled(entry: Entry) -> Iterator[tuple[str, str]]:
     for name, label in _LABELS.items():
         if text := getattr(entry, name):
             yield text, formula_label(entry) if name == "formula" else label
+    for number, (name, meaning) in enumerate(entry.parts.items()):
+        yield f"{name}: {meaning}", "" if number else "holds"
     if entry.also:
         yield ", ".join(entry.also), "also called"
 
 
-def _lines(text: str, width: int, indent: str, label: str = "") -> list[str]:
+def _lines(text: str, width: int, indent: str = "", label: str = "") -> list[str]:
     """Running text in lines, the first after its label."""
     return wrap(text, width, initial_indent=label.ljust(len(indent)), subsequent_indent=indent, break_on_hyphens=False)
 

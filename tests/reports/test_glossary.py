@@ -24,7 +24,7 @@ from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
 from gammatorch.reports.console import make_console
 from gammatorch.reports.explanation import find_entries
-from gammatorch.reports.glossary import comparing, layers, reading, statistics, sweeps
+from gammatorch.reports.glossary import comparing, layers, reading, statistics, sweeps, verdicts
 from gammatorch.reports.glossary.entry import GROUPS, Entry
 from gammatorch.reports.glossary.table import GLOSSARY, entries_of, names_of
 from gammatorch.reports.verification import print_verification
@@ -91,7 +91,7 @@ def documents(folder, printed, tmp_path_factory):
     call("check", folder / "trained", "--out", out / "check.json")
     call("bench", folder / "trained", "--repeats", "1", "--out", out / "bench.json")
     for name, arguments in {
-        "inspect": ["inspect", folder / "trained"],
+        "inspect": ["inspect", folder / "trained", "--verify"],
         "sweep": ["sweep", folder / "run", "--out", folder / "swept"],
         "plan": ["sweep", folder / "run", "--out", folder / "swept", "--dry-run"],
     }.items():
@@ -120,12 +120,22 @@ def test_every_row_that_names_a_figure_has_an_entry(printed):
 
 
 @pytest.mark.parametrize("command", ["run", "compare", "check", "bench", "inspect", "sweep", "plan"])
-def test_every_part_of_a_document_has_an_entry(documents, command):
-    assert [name for name in documents[command] if not entries_of(name)] == []
+def test_every_name_in_a_document_has_an_entry(documents, command):
+    found = set(names_in(documents[command]))
+    assert found
+    assert [name for name in found if not entries_of(name)] == []
 
 
-def test_every_part_of_a_pair_has_an_entry(documents):
-    assert [name for name in documents["compare"]["pairs"][0] if not entries_of(name)] == []
+def names_in(document):
+    """Names of the parts of a document, but for the parameters of a schedule, which its formula names."""
+    if isinstance(document, dict):
+        for name, part in document.items():
+            yield name
+            if name != "parameters":
+                yield from names_in(part)
+    elif isinstance(document, list):
+        for part in document:
+            yield from names_in(part)
 
 
 def test_every_figure_of_an_exported_sweep_has_an_entry(folder, documents):
@@ -178,7 +188,7 @@ def calls(name):
 
 
 def test_no_title_stands_twice_and_every_group_is_known():
-    modules = (comparing, layers, reading, statistics, sweeps)
+    modules = (comparing, layers, reading, statistics, sweeps, verdicts)
     tables = [value for module in modules for name, value in vars(module).items() if name.isupper()]
     titles = [
         title
@@ -196,6 +206,7 @@ def test_every_entry_is_one_sentence_and_found_by_each_of_its_names():
         assert entry.what[-1] in ".:" and "\n" not in entry.what, title
         for name in names_of(title, entry):
             assert title in entries_of(name), name
+        assert all(map(entries_of, entry.parts)), title
 
 
 def test_an_unknown_name_is_one_line_with_those_nearest():

@@ -153,5 +153,14 @@ VERIFICATION: Mapping[str, Entry] = {
     "input (column)": Entry(
         "verify", "Whether the norm was fed with the block's input.", stored="verification.on_input", also=("on_input",)
     ),
-    "norm": Entry("verify", "Name of the norm within the block.", stored="verification.name"),
+    "norm": Entry(
+        "verify",
+        "Name of the norm within the block.",
+        stored="verification.name",
+        parts={
+            "verification": "one entry for each norm that the tiny model has",
+            "side": "whether the norm acts before a sub-layer or after one",
+            "verification_doubt": "why transformers could not tell, null where it could",
+        },
+    ),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Entry:
         source: Papers.
         stored: Where result files hold it, names joined by dots.
         also: Other names it is printed under.
+        parts: What the parts mean that files hold of it, by name.
     """
 
     group: str
@@ -30,6 +31,7 @@ class Entry:
     source: str = ""
     stored: str = ""
     also: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def formula_label(entry: Entry) -> str:

@@ -14,6 +14,7 @@ LAYERS: Mapping[str, Entry] = {
         "Name of the run of layers that a layer belongs to: one found in the data, or one given with --phases.",
         reading="“-” where there are no phases.",
         stored="phases.name",
+        parts={"first": "first layer of the phase", "last": "its last layer"},
     ),
     "‖γ‖": Entry(
         "layer",

@@ -1,4 +1,4 @@
-"""Entries: statistics of one model, and the verdicts that follow from them."""
+"""Entries: statistics of one model."""
 
 from __future__ import annotations
 
@@ -123,7 +123,13 @@ STATISTICS: Mapping[str, Entry] = {
         "kinds of layers alternate it is that of the largest kind.",
         reference="0: no drift",
         stored="statistics.depth_contrast",
-        also=("depth contrast", "loss with depth"),
+        also=("loss with depth",),
+        parts={
+            "near": "mean rank correlation of layers one or two apart",
+            "far": "that of layers at least half the depth apart",
+            "value": "near − far, with low and high",
+            "disattenuated": "the loss after each layer's own noise is divided out",
+        },
     ),
     "loss, noise removed": Entry(
         "statistic",
@@ -164,9 +170,13 @@ STATISTICS: Mapping[str, Entry] = {
     "transitions": Entry(
         "statistic",
         "Turns of the direction that take several layers, between two runs that hold theirs.",
-        reading="first and last are the layers before and after the turn, loss the correlation lost across it beyond "
-        "what steady turning would cost (0.08 at least).",
+        reading="Looked for from 24 layers on.",
         stored="statistics.transitions",
+        parts={
+            "first": "last layer before the turn",
+            "last": "first layer after it",
+            "loss": "correlation lost across it beyond what steady turning would cost, 0.08 at least",
+        },
     ),
     "phase contrast": Entry(
         "statistic",
@@ -193,15 +203,25 @@ STATISTICS: Mapping[str, Entry] = {
         reference="correlation above the lags beside it",
         stored="statistics.period",
         also=("every N layers", "every 2 layers"),
+        parts={
+            "period": "the distance, null where no kinds alternate",
+            "value": "the contrast, with low and high",
+            "within": "mean correlation of layers a multiple of the period apart",
+            "across": "that of the layers beside",
+        },
     ),
     "massive channels": Entry(
         "statistic",
         "Channels whose gain is more than ten robust standard deviations from the median in half of the layers.",
         formula="|γ_h − median γ| > 10 (q₃ − q₁) / 1.349",
-        reading="Indices, in how many layers each stands out, and its size in units of the layer's median gain.",
         source="Hampel 1974",
         stored="statistics.outliers",
-        also=("outlier channels", "outliers"),
+        also=("outlier channels",),
+        parts={
+            "channels": "indices of the channels",
+            "layers": "in how many layers each stands out",
+            "sizes": "its gain in units of the layer's median gain, the median over those layers",
+        },
     ),
     "RMS γ over depth": Entry(
         "statistic",
@@ -214,7 +234,18 @@ STATISTICS: Mapping[str, Entry] = {
         reference="AICc above the lowest",
         source="Kirkpatrick, Gelatt and Vecchi 1983; Geman and Geman 1984; Hurvich and Tsai 1989",
         stored="statistics.schedules",
-        also=("schedules", "geometric law", "linear law", "logarithmic law", "power law", "AICc"),
+        also=("AICc", "geometric law", "linear law", "logarithmic law", "power law"),
+        parts={
+            "geometric": "t0 · a^(k − 1), k = 1 at the first layer; parameters t0 and a",
+            "linear": "t0 + b (k − 1); parameters t0 and b",
+            "logarithmic": "c / ln(1 + k); parameter c",
+            "power": "t0 · k^(−p); parameters t0 and p",
+            "none": "one level t0 without a law",
+            "parameters": "the fitted parameters by name",
+            "aicc": "Akaike's criterion, corrected for few layers, up to a constant",
+            "rho": "correlation of neighbouring errors",
+            "chosen": "true for the law that is clear of the others, if there is one",
+        },
     ),
     "R² of ln RMS γ": Entry(
         "statistic",
@@ -237,52 +268,5 @@ STATISTICS: Mapping[str, Entry] = {
         formula="(S₀ − S₁) / S₀",
         reading="Below 0.01 the first axis, and with it proj_top1, is not identified; a note says so.",
         stored="statistics.singular_gap",
-    ),
-}
-
-VERDICTS: Mapping[str, Entry] = {
-    "shared-direction": Entry(
-        "verdict",
-        "All layers have one direction, times a magnitude: the isotropic case of the original study.",
-        formula="mean rank correlation of 0.5 and more, misfit below 0.08, no loss with depth",
-    ),
-    "drift (verdict)": Entry(
-        "verdict",
-        "The direction turns steadily with depth and jumps nowhere.",
-        formula="order of layers of 2.5 and more, loss of correlation with depth of 0.04 and more, no boundary",
-    ),
-    "phases": Entry(
-        "verdict",
-        "The direction holds over runs of layers, and jumps or turns between them.",
-        formula="order of layers of 2.5 and more, and at least one boundary",
-    ),
-    "several-directions": Entry(
-        "verdict",
-        "The layers belong to several directions that depth does not put in order: groups, axes, alternating kinds.",
-        formula="misfit of one direction of 0.08 and more",
-    ),
-    "layer-specific": Entry(
-        "verdict",
-        "Each layer has a direction of its own.",
-        formula="the median layer's closest relative correlates below 0.25, or the mean stays below 0.5",
-    ),
-    "undecided": Entry(
-        "verdict",
-        "No verdict has a support of 0.9; the two that come out most often are named.",
-        stored="answer.between",
-    ),
-    "degenerate": Entry(
-        "verdict",
-        "There is nothing to tell: one layer, constant gains, or all layers the same.",
-    ),
-    "support": Entry(
-        "verdict",
-        "How often the verdict comes out when the blocks of channels are drawn again 512 times and every threshold is "
-        "moved by some 10 %.",
-        reading="It says how much hangs on the channels and on the thresholds, not what another training run would "
-        "give.",
-        reference="from 0.9 a verdict is given",
-        source="block bootstrap: Künsch 1989",
-        stored="answer.support",
     ),
 }

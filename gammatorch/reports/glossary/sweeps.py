@@ -45,14 +45,14 @@ SWEEPS: Mapping[str, Entry] = {
         stored="timeline.drift",
     ),
     "items": Entry("sweep", "Number of items, or the items that a finding is about.", stored="anomalies.items"),
-    "shape": Entry("sweep", "Layers × width of the gains.", also=("layers × hidden",)),
+    "shape": Entry("sweep", "Layers × width of the gains.", stored="items.width", also=("layers × hidden",)),
     "to read": Entry("sweep", "Bytes that a sweep would read of an item.", stored="items.bytes_to_read"),
     "of": Entry("sweep", "Bytes of the whole checkpoint.", stored="checkpoint_bytes"),
     "state": Entry(
         "sweep",
         "Whether an item is done, still to do, or cannot be read, and why.",
         stored="items.done",
-        also=("missing",),
+        parts={"missing": "number of items still to do", "problem": "why an item cannot be read"},
     ),
     "why": Entry(
         "sweep", "What was wrong with an item that failed; the next run tries it again.", stored="failures.message"
@@ -96,16 +96,34 @@ ANOMALIES: Mapping[str, Entry] = {
     ),
 }
 
+_TIMES = {
+    "checkpoints_per_second": "extractions per second",
+    "tensors_per_second": "gains per second",
+    "over_safe_open": "how many times as fast as safe_open",
+    "disk_bytes": "bytes that came from the disk itself",
+    "safe_open_disk_bytes": "the same of safe_open",
+}
+
 BENCH: Mapping[str, Entry] = {
-    "stage": Entry("bench", "Part of a run that was timed.", stored="checkpoints.warm.stages"),
+    "stage": Entry(
+        "bench",
+        "Part of a run that was timed.",
+        stored="checkpoints.warm.stages",
+        parts={
+            "open": "finding the checkpoint and reading its headers",
+            "select": "finding the tensors to read",
+            "read": "positioned reads of the gains",
+            "transfer": "the copy to the device and the cast",
+        },
+    ),
     "warm ms": Entry(
-        "bench", "Median milliseconds with the files in the page cache.", stored="checkpoints.warm", also=("warm",)
+        "bench", "Median milliseconds with the files in the page cache.", stored="checkpoints.warm", parts=_TIMES
     ),
     "cold ms": Entry(
         "bench",
         "The same after the checkpoint's own files were dropped from the page cache.",
         stored="checkpoints.cold",
-        also=("cold",),
+        parts=_TIMES,
     ),
     "open, headers": Entry("bench", "Finding the checkpoint and reading its headers."),
     "selection": Entry("bench", "Finding the stacks, sites and tensors to read."),
@@ -135,22 +153,38 @@ FIELDS: Mapping[str, Entry] = {
     "num_layers": Entry("field", "Number of layers read; in `inspect`, what config.json says.", stored="num_layers"),
     "keys": Entry("field", "Tensor that each row was read from.", stored="keys", also=("key",)),
     "site_reason": Entry("field", "Where the site stands, and why it was chosen.", stored="site_reason"),
-    "answer": Entry("field", "verdict, support, between and sentence.", stored="answer", also=("sentence",)),
+    "answer": Entry(
+        "field",
+        "The verdict, its support, and the sentence that gives its numbers.",
+        stored="answer",
+        also=("sentence",),
+    ),
     "statistics": Entry("field", "All statistics by name.", stored="statistics"),
     "method": Entry("field", "How the principal axes were found: svd, gram or project.", stored="method"),
     "notes": Entry("field", "What a reader should know, undefined figures among it.", stored="notes", also=("note",)),
     "provenance": Entry(
         "field",
-        "Versions, commit, stored type, device, precision, bytes read and taken from the cache, requests, dependent "
-        "rounds, seconds.",
+        "Where a result comes from: versions, commit, types, what was read, how long it took.",
         stored="provenance",
-        also=("bytes_read", "bytes_cached", "requests", "rounds", "shards", "seconds"),
+        parts={
+            "gammatorch": "version; torch and python likewise",
+            "torch": "version of PyTorch",
+            "python": "version of Python",
+            "device": "where it was computed",
+            "dtype": "in which precision",
+            "bytes_read": "bytes moved from the disk or the network",
+            "bytes_cached": "bytes that came from the cache instead",
+            "shards": "number of weight files",
+            "requests": "number of reads",
+            "rounds": "number of reads that had to wait for others",
+            "seconds": "wall time of reading and analysis",
+        },
     ),
     "stored": Entry(
         "field",
         "Type in which the weights are stored.",
         stored="provenance.stored_dtype",
-        also=("stored_dtype", "stored_dtypes", "dtype"),
+        also=("stored_dtypes",),
     ),
     "offsets": Entry("field", "What is added to the weights of each checkpoint compared.", stored="offsets"),
     "widths": Entry("field", "Width of each checkpoint's gains; hidden is the first's.", stored="widths"),
@@ -158,7 +192,10 @@ FIELDS: Mapping[str, Entry] = {
     "against": Entry("field", "The reference of a check or of a pair.", stored="against"),
     "sites": Entry("field", "The sites that were read or found.", stored="sites"),
     "findings": Entry(
-        "field", "What a check found: level, what, site, text.", stored="findings", also=("level", "what", "text")
+        "field",
+        "What a check found.",
+        stored="findings",
+        parts={"level": "error, warning or note", "what": "the kind of finding", "text": "the same with its numbers"},
     ),
     "model_type": Entry("field", "model_type of config.json, which decides the offsets.", stored="model_type"),
     "checkpoint_bytes": Entry("field", "Size of all weight files together.", stored="checkpoint_bytes"),
@@ -166,7 +203,11 @@ FIELDS: Mapping[str, Entry] = {
         "field",
         "The stacks of a checkpoint: name, main, layout, sites and their tensors.",
         stored="stacks",
-        also=("tensors", "bytes", "shard"),
+        parts={
+            "tensors": "layer, key, shard, dtype and shape of each",
+            "bytes": "stored size of a site",
+            "shard": "file that holds a tensor",
+        },
     ),
     "statistic": Entry("field", "Column of an exported sweep: the figure's name, parts joined by dots."),
     "timeline": Entry("field", "The items of a sweep in the order of their steps.", stored="timeline"),
@@ -174,15 +215,32 @@ FIELDS: Mapping[str, Entry] = {
         "field",
         "What honest training does not do: kind, items, layers, text.",
         stored="anomalies",
-        also=("kind", "severity"),
+        parts={"kind": "what it is, in a word or two", "severity": "anomaly or note"},
     ),
     "failures": Entry("field", "Items that could not be done: name and message.", stored="failures"),
     "planned": Entry(
         "field",
-        "Items of the plan; done were analysed now, present were there, failed failed.",
+        "Number of items of the plan.",
         stored="planned",
-        also=("done", "present", "failed"),
+        parts={
+            "done": "items analysed in this run",
+            "present": "items that were there already",
+            "failed": "items that could not be done",
+        },
     ),
     "out": Entry("field", "Folder of the sweep.", stored="out"),
-    "machine": Entry("field", "What `bench` ran on.", stored="machine", also=("checkpoints",)),
+    "machine": Entry(
+        "field",
+        "What `bench` ran on, beside the checkpoints it timed.",
+        stored="machine",
+        parts={
+            "checkpoints": "one entry for each checkpoint that was timed",
+            "processor": "name of the processor",
+            "cores": "number of cores",
+            "system": "operating system",
+            "bytes_needed": "bytes of the gains",
+            "page_bytes": "bytes of the pages that hold them",
+            "repeats": "counted repeats",
+        },
+    ),
 }

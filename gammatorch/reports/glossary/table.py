@@ -9,12 +9,13 @@ from gammatorch.reports.glossary.comparing import CHECKS, COMPARISONS, KINSHIP, 
 from gammatorch.reports.glossary.entry import Entry
 from gammatorch.reports.glossary.layers import LAYERS, NOTES
 from gammatorch.reports.glossary.reading import METHODS, SITES, STACKS
-from gammatorch.reports.glossary.statistics import STATISTICS, VERDICTS
+from gammatorch.reports.glossary.statistics import STATISTICS
 from gammatorch.reports.glossary.sweeps import ANOMALIES, BENCH, FIELDS, SWEEPS
+from gammatorch.reports.glossary.verdicts import VERDICTS
 
 
 def entries_of(name: str) -> dict[str, Entry]:
-    """The entries that a name may mean, by their title; empty where there is none.
+    """The entries that a name may mean, by their title, or of which it is a part; empty where there is none.
 
     Capitals, hyphens, underscores and spaces make no difference, and the name in JSON is as good as the one on screen.
 
@@ -26,9 +27,12 @@ def entries_of(name: str) -> dict[str, Entry]:
         ['participation ratio']
         >>> list(entries_of("convention"))
         ['convention', 'convention (sweep)']
+        >>> list(entries_of("disattenuated"))
+        ['loss, noise removed']
     """
     wanted = _plain(name)
-    return {title: entry for title, entry in GLOSSARY.items() if wanted in map(_plain, names_of(title, entry))}
+    found = {title: entry for title, entry in GLOSSARY.items() if wanted in map(_plain, names_of(title, entry))}
+    return found or {title: entry for title, entry in GLOSSARY.items() if wanted in map(_plain, entry.parts)}
 
 
 def names_of(title: str, entry: Entry) -> Iterator[str]:
