@@ -4,11 +4,14 @@
 
 `base` and `my-model` hold the trained gains of SmolLM2-135M-Instruct, `instruct` the same with 1 % of noise, `other`
 gains drawn without regard to it, `converted` those of `base` with 1 added, as by an offset that was added twice.
-`runs/small` has twelve steps on the way from ones to the trained gains, of which `checkpoint-600` holds the last one's.
+`runs/small` has twelve steps on a way from ones towards the trained gains, of which `checkpoint-300` holds the last
+one's.
 """
 
 from __future__ import annotations
 
+import math
+import shutil
 import sys
 from pathlib import Path
 
@@ -50,10 +53,13 @@ def write_checkpoints(folder: Path) -> None:
     write(folder / "instruct", {key: gain * (1 + 0.01 * noise(gain)) for key, gain in gains.items()})
     write(folder / "other", {key: gain.mean() * (0.2 * noise(gain)).exp() for key, gain in gains.items()})
     write(folder / "converted", {key: gain + 1 for key, gain in gains.items()})
+    moved = dict.fromkeys(gains, torch.zeros(()))
     for number in range(1, STEPS + 1):
-        done = 1 - 2.718 ** (-3 * (STEPS if number == 6 else number) / STEPS)
-        step = {key: 1 + (gain - 1) * done + 0.002 * (number % 6 > 0) * noise(gain) for key, gain in gains.items()}
+        moved = {key: moved[key] + 0.005 * noise(gain) for key, gain in gains.items()}
+        done = 1 - math.exp(-3 * number / STEPS)
+        step = {key: 1 + (gain - 1) * done + moved[key] for key, gain in gains.items()}
         write(folder / "runs" / "small" / f"checkpoint-{100 * number}", step)
+    shutil.copy(folder / "runs/small/checkpoint-1200/model.safetensors", folder / "runs/small/checkpoint-300")
 
 
 if __name__ == "__main__":
