@@ -23,12 +23,11 @@ def explain(session: Session, name: str | None, format: str) -> None:
     gammatorch explain statistics.depth_contrast --format json
     """
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.document import to_json
-    from gammatorch.reports.explanation import entries_document, find_entries, print_entries, print_names
+    from gammatorch.reports.explanation import entries_json, find_entries, print_entries, print_names
 
     entries = find_entries(name)
     if format == "json":
-        click.echo(to_json(entries_document(entries)), nl=False)
+        click.echo(entries_json(entries))
     elif name is None:
         print_names(make_console())
     else:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from textwrap import wrap
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -105,10 +105,10 @@ def _lines(text: str, width: int, indent: str = "", label: str = "") -> list[str
     return wrap(text, width, initial_indent=label.ljust(len(indent)), subsequent_indent=indent, break_on_hyphens=False)
 
 
-def entries_document(entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Entries as plain values, ready for JSON.
+def entries_json(entries: Mapping[str, Entry]) -> str:
+    """Entries as one JSON document.
 
     Args:
         entries: By title.
     """
-    return {"entries": [{"name": title, **asdict(entry)} for title, entry in entries.items()]}
+    return json.dumps({"entries": [{"name": title, **asdict(entry)} for title, entry in entries.items()]}, indent=2)
