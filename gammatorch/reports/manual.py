@@ -10,6 +10,7 @@ from importlib.resources import files
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
+from rich.theme import Theme
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.reports.console import reading_width
@@ -29,6 +30,9 @@ TOPICS = (
 )
 """The pages in the order of the list; each is `gammatorch/manual/TOPIC.md`."""
 
+
+_PLAIN_CODE = Theme({"markdown.code": "bold cyan"})
+"""Without the black ground that rich gives code, which stands out on a light terminal."""
 
 _COMMENT = re.compile(r"<!--.*?-->\n*")
 
@@ -90,8 +94,8 @@ def print_page(topic: str, console: Console) -> None:
         topic: One of :data:`TOPICS`.
         console: Where to.
     """
-    page = Markdown(_COMMENT.sub("", page_text(topic)), hyperlinks=False)
-    with console.capture() as captured:
+    page = Markdown(_COMMENT.sub("", page_text(topic)), hyperlinks=False, code_theme="ansi_dark")
+    with console.use_theme(_PLAIN_CODE), console.capture() as captured:
         console.print(page, width=reading_width(console))
     for line in captured.get().splitlines():
         console.out(line if console.is_terminal else line.rstrip(), highlight=False)

@@ -185,3 +185,8 @@ def test_readme_is_short_and_keeps_the_line_that_ci_looks_for():
 def test_links_in_readme_lead_somewhere():
     targets = re.findall(r"\]\(([^)]+)\)", PAGES["README"])
     assert targets and all(os.path.exists(ROOT / target) for target in targets)
+
+
+def test_readme_names_every_room_of_the_house():
+    rooms = {path.name for path in Path(gammatorch.__file__).parent.iterdir() if path.is_dir() and path.name[0] != "_"}
+    assert set(re.findall(r"^\| `(\w+)/` \|", PAGES["README"], re.MULTILINE)) == rooms
