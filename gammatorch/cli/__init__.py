@@ -20,7 +20,9 @@ import click
 from gammatorch.cli.bench import bench
 from gammatorch.cli.check import check
 from gammatorch.cli.compare import compare
+from gammatorch.cli.explain import explain
 from gammatorch.cli.export import export
+from gammatorch.cli.help import help
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
 from gammatorch.cli.report import report
@@ -51,6 +53,8 @@ cli.add_command(check)
 cli.add_command(sweep)
 cli.add_command(export)
 cli.add_command(report)
+cli.add_command(explain)
+cli.add_command(help)
 cli.add_command(bench)
 
 

@@ -59,7 +59,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
     print_table(
         console,
         "What it says, with 95 % bounds over channels",
-        ("<figure", "value", "low", "high", "<mind"),
+        ("<figure", "value", "low", "high", "<reference"),
         says_rows(analysis.statistics, analysis.num_layers),
     )
     console.print()

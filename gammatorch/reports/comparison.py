@@ -14,6 +14,7 @@ from gammatorch.analysis.lineage import Comparison, Pair
 from gammatorch.analysis.plain import plain
 from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
+from gammatorch.reports.glossary.comparing import COMPARISONS
 from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.text import letter, moved, plural, printable, size
 from gammatorch.version import __version__
@@ -45,8 +46,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         ("<pair", "pearson", "rank r", "low", "high", "chance", "‖Δ‖/‖γ‖", "‖Δ‖/spread", "CKA", "<verdict"),
         map(pair_row, comparison.pairs),
     )
-    console.print("rank r: of normal scores, on which the verdict rests. chance: what strangers stay below.")
-    console.print("CKA: 1 where layers are related to each other alike, which strangers may be too.")
+    console.print("rank r: of normal scores; the verdict rests on it. chance: unrelated checkpoints stay below it.")
+    console.print(f"CKA {COMPARISONS['CKA'].reference}; those of unrelated checkpoints may, too.")
     console.print()
     for pair in comparison.pairs:
         if pair.against == 0:

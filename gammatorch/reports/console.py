@@ -14,6 +14,9 @@ Row = Sequence[str]
 
 _TRAILING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$")
 
+LONGEST_LINE = 100
+"""Characters of a line that are still easy to read."""
+
 _UNBOUNDED = 10_000
 """Width given to rich where nothing may be folded or cut: tables, and whatever does not go to a terminal."""
 
@@ -30,6 +33,15 @@ def make_console(file: TextIO | None = None) -> Console:
     if not console.is_terminal:
         console.width = _UNBOUNDED
     return console
+
+
+def reading_width(console: Console) -> int:
+    """Columns that running text is set in: the terminal's, 100 at most, and 80 where there is no terminal.
+
+    Args:
+        console: Where the text goes.
+    """
+    return min(console.width, LONGEST_LINE) if console.is_terminal else 80
 
 
 def print_table(console: Console, title: str, columns: Sequence[str], rows: Iterable[Row]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gammatorch.reports.console import Row
+from gammatorch.reports.glossary.statistics import STATISTICS
 from gammatorch.reports.text import printable
 
 
@@ -20,31 +21,32 @@ def says_rows(found: Mapping[str, Any], layers: int) -> Iterator[Row]:
     if found["rank_correlation"] is not None:
         yield _bounded("mean rank correlation", ranks, f"chance stays within ±{plainly(ranks['null_95'])}")
     yield _bounded("mean pearson", mean, f"chance stays within ±{plainly(mean['null_95'])}")
-    yield _bounded("shared energy", found["shared_energy"], "1: one direction for all layers")
-    yield _bounded("effective dimension", found["effective_dimension"], f"of {layers}; 1: one direction")
+    yield _bounded("shared energy", found["shared_energy"], STATISTICS["shared energy"].reference)
+    yield _bounded("participation ratio", found["effective_dimension"], f"of {layers}; 1: one direction")
     first = found["first_eigenvalue"]
     yield _bounded("first eigenvalue", first, f"chance stays below {plainly(first['null_95'])}")
-    yield ("shared directions", _whole(found["shared_directions"]), "", "", "eigenvalues above chance")
-    yield _bounded("misfit of one", found["misfit"], "0: one direction explains all")
-    yield _bounded("lost with depth", lost, f"near {plainly(lost['near'])}, far {plainly(lost['far'])}")
+    yield ("shared directions", _whole(found["shared_directions"]), "", "", STATISTICS["shared directions"].reference)
+    yield _bounded("misfit of one direction", found["misfit"], STATISTICS["misfit of one direction"].reference)
+    yield _bounded("loss with depth", lost, f"near {plainly(lost['near'])}, far {plainly(lost['far'])}")
     if lost["disattenuated"] is not None:
-        yield ("lost, noise out", plainly(lost["disattenuated"]), "", "", "without each layer's own noise")
-    yield ("order of layers", plainly(found["depth_order"]), "", "", "2.5: near layers are more alike")
+        reference = STATISTICS["loss, noise removed"].reference
+        yield ("loss, noise removed", plainly(lost["disattenuated"]), "", "", reference)
+    yield ("order of layers", plainly(found["depth_order"]), "", "", STATISTICS["order of layers"].reference)
     if found["correlation_length"] is not None:
         yield ("correlation length", f"{found['correlation_length']:.1f}", "", "", "layers")
     for contrast in found["phase_contrasts"]:
         if contrast["value"] is not None:
             name = printable(contrast["name"], 24)
-            yield _bounded(f"phase {name}", contrast, "within less across, same lags")
-    starts, odd, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
+            yield _bounded(f"phase {name}", contrast, STATISTICS["phase contrast"].reference)
+    starts, outlying, kinds, outliers = found["change_points"], found["odd_layers"], found["period"], found["outliers"]
     turns = found["transitions"]
     if starts is not None:
         named = [*map(str, starts), *(f"{turn['first']} to {turn['last']}" for turn in turns)]
         yield ("phases found", str(len(named) + 1 if named else 0), "", "", ", ".join(named))
-    if odd:
-        yield ("odd layers", str(len(odd)), "", "", ", ".join(map(str, odd)))
+    if outlying:
+        yield ("outlier layers", str(len(outlying)), "", "", ", ".join(map(str, outlying)))
     if kinds["period"] is not None:
-        yield _bounded(f"every {kinds['period']} layers", kinds, "correlation above lags beside")
+        yield _bounded(f"every {kinds['period']} layers", kinds, STATISTICS["period"].reference)
     if outliers["channels"]:
         yield _outlier_row(outliers)
     if found["schedules"]:
@@ -71,9 +73,9 @@ def _schedule_rows(schedules: Mapping[str, Any]) -> Iterator[Row]:
     yield ("R² of ln RMS γ", "", "", "", ", ".join(f"{other} {fit['r_squared']:.2f}" for other, fit in named))
 
 
-def _bounded(name: str, figure: Mapping[str, Any], mind: str) -> Row:
+def _bounded(name: str, figure: Mapping[str, Any], reference: str) -> Row:
     figures = [figure.get(part) for part in ("value", "low", "high")]
-    return (name, *map(plainly, figures), "undefined" if figures[0] is None else mind)
+    return (name, *map(plainly, figures), "undefined" if figures[0] is None else reference)
 
 
 def _whole(count: int | None) -> str:

@@ -17,7 +17,7 @@ LONGEST_TABLE = 1000
 COLUMNS = {
     "rms_gamma": "RMS γ",
     "shared_energy": "shared",
-    "effective_dimension": "eff. dim",
+    "effective_dimension": "part. ratio",
     "pearson_previous": "r previous",
     "pearson_last": "r last",
     "drift": "drift",

@@ -49,6 +49,11 @@ def test_help_usage_and_missing_files_import_nothing_heavy(code):
     assert imported_by(code) == set()
 
 
+@pytest.mark.parametrize("arguments", [["explain"], ["explain", "misfit"], ["help"], ["help", "models"]])
+def test_explain_and_help_need_rich_alone(arguments):
+    assert imported_by(f"from gammatorch.cli import main; main({arguments})") == {"rich"}
+
+
 def test_inspect_needs_neither_torch_nor_transformers(tmp_path):
     write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
     for form in ("table", "json"):

@@ -200,7 +200,7 @@ def test_a_text_alternative_of_items_tells_the_range_of_their_figures(told):
     told["anomalies"] = []
     for name, values in {"rms_gamma": [2.0, 1.0, 3.0], "shared_energy": [None, 0.25, 0.5]}.items():
         told["unordered"][name] = values
-    wanted = "RMS γ by item: from 1 to 3; shared energy by item: from 0.25 to 0.5; effective dimension by item: from"
+    wanted = "RMS γ by item: from 1 to 3; shared energy by item: from 0.25 to 0.5; participation ratio by item: from"
     assert f'aria-label="Items without a step. {wanted}' in SWEEP_FIGURES["by_item"].svg(told, "by_item")
 
 

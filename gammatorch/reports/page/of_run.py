@@ -28,7 +28,7 @@ def run_page(document: Mapping[str, Any]) -> str:
             section("Pictures", pictures(FIGURES, document)),
             section(
                 "What it says, with 95 % bounds over channels",
-                table(["<figure", "value", "low", "high", "<mind"], statistics),
+                table(["<figure", "value", "low", "high", "<reference"], statistics),
             ),
             section("Directions by phase", table(_PHASE_COLUMNS, _phase_rows(document))),
             section("Where it comes from", facts(_provenance(document))),

@@ -15,11 +15,11 @@ from gammatorch.reports.pictures.steps import RING, odd_items
 _NAMED, _LONGEST = 40, 26
 """Items up to which each is named, and letters of a name."""
 
-_PANELS = {"rms_gamma": "RMS γ", "shared_energy": "shared energy", "effective_dimension": "effective dimension"}
+_PANELS = {"rms_gamma": "RMS γ", "shared_energy": "shared energy", "effective_dimension": "participation ratio"}
 
 
 def by_item(document: Mapping[str, Any]) -> Figure:
-    """RMS γ, shared energy and effective dimension of every item without a step, in order from above."""
+    """RMS γ, shared energy and participation ratio of every item without a step, in order from above."""
     curve, odd = document["unordered"], odd_items(document)
     count = len(curve["item"])
     rows = [row for row, item in enumerate(curve["item"]) if item in odd]

@@ -93,7 +93,7 @@ FIGURES: Mapping[str, Picture] = {
     "mean_rank_correlation": Picture(
         "Rank correlation between checkpoints",
         "Correlation of normal scores of each layer and its counterpart in each pair of checkpoints, mean over layers, "
-        "on which the verdicts rest: near 1 for copies and fine-tunes, near 0 for strangers. At queries and keys, "
+        "on which the verdicts rest: near 1 for copies and fine-tunes, near 0 for unrelated ones. At queries and keys, "
         "beyond the profile that rotary positions give every model.",
         mean_rank_correlation,
         ("pairs.*.mean_rank_correlation.value",),
@@ -101,14 +101,14 @@ FIGURES: Mapping[str, Picture] = {
     "mean_pearson": Picture(
         "Correlation between checkpoints",
         "Pearson r of the same layer in each pair of checkpoints, mean over layers: near 1 for copies and fine-tunes, "
-        "near 0 for strangers, unless few channels of large gains decide it.",
+        "near 0 for unrelated ones, unless a few channels of large gain decide it.",
         mean_pearson,
         ("pairs.*.mean_pearson.value",),
     ),
     "total_drift": Picture(
         "Distance between checkpoints",
         "‖Δ‖/‖γ‖ over all layers for each pair of checkpoints: 0 for copies. Read it beside the correlation, since "
-        "strangers whose gains are alike in size are not far apart either.",
+        "unrelated checkpoints whose gains are of similar size are not far apart either.",
         total_drift,
         ("pairs.*.total_drift.value",),
     ),

@@ -20,14 +20,14 @@ FIGURES: Mapping[str, Picture] = {
         "Shared direction by step",
         "Share of the gains' energy in the one direction that all layers share (uncentred). At 1 all layers have one "
         "direction, as at the start of training; falling: they part.",
-        by_step("shared_energy", "shared-direction energy"),
+        by_step("shared_energy", "shared energy"),
         ("curves.*.shared_energy",),
     ),
     "effective_dimension": Picture(
-        "Effective dimension by step",
-        "Effective number of directions among the layers, from their correlations: 1 is one pattern of channels for "
+        "Participation ratio by step",
+        "Number of directions that the layers fill evenly, from their correlations: 1 is one pattern of channels for "
         "all layers, the number of layers is one for each.",
-        by_step("effective_dimension", "effective dimension"),
+        by_step("effective_dimension", "participation ratio"),
         ("curves.*.effective_dimension",),
     ),
     "pearson_previous": Picture(
@@ -62,8 +62,8 @@ FIGURES: Mapping[str, Picture] = {
     ),
     "by_item": Picture(
         "Items without a step",
-        "RMS γ, shared-direction energy and effective dimension of each item that is a step of no training run, in "
-        "order from above; a curve would suggest a course that there is not.",
+        "RMS γ, shared energy and participation ratio of each item that is a step of no training run, in "
+        "order from above; a curve would suggest a path where there is none.",
         by_item,
         ("unordered.rms_gamma",),
     ),

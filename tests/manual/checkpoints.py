@@ -1,0 +1,66 @@
+"""The local checkpoints that README and the manual speak of, in small and full of real gains where that is easy.
+
+    python -m tests.manual.checkpoints FOLDER
+
+`base` and `my-model` hold the trained gains of SmolLM2-135M-Instruct, `instruct` the same with 1 % of noise, `other`
+gains drawn without regard to it, `converted` those of `base` with 1 added, as by an offset that was added twice.
+`runs/small` has twelve steps on a way from ones towards the trained gains, of which `checkpoint-300` holds the last
+one's.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+
+from gammatorch.bench import smollm2
+from gammatorch.bench.synthetic import write_sparse
+
+STEPS = 12
+
+
+def trained() -> dict[str, torch.Tensor]:
+    """The trained gains, float32."""
+    found = smollm2.trained_gains()
+    return {key: torch.frombuffer(bytearray(raw), dtype=torch.bfloat16).float() for key, raw in found.items()}
+
+
+def write(folder: Path, gains: dict[str, torch.Tensor]) -> None:
+    """A checkpoint in full size of which only the norms are there; its matrices are holes."""
+    folder.mkdir(parents=True)
+    raw = {key: gain.to(torch.bfloat16).view(torch.uint8).numpy().tobytes() for key, gain in gains.items()}
+    write_sparse(folder, smollm2.CONFIG, {key: ("BF16", shape) for key, shape in smollm2.tensor_shapes()}, raw)
+
+
+def write_checkpoints(folder: Path) -> None:
+    """All of them.
+
+    Args:
+        folder: Where to.
+    """
+    drawn = torch.Generator().manual_seed(0)
+
+    def noise(gain: torch.Tensor) -> torch.Tensor:
+        return torch.randn(gain.shape, generator=drawn)
+
+    gains = trained()
+    write(folder / "base", gains)
+    write(folder / "my-model", gains)
+    write(folder / "instruct", {key: gain * (1 + 0.01 * noise(gain)) for key, gain in gains.items()})
+    write(folder / "other", {key: gain.mean() * (0.2 * noise(gain)).exp() for key, gain in gains.items()})
+    write(folder / "converted", {key: gain + 1 for key, gain in gains.items()})
+    moved = dict.fromkeys(gains, torch.zeros(()))
+    for number in range(1, STEPS + 1):
+        moved = {key: moved[key] + 0.005 * noise(gain) for key, gain in gains.items()}
+        done = 1 - math.exp(-3 * number / STEPS)
+        step = {key: 1 + (gain - 1) * done + moved[key] for key, gain in gains.items()}
+        write(folder / "runs" / "small" / f"checkpoint-{100 * number}", step)
+    shutil.copy(folder / "runs/small/checkpoint-1200/model.safetensors", folder / "runs/small/checkpoint-300")
+
+
+if __name__ == "__main__":
+    write_checkpoints(Path(sys.argv[1]))
