@@ -8,7 +8,7 @@ thread; a batch shares what is left, the transfers and the sorting.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,9 +23,10 @@ from gammatorch.errors import DeviceLost, OutOfDeviceMemory
 from gammatorch.gains.device import choose_dtype, device_errors, release
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.wide import WideGains, narrower_when_full
+from gammatorch.results.run import MATRICES, provenance, summary
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
-from gammatorch.sweep.store import MATRICES, StoredItem
+from gammatorch.sweep.store import StoredItem
 
 _FEWEST, _MOST, _BYTES = 4, 16, 16_000_000
 """Items that are analysed together: on a GPU as many as ever, on the CPU as many as its caches hold about, by the bytes
@@ -129,9 +130,6 @@ def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gain
 
 
 def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings: Settings) -> StoredItem:
-    document = _without_matrices(analysis).to_dict()
-    provenance = document.pop("provenance")
-    document.pop("cosine")
     sketch = analysis.fingerprint.values.to("cpu", torch.float32) if analysis.fingerprint is not None else None
     kept = weights if weights is not None else sketch
     assert kept is not None
@@ -139,10 +137,10 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
         item=loaded.item,
         settings=settings,
         layers=analysis.layers,
-        site=document["site"],
-        offset=document["offset"],
-        analysis=document,
-        provenance=provenance,
+        site=loaded.gains.site,
+        offset=loaded.gains.offset,
+        analysis=summary(analysis),
+        provenance=provenance(analysis),
         files=loaded.files,
         gains_sha256=_digest(kept),
         weights=weights,
@@ -151,12 +149,6 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
         sketch=sketch if weights is None else None,
         sketch_of=analysis.fingerprint.metadata if weights is None and analysis.fingerprint is not None else None,
     )
-
-
-def _without_matrices(analysis: Analysis) -> Analysis:
-    """They are kept as tensors: as lists they would cost more time than all the rest."""
-    statistics: Mapping[str, Any] = {name: of for name, of in analysis.statistics.items() if name not in MATRICES}
-    return replace(analysis, cosine=analysis.cosine[:0], statistics=statistics)
 
 
 def _kept(matrix: Tensor | None) -> Tensor | None:

@@ -6,8 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 
 def plain(value: Any) -> Any:
     """Tensors as nested lists, NaN and infinity as None, mappings and lists likewise within.
@@ -24,8 +22,8 @@ def plain(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, list):
         return [plain(item) for item in value]
-    if isinstance(value, Tensor):
-        return value.tolist() if bool(value.isfinite().all()) else plain(value.tolist())
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):  # a tensor, told without importing torch
+        return value.tolist() if bool(value.isfinite().all()) else plain(value.tolist())
     return value
