@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-import msgspec
-
-from gammatorch.results.base import Document, Figure, Number, Whole
+from gammatorch.results.base import Document, Figure, Number, Whole, build
 from gammatorch.results.plain import plain
 
 if TYPE_CHECKING:
@@ -86,4 +84,4 @@ def check_document(
         "findings": findings,
         "errors": sum(finding.level == "error" for finding in findings),
     }
-    return msgspec.convert(fields, CheckDocument, from_attributes=True)
+    return build(fields, CheckDocument)

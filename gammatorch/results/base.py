@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Sized
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, ValidationError, convert
+
+from gammatorch.errors import OutputError
 
 LARGEST = 1e60
 """Beyond it a number is no length or correlation, and would overflow when it is drawn."""
@@ -32,6 +34,37 @@ class Document(Struct, frozen=True):
     NaN, infinity, missing keys and values of another type are refused when a document is read or built. Keys that are
     not known are passed over, so that files with more figures stay readable.
     """
+
+
+Built = TypeVar("Built", bound=Document)
+
+
+def build(fields: object, kind: type[Built]) -> Built:
+    """A document from its fields, checked as one that is read is: what is written can be read.
+
+    Args:
+        fields: Values by key; dataclasses and tuples within stand for objects and lists.
+        kind: Which document.
+
+    Raises:
+        OutputError: A number that is always defined is NaN, infinite or beyond 1e60, or something is missing.
+    """
+    try:
+        return convert(fields, kind, from_attributes=True)
+    except ValidationError as error:
+        raise OutputError(f"the result cannot be written ({located(error)}): please report it") from None
+
+
+def located(error: ValidationError) -> str:
+    """msgspec's message with its place in front.
+
+    Example:
+        >>> located(ValidationError("Expected `float`, got `str` - at `$.norms[2]`"))
+        'norms[2]: expected `float`, got `str`'
+    """
+    what, _, place = str(error).partition(" - at `$")
+    place, what = place.strip("`."), what[:1].lower() + what[1:]
+    return f"{place}: {what}" if place else what
 
 
 class Interval(Document, frozen=True, kw_only=True):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
 from gammatorch.results.base import (
     ChanceInterval,
     Document,
@@ -14,6 +12,7 @@ from gammatorch.results.base import (
     Interval,
     Size,
     Whole,
+    build,
     check_layers,
     check_length,
 )
@@ -220,7 +219,7 @@ def comparison_document(comparison: Comparison) -> ComparisonDocument:
             },
         },
     }
-    return msgspec.convert(fields, ComparisonDocument)
+    return build(fields, ComparisonDocument)
 
 
 def _notes(comparison: Comparison) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from gammatorch.errors import ResultError
-from gammatorch.results.base import Document
+from gammatorch.errors import OutputError, ResultError
+from gammatorch.results.base import Document, located
 from gammatorch.results.schema import DRAWN, Drawn
 
 PASSED = "what `gammatorch run --out` or `compare --out` wrote, or the folder of a sweep"
@@ -31,6 +31,9 @@ class Misfit(Exception):
 def to_json(document: Document) -> str:
     """The document as JSON text in ASCII, each top-level key on a line of its own.
 
+    Raises:
+        OutputError: It holds NaN, infinity or something else that would not be read back.
+
     Example:
         >>> from gammatorch.results.run import Transition
         >>> print(to_json(Transition(first=7, last=9, loss=0.25)), end="")
@@ -42,7 +45,12 @@ def to_json(document: Document) -> str:
     """
     named = ((name, getattr(document, name)) for name in document.__struct_fields__)
     lines = (f'  "{name}": {encode(value)}' for name, value in named if value is not msgspec.UNSET)
-    return "{\n" + ",\n".join(lines) + "\n}\n"
+    text = "{\n" + ",\n".join(lines) + "\n}\n"
+    try:
+        decode(text, type(document))  # NaN is null by now, which a number that is always defined cannot be
+    except Misfit as misfit:
+        raise OutputError(f"the result cannot be written ({misfit}): please report it") from None
+    return text
 
 
 def to_plain(document: Document) -> dict[str, Any]:
@@ -86,9 +94,9 @@ def decode(content: bytes | str, kind: type[_Read]) -> _Read:
         except msgspec.DecodeError:  # half of a surrogate pair is JSON all the same; and json tells line and column
             return msgspec.convert(json.loads(content, parse_constant=_no_number), kind)
     except msgspec.ValidationError as error:
-        raise Misfit(_located(str(error))) from None
+        raise Misfit(located(error)) from None
     except (ValueError, RecursionError, OverflowError) as error:
-        raise Misfit(f"is not valid JSON ({error})") from None
+        raise Misfit(f"not valid JSON ({error})") from None
 
 
 def read_result(path: Path) -> Drawn:
@@ -104,7 +112,7 @@ def read_result(path: Path) -> Drawn:
     try:
         kind = _kind(decode(content, _Head), path)
     except Misfit as misfit:
-        _refuse(path, f"{misfit}: pass {PASSED}")
+        _refuse(path, f"is {misfit}: pass {PASSED}")
     try:
         return decode(content, kind)
     except Misfit as misfit:
@@ -146,13 +154,6 @@ def _read(path: Path) -> bytes:
     if len(content) > LARGEST_BYTES:
         _refuse(path, f"is larger than {LARGEST_BYTES / 1e9:.0f} GB, which no result is")
     return content
-
-
-def _located(said: str) -> str:
-    """msgspec's message with its place in front: ``norms[2]: expected `float`, got `str```."""
-    what, _, place = said.partition(" - at `$")
-    place = place.strip("`.")
-    return f"{place}: {what[0].lower()}{what[1:]}" if place else f"{what[0].lower()}{what[1:]}"
 
 
 def _no_number(name: str) -> NoReturn:

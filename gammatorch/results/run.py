@@ -7,8 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
-
 from gammatorch.results.base import (
     ChanceInterval,
     Document,
@@ -18,6 +16,7 @@ from gammatorch.results.base import (
     Number,
     Size,
     Whole,
+    build,
     check_layers,
     check_length,
     check_matrix,
@@ -255,8 +254,6 @@ class Summary(Document, frozen=True, kw_only=True):
             check_length(f"statistics.{name}", getattr(self.statistics, name), self.num_layers)
         check_length("cos_adjacent", self.cos_adjacent, self.num_layers - 1)
         check_length("statistics.depth_profile", self.statistics.depth_profile, self.num_layers - 1)
-        if not self.singular_values:
-            raise ValueError("`singular_values` is empty")
         check_length("explained_var", self.explained_var, len(self.singular_values))
         _check_phases(self.phases, self.layers)
         _check_schedules(self.statistics.schedules, self.layers)
@@ -314,14 +311,14 @@ def run_document(analysis: Analysis) -> RunDocument:
         analysis: The analysis.
 
     Raises:
-        msgspec.ValidationError: A number that is always defined is NaN or infinite.
+        OutputError: A number that is always defined is NaN or infinite.
     """
     fields = _fields(analysis) | {
         "statistics": plain(analysis.statistics),
         "cosine": plain(analysis.cosine),
         "provenance": provenance(analysis),
     }
-    return msgspec.convert(fields, RunDocument, from_attributes=True)
+    return build(fields, RunDocument)
 
 
 def summary(analysis: Analysis) -> Summary:
@@ -331,10 +328,10 @@ def summary(analysis: Analysis) -> Summary:
         analysis: The analysis.
 
     Raises:
-        msgspec.ValidationError: A number that is always defined is NaN or infinite.
+        OutputError: A number that is always defined is NaN or infinite.
     """
     fields = _fields(analysis) | {"statistics": statistics(analysis)}
-    return msgspec.convert(fields, Summary, from_attributes=True)
+    return build(fields, Summary)
 
 
 def statistics(analysis: Analysis) -> Statistics:
@@ -344,7 +341,7 @@ def statistics(analysis: Analysis) -> Statistics:
         analysis: The analysis.
     """
     figures = {name: value for name, value in analysis.statistics.items() if name not in MATRICES}
-    return msgspec.convert(plain(figures), Statistics)
+    return build(plain(figures), Statistics)
 
 
 def provenance(analysis: Analysis) -> Provenance:
@@ -352,27 +349,28 @@ def provenance(analysis: Analysis) -> Provenance:
 
     Args:
         analysis: The analysis.
+
+    Raises:
+        OutputError: The time it took is NaN or infinite.
     """
     import torch  # is there already: the analysis holds tensors
 
     gains = analysis.gains
-    return Provenance(
-        gammatorch=__version__,
-        torch=str(torch.__version__),
-        python=platform.python_version(),
-        commit=gains.revision if gains else None,
-        model_type=gains.model_type if gains else None,
-        stored_dtype=gains.stored_dtype if gains else None,
-        device=analysis.device,
-        dtype=analysis.dtype,
-        bytes_read=gains.bytes_read if gains else None,
-        bytes_cached=gains.bytes_cached if gains else None,
-        checkpoint_bytes=gains.checkpoint_bytes if gains else None,
-        shards=gains.shards if gains else None,
-        requests=gains.requests if gains else None,
-        rounds=gains.rounds if gains else None,
-        seconds=analysis.seconds + (gains.seconds if gains else 0.0),
+    of_gains = (
+        *("model_type", "stored_dtype", "bytes_read", "bytes_cached", "checkpoint_bytes", "shards"),
+        *("requests", "rounds"),
     )
+    fields = {
+        "gammatorch": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "commit": gains.revision if gains else None,
+        **{name: getattr(gains, name) if gains else None for name in of_gains},
+        "device": analysis.device,
+        "dtype": analysis.dtype,
+        "seconds": analysis.seconds + (gains.seconds if gains else 0.0),
+    }
+    return build(fields, Provenance)
 
 
 def _fields(analysis: Analysis) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from importlib.resources import files
 from typing import get_args
 
-import msgspec
 import pytest
 import torch
 
@@ -19,9 +18,11 @@ from gammatorch.analysis.kinship import LINKED
 from gammatorch.analysis.lineage import compare
 from gammatorch.analysis.phases import Phase
 from gammatorch.bench.worlds import draw
+from gammatorch.errors import OutputError
 from gammatorch.results.base import Document
 from gammatorch.results.comparison import Lineage
 from gammatorch.results.files import to_json, to_plain
+from gammatorch.results.inspection import InspectedSite
 from gammatorch.results.run import (
     MATRICES,
     AllStatistics,
@@ -101,7 +102,7 @@ def test_the_undefined_is_null():
 @pytest.mark.parametrize("place", ["error_estimate", "seconds", "support"])
 def test_a_number_that_is_always_defined_is_refused_where_it_is_not_finite(analysis, number, place):
     changed = {place: number} if place != "support" else {"answer": replace(analysis.answer, support=number)}
-    with pytest.raises(msgspec.ValidationError, match=place):
+    with pytest.raises(OutputError, match=place):
         run_document(replace(analysis, **changed))
 
 
@@ -111,6 +112,12 @@ def test_a_comparison_of_other_widths_is_null_where_nothing_can_be_said():
 
     (pair,) = comparison_document(compare(one, other)).pairs
     assert pair.verdict == "undetermined" and pair.mapping == [None] * 4 and pair.cka.value is None
+
+
+def test_nan_in_a_document_is_refused_when_it_is_written():
+    broken = InspectedSite("input", float("nan"), 8, [])
+    with pytest.raises(OutputError, match="offset: expected `float`, got `null`"):
+        to_json(broken)
 
 
 def test_documents_are_immutable(analysis):
