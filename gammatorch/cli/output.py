@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gammatorch.cli.options import Session
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from gammatorch.results.base import Document
 
 
@@ -21,7 +19,7 @@ def show(
     form: str,
     out: Path | None,
     document: Callable[[], Document],
-    print_tables: Callable[[Console], None],
+    print_tables: Callable[[Any], None],
 ) -> None:
     """Print the result and write it; a reader that closes the pipe early does not cost the file.
 

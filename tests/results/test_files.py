@@ -55,7 +55,7 @@ CHANGED = {
     "other count": (["num_layers"], 23, "`num_layers` is 23, not 24"),
     "no width": (["hidden"], 0, "hidden: expected `int` >= 1"),
     "no layers": (["layers"], [], "`layers` is empty"),
-    "no axes": (["singular_values"], [], "`singular_values` is empty"),
+    "no axes": (["singular_values"], [], "`explained_var` has 24 entries, not 0"),
     "layers in disorder": (["layers", 3], 2, "`layers` is not in ascending order"),
     "negative layer": (["layers", 0], -1, r"layers\[0\]: expected `int` >= 0"),
     "phase beyond the layers": (["phases", 0, "last"], 99, r"`phases\[0\]` does not begin and end at layers"),

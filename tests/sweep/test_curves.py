@@ -116,7 +116,7 @@ def test_an_anomaly_is_ringed_where_its_item_is(swept):
 def test_the_axis_is_logarithmic_where_steps_lie_closer_at_the_beginning(swept, steps, scale):
     document = to_plain(sweep_document(swept))
     curve = dict(document["curves"][0])
-    curve |= {"steps": list(steps), **{name: [1.0] * len(steps) for name in (*FIGURES, "item")}}
+    curve |= {"steps": list(steps), "item": list(map(str, steps)), **{name: [1.0] * len(steps) for name in FIGURES}}
     document["curves"] = [curve]
     figure = PICTURES["rms_gamma"].figure(as_sweep(document))
     assert figure.axes[0].get_xscale() == scale
