@@ -14,7 +14,7 @@ from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
 from gammatorch.reports.says import plainly, says_rows
 from gammatorch.reports.text import moved, plural, printable, size
-from gammatorch.results.run import statistics
+from gammatorch.results.run import run_statistics
 
 MOST_AXES = 10
 
@@ -62,7 +62,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         "What it says, with 95 % bounds over channels",
         ("<figure", "value", "low", "high", "<mind"),
         says_rows(
-            statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
+            run_statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
         ),
     )
     console.print()

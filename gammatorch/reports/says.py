@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from gammatorch.reports.console import Row
 from gammatorch.reports.text import printable
 from gammatorch.results.base import Interval
-from gammatorch.results.run import Outliers, Schedule, Statistics
+from gammatorch.results.statistics import Outliers, Schedule, Statistics
 
 
 def says_rows(found: Statistics, layers: int, *, ranked: bool) -> Iterator[Row]:

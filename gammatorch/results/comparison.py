@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from gammatorch.results.base import (
     ChanceInterval,
@@ -232,7 +231,7 @@ def _notes(comparison: Comparison) -> list[str]:
     return [note if len(of) == everyone else f"{', '.join(of)}: {note}" for note, of in notes.items()]
 
 
-def _pair(pair: Pair, comparison: Comparison) -> Mapping[str, Any]:
+def _pair(pair: Pair, comparison: Comparison) -> dict[str, object]:
     """One pair as plain values."""
     found, evidence = pair.figures, pair.evidence
     one, other = comparison.gains[pair.model], comparison.gains[pair.against]
@@ -253,7 +252,7 @@ def _pair(pair: Pair, comparison: Comparison) -> Mapping[str, Any]:
     return {name: plain(value) for name, value in fields.items()}
 
 
-def _ranks(evidence: Evidence | None, layers: int) -> dict[str, Any]:
+def _ranks(evidence: Evidence | None, layers: int) -> dict[str, object]:
     """Rank correlation of each layer and its mean with what chance gives; None where there are no ranks."""
     if evidence is None or evidence.basis == "pearson":
         unknown, mean = dict.fromkeys(_PARTS, [None] * layers), dict.fromkeys((*_PARTS, "null_95"))
@@ -262,7 +261,7 @@ def _ranks(evidence: Evidence | None, layers: int) -> dict[str, Any]:
     return {"rank_correlation": _interval(evidence.correlation), "mean_rank_correlation": mean_rank}
 
 
-def _matched(evidence: Evidence | None, one: Origin, other: Origin) -> dict[str, Any]:
+def _matched(evidence: Evidence | None, one: Origin, other: Origin) -> dict[str, object]:
     """Which layers are held against which, and how sure it is that they are related."""
     if evidence is None:
         none, false = [None] * len(one.layers), [False] * len(one.layers)
@@ -281,5 +280,5 @@ def _matched(evidence: Evidence | None, one: Origin, other: Origin) -> dict[str,
     }
 
 
-def _interval(interval: Bounds) -> dict[str, Any]:
+def _interval(interval: Bounds) -> dict[str, object]:
     return {part: getattr(interval, part)[0] for part in _PARTS}

@@ -35,7 +35,7 @@ def to_json(document: Document) -> str:
         OutputError: It holds NaN, infinity or something else that would not be read back.
 
     Example:
-        >>> from gammatorch.results.run import Transition
+        >>> from gammatorch.results.statistics import Transition
         >>> print(to_json(Transition(first=7, last=9, loss=0.25)), end="")
         {
           "first": 7,
@@ -92,7 +92,7 @@ def decode(content: bytes | str, kind: type[_Read]) -> _Read:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:  # half of a surrogate pair is JSON all the same; and json tells line and column
-            return msgspec.convert(json.loads(content, parse_constant=_no_number), kind)
+            return _convert(json.loads(content, parse_constant=_no_number), kind)
     except msgspec.ValidationError as error:
         raise Misfit(located(error)) from None
     except (ValueError, RecursionError, OverflowError) as error:
@@ -154,6 +154,15 @@ def _read(path: Path) -> bytes:
     if len(content) > LARGEST_BYTES:
         _refuse(path, f"is larger than {LARGEST_BYTES / 1e9:.0f} GB, which no result is")
     return content
+
+
+def _convert(parsed: object, kind: type[_Read]) -> _Read:
+    """The document, whose texts may hold halves of surrogate pairs."""
+    try:
+        return msgspec.convert(parsed, kind)
+    except UnicodeEncodeError:  # one stands where no text belongs: with a question mark there, the place is told
+        text = json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace")
+        return msgspec.json.decode(text, type=kind)
 
 
 def _no_number(name: str) -> NoReturn:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import platform
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from gammatorch.results.base import (
-    ChanceInterval,
     Document,
     Figure,
-    Interval,
     Matrix,
     Number,
     Size,
@@ -21,8 +18,8 @@ from gammatorch.results.base import (
     check_length,
     check_matrix,
 )
-from gammatorch.results.courses import COURSES
 from gammatorch.results.plain import plain
+from gammatorch.results.statistics import MATRICES, AllStatistics, Statistics, check_schedules
 from gammatorch.version import __version__
 
 if TYPE_CHECKING:
@@ -31,127 +28,6 @@ if TYPE_CHECKING:
 Verdict = Literal[
     "shared-direction", "drift", "phases", "several-directions", "layer-specific", "undecided", "degenerate"
 ]
-
-MATRICES = ("pearson", "rank_correlation")
-"""Statistics that are layer × layer."""
-
-
-class FirstEigenvalue(Document, frozen=True):
-    """The largest eigenvalue of the rank correlations, and the 95th percentile for unrelated layers."""
-
-    value: Figure
-    null_95: Figure
-
-
-class DepthContrast(Interval, frozen=True, kw_only=True):
-    """Correlation that is lost with depth: ``near`` minus ``far``, and the same without each layer's own noise."""
-
-    near: Figure
-    far: Figure
-    disattenuated: Figure
-
-
-class PhaseContrast(Interval, frozen=True, kw_only=True):
-    """Correlation within a phase minus that across its bounds at the same distances."""
-
-    name: str
-
-
-class Transition(Document, frozen=True):
-    """A turn over several layers: the last layer before it, the first after it, and the correlation lost."""
-
-    first: Whole
-    last: Whole
-    loss: Number
-
-
-class Period(Interval, frozen=True, kw_only=True):
-    """Kinds of layers that alternate: their distance, and the correlation ``within`` a kind and ``across`` kinds."""
-
-    period: Whole | None
-    within: Figure
-    across: Figure
-
-
-class Outliers(Document, frozen=True):
-    """Massive channels: index, number of layers it stands out in, size in units of the median gain; null: unknown."""
-
-    channels: list[Whole] | None
-    layers: list[Whole] | None
-    sizes: list[Figure] | None
-
-    def __post_init__(self) -> None:
-        for name, found in (("layers", self.layers), ("sizes", self.sizes)):
-            check_length(name, found if found is not None else (), len(self.channels or ()))
-
-
-class Schedule(Document, frozen=True):
-    """A law fitted to the logarithm of RMS γ over depth, with errors of autocorrelation ``rho``."""
-
-    parameters: dict[str, Number]
-    aicc: Number
-    r_squared: Number
-    rho: Number
-    chosen: bool
-
-
-class Statistics(Document, frozen=True, kw_only=True):
-    """The figures of an analysis, without its layer × layer matrices.
-
-    Attributes:
-        cos_ones: Cosine of each gain with the vector of ones, length layers.
-        shared_energy: Share of the energy in the one direction nearest to all layers, uncentred.
-        shared_projection: Projection of each unit gain on that direction, length layers.
-        mean_pearson: Mean correlation over pairs of layers.
-        mean_rank_correlation: The same of normal scores, outlier layers left out.
-        first_eigenvalue: Of the rank correlations.
-        shared_directions: Number of eigenvalues above chance.
-        effective_dimension: Participation ratio of the correlations' eigenvalues.
-        effective_rank: Exponential of their entropy.
-        misfit: Root mean square of the rank correlations that one direction does not explain.
-        depth_profile: Mean correlation by lag, lag 1 first, length layers − 1.
-        depth_contrast: Correlation lost with depth.
-        depth_order: Standard score of the order of the layers (Mantel's test).
-        correlation_length: Layers over which correlation falls by a factor e.
-        odd_layers: Outlier layers.
-        period: Kinds of layers that alternate.
-        change_points: First layers of the phases after the first.
-        transitions: Turns over several layers.
-        schedules: Fitted laws by name, lowest AICc first.
-        phase_contrasts: One of each phase.
-        singular_gap: Relative gap between the first two singular values.
-        outliers: Massive channels.
-    """
-
-    cos_ones: list[Figure]
-    shared_energy: Interval
-    shared_projection: list[Figure] | None
-    mean_pearson: ChanceInterval
-    mean_rank_correlation: ChanceInterval
-    first_eigenvalue: FirstEigenvalue
-    shared_directions: Whole | None
-    effective_dimension: Interval
-    effective_rank: Figure
-    misfit: Interval
-    depth_profile: list[Figure]
-    depth_contrast: DepthContrast
-    depth_order: Figure
-    correlation_length: Figure
-    odd_layers: list[Whole] | None
-    period: Period
-    change_points: list[Whole] | None
-    transitions: list[Transition]
-    schedules: dict[str, Schedule] | None
-    phase_contrasts: list[PhaseContrast]
-    singular_gap: Figure
-    outliers: Outliers
-
-
-class AllStatistics(Statistics, frozen=True, kw_only=True):
-    """The figures with the two matrices, layer × layer; ``rank_correlation`` is null where the gains have no ranks."""
-
-    pearson: Matrix
-    rank_correlation: Matrix | None
 
 
 class PhaseFigures(Document, frozen=True):
@@ -256,7 +132,7 @@ class Summary(Document, frozen=True, kw_only=True):
         check_length("statistics.depth_profile", self.statistics.depth_profile, self.num_layers - 1)
         check_length("explained_var", self.explained_var, len(self.singular_values))
         _check_phases(self.phases, self.layers)
-        _check_schedules(self.statistics.schedules, self.layers)
+        check_schedules(self.statistics.schedules, self.layers[-1] - self.layers[0] + 1)
 
 
 class RunDocument(Summary, frozen=True, kw_only=True):
@@ -287,23 +163,6 @@ def _check_phases(phases: Sequence[PhaseFigures], layers: Sequence[int]) -> None
             raise ValueError(f"`phases[{place}]` does not begin and end at layers of the file")
 
 
-def _check_schedules(fits: Mapping[str, Schedule] | None, layers: Sequence[int]) -> None:
-    """There are two laws to hold against each other, and each has its parameters."""
-    if fits is not None and len(fits) < 2:
-        raise ValueError("`statistics.schedules` has too few entries")
-    for name, fit in (fits or {}).items():
-        if not _has_course(name, fit.parameters, layers[-1] - layers[0] + 1):
-            raise ValueError(f"`statistics.schedules.{name}.parameters` are not those of the {name} schedule")
-
-
-def _has_course(name: str, parameters: Mapping[str, float], last: int) -> bool:
-    """Whether the curve of a schedule that can be drawn has a finite height at the last layer."""
-    try:
-        return name not in COURSES or math.isfinite(COURSES[name](parameters, last))
-    except (KeyError, ArithmeticError):
-        return False
-
-
 def run_document(analysis: Analysis) -> RunDocument:
     """The whole result of an analysis.
 
@@ -316,12 +175,12 @@ def run_document(analysis: Analysis) -> RunDocument:
     fields = _fields(analysis) | {
         "statistics": plain(analysis.statistics),
         "cosine": plain(analysis.cosine),
-        "provenance": provenance(analysis),
+        "provenance": run_provenance(analysis),
     }
     return build(fields, RunDocument)
 
 
-def summary(analysis: Analysis) -> Summary:
+def run_summary(analysis: Analysis) -> Summary:
     """The result of an analysis without matrices and provenance; no matrix is turned into lists for it.
 
     Args:
@@ -330,11 +189,11 @@ def summary(analysis: Analysis) -> Summary:
     Raises:
         OutputError: A number that is always defined is NaN or infinite.
     """
-    fields = _fields(analysis) | {"statistics": statistics(analysis)}
+    fields = _fields(analysis) | {"statistics": run_statistics(analysis)}
     return build(fields, Summary)
 
 
-def statistics(analysis: Analysis) -> Statistics:
+def run_statistics(analysis: Analysis) -> Statistics:
     """The figures of an analysis, without matrices.
 
     Args:
@@ -344,7 +203,7 @@ def statistics(analysis: Analysis) -> Statistics:
     return build(plain(figures), Statistics)
 
 
-def provenance(analysis: Analysis) -> Provenance:
+def run_provenance(analysis: Analysis) -> Provenance:
     """Where the result of an analysis comes from.
 
     Args:
@@ -373,7 +232,7 @@ def provenance(analysis: Analysis) -> Provenance:
     return build(fields, Provenance)
 
 
-def _fields(analysis: Analysis) -> dict[str, Any]:
+def _fields(analysis: Analysis) -> dict[str, object]:
     """What the two forms of a result have in common."""
     gains = analysis.gains
     of_gains = ("model", "keys", "stack", "site", "site_reason", "offset")

@@ -23,7 +23,8 @@ from gammatorch.errors import DeviceLost, OutOfDeviceMemory
 from gammatorch.gains.device import choose_dtype, device_errors, release
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.wide import WideGains, narrower_when_full
-from gammatorch.results.run import MATRICES, provenance, summary
+from gammatorch.results.run import run_provenance, run_summary
+from gammatorch.results.statistics import MATRICES
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
 from gammatorch.sweep.store import StoredItem
@@ -139,8 +140,8 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
         layers=analysis.layers,
         site=loaded.gains.site,
         offset=loaded.gains.offset,
-        analysis=summary(analysis),
-        provenance=provenance(analysis),
+        analysis=run_summary(analysis),
+        provenance=run_provenance(analysis),
         files=loaded.files,
         gains_sha256=_digest(kept),
         weights=weights,

@@ -28,7 +28,8 @@ from gammatorch.reports.document import telling
 from gammatorch.reports.overwriting import STORE_FOLDERS
 from gammatorch.results.files import Misfit, decode, encode, to_plain
 from gammatorch.results.plain import plain
-from gammatorch.results.run import MATRICES, Provenance, Summary
+from gammatorch.results.run import Provenance, Summary
+from gammatorch.results.statistics import MATRICES
 from gammatorch.results.sweep import Failure, FailureRecord, Item, ItemHeader, Settings, WeightFile
 from gammatorch.sweep.item import SCHEMA_VERSION
 from gammatorch.sweep.place import is_temporary

@@ -195,7 +195,7 @@ def test_any_name_comes_out_literally_or_escaped_and_cut(document, name):
 def test_a_text_alternative_tells_the_range_of_what_is_drawn(document):
     low, high = min(document["norms"]), max(document["norms"])
     assert f'aria-label="Length of γ over depth. ‖γ‖ by layer: from {low:.4g} to {high:.4g}"' in FIGURES["norms"].svg(
-        document, "norms"
+        as_run(document), "norms"
     )
 
 

@@ -24,16 +24,15 @@ from gammatorch.results.comparison import Lineage
 from gammatorch.results.files import to_json, to_plain
 from gammatorch.results.inspection import InspectedSite
 from gammatorch.results.run import (
-    MATRICES,
-    AllStatistics,
     PhaseFigures,
     Provenance,
     Summary,
     Verdict,
     run_document,
-    summary,
+    run_summary,
 )
 from gammatorch.results.schema import DOCUMENTS, json_schema
+from gammatorch.results.statistics import MATRICES, AllStatistics
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +81,7 @@ def test_to_dict_is_what_the_file_holds(analysis):
 
 
 def test_what_an_item_keeps_is_the_run_without_matrices_and_provenance(analysis):
-    whole, kept = analysis.to_dict(), to_plain(summary(analysis))
+    whole, kept = analysis.to_dict(), to_plain(run_summary(analysis))
     del whole["cosine"], whole["provenance"]
     for name in MATRICES:
         del whole["statistics"][name]
