@@ -134,7 +134,7 @@ def test_few_items_of_a_sweep_are_not_copied_to_fill_up_a_batch(on_device, folde
     (there,), (here,) = (analyse([item], Settings(), place) for place in (DEVICE, torch.device("cpu")))
     assert moved[0] == 1, "nothing but the gains of the one item goes to the device"
     torch.testing.assert_close(there.gram, here.gram, rtol=1e-14, atol=0)
-    assert there.analysis["answer"] == here.analysis["answer"]
+    assert there.analysis.answer == here.analysis.answer
 
 
 def test_comparisons_and_sketches_stay_on_their_device(on_device, folder):

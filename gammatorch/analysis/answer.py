@@ -43,10 +43,6 @@ class Answer:
     between: tuple[str, str] | None
     sentence: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {**vars(self), "between": list(self.between) if self.between else None}
-
 
 def answer(statistics: Mapping[str, Any], layers: Sequence[int], copies: bool, found: Support | None) -> Answer:
     """The verdict of one checkpoint in words.

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gammatorch.analysis.answer import Answer
 from gammatorch.analysis.phases import Phase
-from gammatorch.analysis.plain import plain
 from gammatorch.analysis.projection import Sketch
 from gammatorch.gains.stack import Origin
-from gammatorch.version import __version__
-
-SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,50 +70,7 @@ class Analysis:
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python values, ready for JSON: undefined numbers are None, never NaN."""
-        gains = self.gains
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "model": gains.model if gains else None,
-            "num_layers": self.num_layers,
-            "hidden": self.hidden,
-            "layers": list(self.layers),
-            "keys": list(gains.keys) if gains else None,
-            "stack": gains.stack if gains else None,
-            "site": gains.site if gains else None,
-            "site_reason": gains.site_reason if gains else None,
-            "offset": gains.offset if gains else None,
-            "norms": plain(self.norms),
-            "proj_top1": plain(self.proj_top1),
-            "residual_top1": plain(self.residual_top1),
-            "explained_var": plain(self.explained_var),
-            "singular_values": plain(self.singular_values),
-            "cos_adjacent": plain(self.cos_adjacent),
-            "cosine": plain(self.cosine),
-            "phases": [dict(vars(phase)) for phase in self.phases],
-            "statistics": plain(self.statistics),
-            "answer": self.answer.to_dict(),
-            "method": self.method,
-            "error_estimate": self.error_estimate,
-            "notes": list(self.notes),
-            "provenance": self._provenance(),
-        }
+        from gammatorch.results.files import to_plain  # a later stage, for the convenience of callers
+        from gammatorch.results.run import run_document
 
-    def _provenance(self) -> dict[str, Any]:
-        gains = self.gains
-        return {
-            "gammatorch": __version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "commit": gains.revision if gains else None,
-            "model_type": gains.model_type if gains else None,
-            "stored_dtype": gains.stored_dtype if gains else None,
-            "device": self.device,
-            "dtype": self.dtype,
-            "bytes_read": gains.bytes_read if gains else None,
-            "bytes_cached": gains.bytes_cached if gains else None,
-            "checkpoint_bytes": gains.checkpoint_bytes if gains else None,
-            "shards": gains.shards if gains else None,
-            "requests": gains.requests if gains else None,
-            "rounds": gains.rounds if gains else None,
-            "seconds": self.seconds + (gains.seconds if gains else 0.0),
-        }
+        return to_plain(run_document(self))

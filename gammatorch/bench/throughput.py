@@ -8,7 +8,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from gammatorch.analysis.analyze import analyze
@@ -21,80 +20,12 @@ from gammatorch.errors import GammatorchError
 from gammatorch.gains.device import choose_device, choose_dtype, synchronize
 from gammatorch.gains.staging import stage, unpack
 from gammatorch.gains.stream import stream_gains
+from gammatorch.results.bench import Stages, Throughput, Times
 
 EXTRACTION = ("open", "select", "read", "transfer")
 """Stages that give gains, in order: headers, choice of tensors, their bytes, the device."""
 
 STAGES = (*EXTRACTION, "analysis")
-
-
-@dataclass(frozen=True)
-class Times:
-    """Medians over the repeats, in seconds.
-
-    Attributes:
-        stages: Each of :data:`STAGES`.
-        extraction: All stages that give gains, together.
-        safe_open: The same gains by safetensors' ``safe_open``; None where it cannot read them.
-        disk_bytes: Bytes that the system fetched from the disk for the extraction; None where it does not tell.
-        safe_open_disk_bytes: The same for ``safe_open``.
-    """
-
-    stages: dict[str, float]
-    extraction: float
-    safe_open: float | None
-    disk_bytes: float | None
-    safe_open_disk_bytes: float | None
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What was measured on one checkpoint.
-
-    Attributes:
-        model: Its name.
-        device: Where the gains went.
-        layers: Rows that were read.
-        hidden: Width of each.
-        shards: Weight files.
-        checkpoint_bytes: Their size.
-        bytes_read: Bytes read for one extraction.
-        bytes_needed: Bytes of the gains alone.
-        page_bytes: Bytes of the pages they stand on, the least that a disk gives; None where they are on none.
-        requests: Reads that one extraction makes.
-        rounds: How many of them wait for others.
-        repeats: Counted repeats.
-        warm: Times with the files in the page cache.
-        cold: Times with the files dropped from it, None where that cannot be done.
-        notes: What a reader should know.
-    """
-
-    model: str
-    device: str
-    layers: int
-    hidden: int
-    shards: int
-    checkpoint_bytes: int
-    bytes_read: int
-    bytes_needed: int
-    page_bytes: int | None
-    requests: int
-    rounds: int
-    repeats: int
-    warm: Times
-    cold: Times | None
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything as plain values, with the rates that follow from the times."""
-        document = asdict(self)
-        for times in (document["warm"], document["cold"]):
-            if times is not None:
-                seconds, theirs = times["extraction"], times["safe_open"]
-                times["over_safe_open"] = None if theirs is None else theirs / seconds
-                times["checkpoints_per_second"] = 1 / seconds
-                times["tensors_per_second"] = self.layers / seconds
-        return document
 
 
 def measure(
@@ -125,10 +56,11 @@ def measure(
     if peer is not None and not all(ours.equal(row) for ours, row in zip(gains.gamma, peer(), strict=True)):
         raise GammatorchError("safe_open reads other gains: please report it", file=checkpoint.name)
     notes = [] if peer is not None else ["not on a local disk, so there is no safe_open to compare with"]
-    warm = _times(reopen, device, peer, repeats, lambda: None)
+    warm = _times(reopen, device, peer, repeats, lambda: None, len(gains.layers))
     cold = None
-    if can_drop(list(paths.values())):
-        cold = _times(reopen, device, peer, repeats, lambda: drop_from_cache(list(paths.values())))
+    files = list(paths.values())
+    if can_drop(files):
+        cold = _times(reopen, device, peer, repeats, lambda: drop_from_cache(files), len(gains.layers))
     else:
         notes.append("cold times are left out: the files cannot be dropped from the page cache here")
     return Throughput(
@@ -146,7 +78,7 @@ def measure(
         repeats=repeats,
         warm=warm,
         cold=cold,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -156,6 +88,7 @@ def _times(
     peer: Callable[[], object] | None,
     repeats: int,
     prepare: Callable[[], object],
+    layers: int,
 ) -> Times:
     taken: dict[str, list[float]] = defaultdict(list)
     for repeat in range(repeats + 1):
@@ -174,12 +107,16 @@ def _times(
             for name, value in seconds.items():
                 taken[name].append(value)
     medians = {name: statistics.median(values) for name, values in taken.items()}
+    extraction, theirs = medians["extraction"], medians.get("safe_open")
     return Times(
-        stages={name: medians[name] for name in STAGES},
-        extraction=medians["extraction"],
-        safe_open=medians.get("safe_open"),
+        stages=Stages(**{name: medians[name] for name in STAGES}),
+        extraction=extraction,
+        safe_open=theirs,
         disk_bytes=medians.get("disk_bytes"),
         safe_open_disk_bytes=medians.get("safe_open_disk_bytes"),
+        over_safe_open=None if theirs is None else theirs / extraction,
+        checkpoints_per_second=1 / extraction,
+        tensors_per_second=layers / extraction,
     )
 
 

@@ -57,8 +57,10 @@ def bench(
     from gammatorch.bench.timing import machine
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.document import to_json, write_atomically
-    from gammatorch.reports.throughput import print_throughput, throughput_document
+    from gammatorch.reports.document import write_atomically
+    from gammatorch.reports.throughput import print_throughput
+    from gammatorch.results.bench import BenchDocument
+    from gammatorch.results.files import to_json
 
     measured = []
     with Progress(session) as progress:
@@ -69,8 +71,8 @@ def bench(
                     reopen = stack.enter_context(full_size_checkpoint(name))
                 else:
                     reopen = partial(open_checkpoint, model, revision, token=token, cache=not no_cache)
-                measured.append(measure(reopen, device=device, repeats=repeats).to_dict())
-    document = to_json(throughput_document(measured, machine()))
+                measured.append(measure(reopen, device=device, repeats=repeats))
+    document = to_json(BenchDocument(machine=machine(), checkpoints=measured))
     try:
         if format == "json":
             click.echo(document, nl=False)

@@ -66,11 +66,12 @@ def check(
             from gammatorch.analysis.audit import hold_against
 
             findings += hold_against(sites, _audit(reference, stack, progress)[1])
-    from gammatorch.reports.audit import audit_document, print_audit
+    from gammatorch.reports.audit import print_audit
+    from gammatorch.results.audit import check_document
 
-    document = audit_document(checkpoint.model, against, audited, list(sites.values()), findings)
-    show(session, format, out, lambda: document, partial(print_audit, document, findings))
-    return EXIT_FOUND if document["errors"] else 0
+    document = check_document(checkpoint.model, against, audited, list(sites.values()), findings)
+    show(session, format, out, lambda: document, partial(print_audit, document))
+    return EXIT_FOUND if document.errors else 0
 
 
 def _audit(

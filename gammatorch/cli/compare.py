@@ -90,6 +90,7 @@ def compare(
         progress.stage("reading gains", total=stored)
         gains = open_gains(selected, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
         found = narrower_when_full(gains, partial(compare_gains, *gains))
-    from gammatorch.reports.comparison import comparison_document, print_comparison
+    from gammatorch.reports.comparison import print_comparison
+    from gammatorch.results.comparison import comparison_document
 
     show(session, format, out, partial(comparison_document, found), partial(print_comparison, found))

@@ -45,7 +45,7 @@ def inspect(
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports import inspection
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.document import to_json
+    from gammatorch.results.files import to_json
 
     with Progress(session) as progress:
         progress.stage("reading headers")
@@ -59,9 +59,9 @@ def inspect(
     if format == "json":
         document = inspection.inspection_document(checkpoint, stacks, config)
         if verify:
-            from gammatorch.reports.verification import verification_document
+            from gammatorch.reports.verification import with_verification
 
-            document |= verification_document(findings, doubt)
+            document = with_verification(document, findings, doubt)
         click.echo(to_json(document), nl=False)
         return
     console = make_console()

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from gammatorch.cli.options import Session
+
+if TYPE_CHECKING:
+    from gammatorch.results.base import Document
 
 
 def show(
     session: Session,
     form: str,
     out: Path | None,
-    document: Callable[[], Mapping[str, Any]],
+    document: Callable[[], Document],
     print_tables: Callable[[Any], None],
 ) -> None:
     """Print the result and write it; a reader that closes the pipe early does not cost the file.
@@ -28,7 +31,8 @@ def show(
         print_tables: Prints the tables to a console.
     """
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.document import to_json, write_atomically
+    from gammatorch.reports.document import write_atomically
+    from gammatorch.results.files import to_json
 
     text = to_json(document()) if form == "json" or out is not None else ""
     try:

@@ -49,21 +49,21 @@ def report(session: Session, path: Path, out: Path | None) -> None:
 
 
 def _result_page(path: Path, session: Session) -> str:
-    from gammatorch.reports.results import read_result
+    from gammatorch.results.files import read_result
 
-    form, document = read_result(path)
+    document = read_result(path)
     _need_matplotlib(session)
-    from gammatorch.reports.page.of_result import PAGES
+    from gammatorch.reports.page.of_result import result_page
 
-    return PAGES[form](document)
+    return result_page(document)
 
 
 def _sweep_page(path: Path, session: Session) -> str:
-    from gammatorch.reports.results import DRAWN
+    from gammatorch.results.files import PASSED
     from gammatorch.sweep.store import is_sweep
 
     if not is_sweep(path):
-        raise ResultError(f"is not the folder of a sweep: pass {DRAWN}", file=str(path))
+        raise ResultError(f"is not the folder of a sweep: pass {PASSED}", file=str(path))
     _need_matplotlib(session)
     from gammatorch.reports.page.of_sweep import sweep_page
     from gammatorch.sweep.curves import sweep_document

@@ -113,8 +113,9 @@ def run(
     if device == "auto" and analysis.device == "cpu" and not has_cuda():
         session.notice("no CUDA device: ran on the CPU")
     from gammatorch.reports.analysis import print_analysis
+    from gammatorch.results.run import run_document
 
-    show(session, format, out, analysis.to_dict, partial(print_analysis, analysis))
+    show(session, format, out, partial(run_document, analysis), partial(print_analysis, analysis))
 
 
 @contextlib.contextmanager

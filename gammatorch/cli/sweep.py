@@ -23,6 +23,7 @@ from gammatorch.cli.options import (
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:
+    from gammatorch.results.sweep import SweepDocument
     from gammatorch.sweep.item import Settings
     from gammatorch.sweep.plan import Plan
     from gammatorch.sweep.shard import Shard
@@ -142,7 +143,7 @@ def sweep(
         from gammatorch.sweep.timeline import make_timeline
 
         told = make_timeline(out, [item.key for item in plan.items], summary.failures, plan.aliases)
-    return _show(summary.to_dict() | told.to_dict(), format)
+    return _show(summary.document(told.document()), format)
 
 
 def _shard(text: str | None, session: Session) -> Shard | None:
@@ -156,11 +157,11 @@ def _shard(text: str | None, session: Session) -> Shard | None:
     return found
 
 
-def _show(summary: dict[str, Any], form: str) -> int:
+def _show(summary: SweepDocument, form: str) -> int:
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.document import to_json
     from gammatorch.reports.sweep import print_summary
     from gammatorch.reports.timeline import print_timeline
+    from gammatorch.results.files import to_json
 
     if form == "json":
         click.echo(to_json(summary), nl=False)
@@ -168,15 +169,15 @@ def _show(summary: dict[str, Any], form: str) -> int:
         console = make_console()
         print_timeline(summary, console)
         print_summary(summary, console)
-    return EXIT_ITEMS_FAILED if summary["failures"] else 0
+    return EXIT_ITEMS_FAILED if summary.failures else 0
 
 
 def _show_plan(
     plan: Plan, settings: Settings, shard: Shard | None, out: Path, token: str | None, cache: bool, form: str
 ) -> int:
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.document import to_json
     from gammatorch.reports.sweep import print_failures, print_plan
+    from gammatorch.results.files import to_json
     from gammatorch.sweep.survey import survey_document
 
     part = replace(plan, items=tuple(shard.of(plan.items))) if shard else plan
@@ -186,6 +187,6 @@ def _show_plan(
         return 0
     console = make_console()
     print_plan(document, console)
-    if document["failures"]:
-        print_failures(document["failures"], console)
+    if document.failures:
+        print_failures(document.failures, console)
     return 0

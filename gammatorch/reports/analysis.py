@@ -14,6 +14,7 @@ from gammatorch.gains.stack import Origin
 from gammatorch.reports.console import Row, print_table
 from gammatorch.reports.says import plainly, says_rows
 from gammatorch.reports.text import moved, plural, printable, size
+from gammatorch.results.run import run_statistics
 
 MOST_AXES = 10
 
@@ -60,7 +61,9 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         console,
         "What it says, with 95 % bounds over channels",
         ("<figure", "value", "low", "high", "<reference"),
-        says_rows(analysis.statistics, analysis.num_layers),
+        says_rows(
+            run_statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
+        ),
     )
     console.print()
     console.print(Text(f"{analysis.answer.sentence} Support {analysis.answer.support:.2f}.", style="bold"))

@@ -1,35 +1,16 @@
-"""A result as a JSON document, and as a file that is either whole or not there."""
+"""A result as a file that is either whole or not there."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from gammatorch.errors import OutputError
 from gammatorch.reports.overwriting import refuse_overwriting
-
-
-def to_json(document: Mapping[str, Any]) -> str:
-    """The document as JSON text, each top-level key on a line of its own.
-
-    Raises:
-        ValueError: It holds NaN or infinity, which JSON has not.
-
-    Example:
-        >>> print(to_json({"layers": [0, 1], "site": "input"}), end="")
-        {
-          "layers": [0, 1],
-          "site": "input"
-        }
-    """
-    lines = (f"  {json.dumps(name)}: {json.dumps(value, allow_nan=False)}" for name, value in document.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def check_writable(path: Path, inputs: Sequence[str | os.PathLike[str]] = ()) -> None:

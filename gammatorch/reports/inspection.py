@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -15,27 +14,23 @@ from gammatorch.architectures.expected import expected_layers
 from gammatorch.architectures.stages import outer_of_main, stages_of
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.reports.text import moved, plural, printable, size
+from gammatorch.results.inspection import InspectedSite, InspectedStack, InspectedTensor, InspectionDocument
 
 
-def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> dict[str, Any]:
-    """The inspection as plain values, ready for JSON."""
-    return {
-        "model": checkpoint.model,
-        "revision": checkpoint.revision,
-        "model_type": config.model_type,
-        "num_layers": len(stacks[0].layers) if outer_of_main(stacks) is not None else config.num_layers,
-        "checkpoint_bytes": checkpoint.checkpoint_bytes,
-        "stacks": [
-            {
-                "stack": stack.name,
-                "main": stack.main,
-                "layout": stack.layout,
-                "sites": [_site_document(site) for site in stack.sites],
-            }
+def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> InspectionDocument:
+    """The inspection as a document, without a verification."""
+    return InspectionDocument(
+        model=checkpoint.model,
+        revision=checkpoint.revision,
+        model_type=config.model_type,
+        num_layers=len(stacks[0].layers) if outer_of_main(stacks) is not None else config.num_layers,
+        checkpoint_bytes=checkpoint.checkpoint_bytes,
+        stacks=[
+            InspectedStack(stack.name, stack.main, stack.layout, [_site_document(site) for site in stack.sites])
             for stack in stacks
         ],
-        "notes": inspection_notes(checkpoint, stacks, config),
-    }
+        notes=inspection_notes(checkpoint, stacks, config),
+    )
 
 
 def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> list[str]:
@@ -114,19 +109,8 @@ def _site_line(site: NormSite) -> str:
     return f"{printable(site.place)}: {count}{'|'.join(dtypes)} ({' | '.join(shapes)}), {formula}, {size(site.nbytes)}"
 
 
-def _site_document(site: NormSite) -> dict[str, Any]:
-    return {
-        "site": site.place,
-        "offset": site.offset,
-        "bytes": site.nbytes,
-        "tensors": [
-            {
-                "layer": layer,
-                "key": entry.key,
-                "shard": entry.file,
-                "dtype": entry.dtype,
-                "shape": list(entry.shape),
-            }
-            for layer, entry in site.rows
-        ],
-    }
+def _site_document(site: NormSite) -> InspectedSite:
+    tensors = [
+        InspectedTensor(layer, entry.key, entry.file, entry.dtype, list(entry.shape)) for layer, entry in site.rows
+    ]
+    return InspectedSite(site.place, site.offset, site.nbytes, tensors)

@@ -1,14 +1,13 @@
-"""Which layers of one checkpoint are which of another, in words: from a document, so it takes no tensor."""
+"""Which layers of one checkpoint are which of another, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from gammatorch.results.comparison import PairFigures
 
 _STRANGERS = ("unrelated", "undetermined")
 
 
-def named_mapping(pair: Mapping[str, Any], against: str) -> str | None:
+def named_mapping(pair: PairFigures, against: str) -> str | None:
     """Which layers are which, where that is not the same of each: ``layers 0-2 are A's 0-2, layer 3 is A's 4``.
 
     Args:
@@ -17,10 +16,10 @@ def named_mapping(pair: Mapping[str, Any], against: str) -> str | None:
     """
     pairs = [
         (layer, other)
-        for layer, other, foreign in zip(pair["layers"], pair["mapping"], pair["foreign"], strict=True)
+        for layer, other, foreign in zip(pair.layers, pair.mapping, pair.foreign, strict=True)
         if other is not None and not foreign
     ]
-    if pair["verdict"] in _STRANGERS or all(layer == other for layer, other in pairs):
+    if pair.verdict in _STRANGERS or all(layer == other for layer, other in pairs):
         return None
     runs: list[list[tuple[int, int]]] = []
     for layer, other in pairs:

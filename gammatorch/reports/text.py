@@ -7,8 +7,6 @@ import unicodedata
 
 LONGEST_NAME = 200
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories shown escaped: controls, formats (bidi marks among them), surrogates, line separators."""
 
@@ -87,13 +85,3 @@ def plural(count: int, noun: str) -> str:
         ('1 shard', '17 shards')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def letter(number: int) -> str:
-    """The letter a checkpoint goes by, or its number from the 27th on.
-
-    Example:
-        >>> letter(0), letter(30)
-        ('A', '#31')
-    """
-    return LETTERS[number] if number < len(LETTERS) else f"#{number + 1}"

@@ -1,15 +1,13 @@
-"""Throughput as tables for people and as a document for programs."""
+"""Throughput as tables."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from gammatorch.reports.console import print_table
 from gammatorch.reports.text import plural, printable, size
+from gammatorch.results.bench import Throughput, Times
 
 _NAMES = {
     "open": "open, headers",
@@ -20,44 +18,40 @@ _NAMES = {
 }
 
 
-def throughput_document(measured: Sequence[Mapping[str, Any]], machine: Mapping[str, str | int]) -> dict[str, Any]:
-    """The measurements and the machine they were taken on, ready for JSON; times in seconds."""
-    return {"schema_version": 1, "machine": dict(machine), "checkpoints": list(measured)}
-
-
-def print_throughput(measured: Mapping[str, Any], console: Console) -> None:
+def print_throughput(measured: Throughput, console: Console) -> None:
     """Print the stages of one checkpoint, and what they come to.
 
     Args:
-        measured: The measurement, as ``Throughput.to_dict`` gives it.
+        measured: The measurement.
         console: Where to.
     """
-    columns = [(name, measured[name]) for name in ("warm", "cold") if measured[name] is not None]
-    rows = [[label, *(_ms(times["stages"][stage]) for _, times in columns)] for stage, label in _NAMES.items()]
-    rows.insert(-1, ["gains, together", *(_ms(times["extraction"]) for _, times in columns)])
-    rows.append(["safe_open, the same gains", *(_ms(times["safe_open"]) for _, times in columns)])
+    both = (("warm", measured.warm), ("cold", measured.cold))
+    columns = [(name, times) for name, times in both if times is not None]
+    rows = [[label, *(_ms(getattr(times.stages, stage)) for _, times in columns)] for stage, label in _NAMES.items()]
+    rows.insert(-1, ["gains, together", *(_ms(times.extraction) for _, times in columns)])
+    rows.append(["safe_open, the same gains", *(_ms(times.safe_open) for _, times in columns)])
     title = (
-        f"{printable(measured['model'])}: {measured['layers']} × {measured['hidden']} of "
-        f"{size(measured['checkpoint_bytes'])} in {plural(measured['shards'], 'shard')}, "
-        f"on {measured['device']}, median of {measured['repeats']}"
+        f"{printable(measured.model)}: {measured.layers} × {measured.hidden} of "
+        f"{size(measured.checkpoint_bytes)} in {plural(measured.shards, 'shard')}, "
+        f"on {measured.device}, median of {measured.repeats}"
     )
     print_table(console, title, ["<stage", *(f"{name} ms" for name, _ in columns)], rows)
     for name, times in columns:
-        ratio = times["over_safe_open"]
+        ratio = times.over_safe_open
         faster = "" if ratio is None else f", {ratio:.1f} × as fast as safe_open"
-        speed = f"{times['checkpoints_per_second']:.1f} checkpoints/s, {times['tensors_per_second']:.0f} tensors/s"
-        console.print(f"{name}: {speed}{faster}{_fetched(times, measured['page_bytes']) if name == 'cold' else ''}")
+        speed = f"{times.checkpoints_per_second:.1f} checkpoints/s, {times.tensors_per_second:.0f} tensors/s"
+        console.print(f"{name}: {speed}{faster}{_fetched(times, measured.page_bytes) if name == 'cold' else ''}")
     console.print(
-        f"read {size(measured['bytes_read'])} for {size(measured['bytes_needed'])} needed, "
-        f"{plural(measured['requests'], 'request')}, {plural(measured['rounds'], 'dependent round')}"
+        f"read {size(measured.bytes_read)} for {size(measured.bytes_needed)} needed, "
+        f"{plural(measured.requests, 'request')}, {plural(measured.rounds, 'dependent round')}"
     )
-    for note in measured["notes"]:
+    for note in measured.notes:
         console.print(Text(f"note: {note}", style="yellow"))
 
 
-def _fetched(times: Mapping[str, Any], page_bytes: int | None) -> str:
+def _fetched(times: Times, page_bytes: int | None) -> str:
     """What came from the disk itself, which the page cache hides in a warm run."""
-    ours, theirs = times["disk_bytes"], times["safe_open_disk_bytes"]
+    ours, theirs = times.disk_bytes, times.safe_open_disk_bytes
     if ours is None:
         return ""
     pages = "" if page_bytes is None else f" (the gains' own pages are {size(page_bytes)})"

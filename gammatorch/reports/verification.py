@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from textwrap import wrap
-from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from gammatorch.architectures.base import PLACES
 from gammatorch.reports.console import Row, print_table
 from gammatorch.reports.text import plural, printable
+from gammatorch.results.inspection import InspectionDocument, VerifiedNorm
 from gammatorch.verify.oracle import Finding
 
 _WIDTH = 80
@@ -20,9 +20,18 @@ _NAME_WIDTH = 26
 _COLUMNS = ("<verdict", "<place", "offset", "observed", "<input", "<norm")
 
 
-def verification_document(findings: Sequence[Finding], doubt: str | None) -> dict[str, Any]:
-    """The findings as plain values, ready for JSON."""
-    return {"verification": [asdict(finding) for finding in findings], "verification_doubt": doubt}
+def with_verification(
+    document: InspectionDocument, findings: Sequence[Finding], doubt: str | None
+) -> InspectionDocument:
+    """An inspection's document with what transformers says.
+
+    Args:
+        document: The inspection.
+        findings: What was found.
+        doubt: Why nothing could be found, None if something was.
+    """
+    norms = msgspec.convert(findings, list[VerifiedNorm], from_attributes=True)
+    return msgspec.structs.replace(document, verification=norms, verification_doubt=doubt)
 
 
 def print_verification(findings: Sequence[Finding], doubt: str | None, console: Console) -> None:

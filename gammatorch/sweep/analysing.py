@@ -8,7 +8,7 @@ after the other by one thread; on a GPU a batch shares what is left, the transfe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,9 +22,11 @@ from gammatorch.errors import DeviceLost, OutOfDeviceMemory
 from gammatorch.gains.device import choose_dtype, device_errors, release
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.wide import WideGains, narrower_when_full
+from gammatorch.results.run import run_provenance, run_summary
+from gammatorch.results.statistics import MATRICES
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.reading import Loaded
-from gammatorch.sweep.store import MATRICES, StoredItem
+from gammatorch.sweep.store import StoredItem
 
 _TOGETHER = 16
 """Items that a GPU analyses together, where each call has a cost whatever its size; the CPU gains nothing by it."""
@@ -121,9 +123,6 @@ def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gain
 
 
 def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings: Settings) -> StoredItem:
-    document = _without_matrices(analysis).to_dict()
-    provenance = document.pop("provenance")
-    document.pop("cosine")
     sketch = analysis.fingerprint.values.to("cpu", torch.float32) if analysis.fingerprint is not None else None
     kept = weights if weights is not None else sketch
     assert kept is not None
@@ -131,10 +130,10 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
         item=loaded.item,
         settings=settings,
         layers=analysis.layers,
-        site=document["site"],
-        offset=document["offset"],
-        analysis=document,
-        provenance=provenance,
+        site=loaded.gains.site,
+        offset=loaded.gains.offset,
+        analysis=run_summary(analysis),
+        provenance=run_provenance(analysis),
         files=loaded.files,
         gains_sha256=_digest(kept),
         weights=weights,
@@ -143,12 +142,6 @@ def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings
         sketch=sketch if weights is None else None,
         sketch_of=analysis.fingerprint.metadata if weights is None and analysis.fingerprint is not None else None,
     )
-
-
-def _without_matrices(analysis: Analysis) -> Analysis:
-    """They are kept as tensors: as lists they would cost more time than all the rest."""
-    statistics: Mapping[str, Any] = {name: of for name, of in analysis.statistics.items() if name not in MATRICES}
-    return replace(analysis, cosine=analysis.cosine[:0], statistics=statistics)
 
 
 def _kept(matrix: Tensor | None) -> Tensor | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
 from gammatorch.errors import ResultError
+from gammatorch.results.sweep import Curve, CurveFigures, CurvesDocument, Entry
 from gammatorch.sweep.export import settings_text
 from gammatorch.sweep.store import StoredItem, kept_failures, read_items
 from gammatorch.sweep.timeline import make_timeline
@@ -18,17 +18,11 @@ FIGURES = ("rms_gamma", "shared_energy", "effective_dimension", "pearson_previou
 """The timeline's figures, each a list over the items of a curve."""
 
 
-def sweep_document(folder: Path) -> dict[str, Any]:
+def sweep_document(folder: Path) -> CurvesDocument:
     """Everything that is told of a sweep, from its store alone.
 
     Args:
         folder: The sweep's folder.
-
-    Returns:
-        ``out``; ``curves``: one for each training run, settings and shape, with ``run``, ``settings``, ``site``,
-        ``layers``, ``hidden``, ``steps`` in ascending order, ``item`` and the :data:`FIGURES` of
-        each, and ``rms_by_layer``, item × layer; ``unordered``: the same of items that are steps of no run;
-        ``anomalies`` and ``notes`` as in the timeline; ``failures``.
 
     Raises:
         OutputError: It is no sweep's folder.
@@ -39,44 +33,44 @@ def sweep_document(folder: Path) -> dict[str, Any]:
     failures = list(kept_failures(folder))
     if not stored:
         raise ResultError("keeps no items that are done: run the sweep first", file=str(folder))
-    told = make_timeline(folder, stored, failures).to_dict()
-    runs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = defaultdict(list)
-    for entry in told["timeline"]:
-        one = stored[entry["key"]]
-        runs[entry["run"], one.site, one.layers, one.analysis["hidden"], one.settings].append(entry)
-    return {
-        "out": str(folder),
-        "curves": [
-            _curve(entries, [stored[entry["key"]] for entry in entries])
+    told = make_timeline(folder, stored, failures).document()
+    runs: dict[tuple[Hashable, ...], list[Entry]] = defaultdict(list)
+    for entry in told.timeline:
+        one = stored[entry.key]
+        runs[entry.run, one.site, one.layers, one.analysis.hidden, one.settings].append(entry)
+    return CurvesDocument(
+        out=str(folder),
+        curves=[
+            _curve(str(entries[0].run), entries, [stored[entry.key] for entry in entries])
             for entries in runs.values()
-            if entries[0]["run"] is not None
+            if entries[0].run is not None
         ],
-        "unordered": _figures([entry for entry in told["timeline"] if entry["run"] is None]),
-        "anomalies": told["anomalies"],
-        "notes": told["notes"],
-        "failures": [asdict(failure) for failure in failures],
-    }
+        unordered=CurveFigures(**_figures([entry for entry in told.timeline if entry.run is None])),
+        anomalies=told.anomalies,
+        notes=told.notes,
+        failures=failures,
+    )
 
 
-def _curve(entries: Sequence[Mapping[str, Any]], stored: Sequence[StoredItem]) -> dict[str, Any]:
+def _curve(run: str, entries: Sequence[Entry], stored: Sequence[StoredItem]) -> Curve:
     first = stored[0]
-    return {
-        "run": entries[0]["run"],
-        "settings": settings_text(first.settings),
-        "site": first.site,
-        "layers": list(first.layers),
-        "hidden": first.analysis["hidden"],
-        "steps": [entry["step"] for entry in entries],
+    return Curve(
+        run=run,
+        settings=settings_text(first.settings),
+        site=first.site,
+        layers=list(first.layers),
+        hidden=first.analysis.hidden,
+        steps=[entry.step or 0 for entry in entries],
+        rms_by_layer=[_sizes(one) for one in stored],
         **_figures(entries),
-        "rms_by_layer": [_sizes(one) for one in stored],
-    }
+    )
 
 
-def _figures(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {name: [entry[name] for entry in entries] for name in ("item", *FIGURES)}
+def _figures(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+    return {name: [getattr(entry, name) for entry in entries] for name in ("item", *FIGURES)}
 
 
 def _sizes(stored: StoredItem) -> list[float]:
     """RMS γ of each layer."""
-    root = math.sqrt(stored.analysis["hidden"])
-    return [norm / root for norm in stored.analysis["norms"]]
+    root = math.sqrt(stored.analysis.hidden)
+    return [(norm or 0.0) / root for norm in stored.analysis.norms]

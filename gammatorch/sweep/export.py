@@ -11,8 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import msgspec
+
 from gammatorch.errors import InvalidArgument
-from gammatorch.sweep.item import Item, Settings, natural
+from gammatorch.results.sweep import Item, Settings
+from gammatorch.sweep.item import natural
 from gammatorch.sweep.store import SUFFIX, StoredItem, read_item, read_items
 
 _BY_AXIS = frozenset({"singular_values", "explained_var"})
@@ -91,8 +94,9 @@ def rows_of(stored: StoredItem, label: str) -> Iterator[Row]:
         stored: The item.
         label: What it is called.
     """
-    figures = {name: stored.analysis[name] for name in _FIGURES}
-    for layer, statistic, value in _flatten("", figures | dict(stored.analysis["statistics"]), stored.layers):
+    analysis = msgspec.to_builtins(stored.analysis, order="sorted")
+    figures = {name: analysis[name] for name in _FIGURES}
+    for layer, statistic, value in _flatten("", figures | analysis["statistics"], stored.layers):
         yield Row(label, stored.item.step, layer, statistic, value)
 
 
@@ -121,8 +125,8 @@ def settings_text(settings: Settings) -> str:
     Args:
         settings: The settings.
     """
-    usual = vars(Settings())
-    changed = {name: value for name, value in vars(settings).items() if value != usual[name]}
+    usual = msgspec.structs.asdict(Settings())
+    changed = {name: value for name, value in msgspec.structs.asdict(settings).items() if value != usual[name]}
     return ", ".join(f"{name}={value}" for name, value in changed.items())
 
 

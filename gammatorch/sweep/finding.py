@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 _NAMED = 8
 """Items or layers that a sentence names; the rest are counted."""
@@ -27,10 +27,6 @@ class Finding:
     items: tuple[str, ...]
     text: str
     layers: tuple[int, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, ready for JSON."""
-        return {**asdict(self), "items": list(self.items), "layers": list(self.layers)}
 
 
 def listed(names: Sequence[str]) -> str:

@@ -1,13 +1,16 @@
-"""One checkpoint of a sweep, and the settings it is analysed with; together they make the key it is stored under."""
+"""Names of items: the key that one is stored under, the step and the training run that its name tells."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+
+from msgspec.structs import asdict
+
+from gammatorch.results.sweep import Item, Settings
+
+__all__ = ["Item", "Settings", "is_step", "item_key", "natural", "run_of", "step_of"]
 
 SCHEMA_VERSION = 2
 """Changes whenever the same checkpoint and settings would be stored otherwise: then all items are new."""
@@ -19,67 +22,6 @@ _STEP_DIGITS = 15
 
 _BESIDE = re.compile(r"(?P<word>tokens?|epochs?|(?:[a-z]+_)?loss|ppl)[-_=]?\d+(?:\.\d+)?[kmbt]?", re.IGNORECASE)
 """What names of branches and files tell beside the step, and what changes with it."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is read of each checkpoint, and how it is analysed; the device is no part of it.
-
-    Attributes:
-        site: Place of the norm, ``"auto"`` for the block's input or its nearest analogue.
-        stack: Stack, where there are several.
-        pattern: Keys to read instead of a site.
-        raw: Whether the stored weights are taken without offset.
-        dtype: Precision of the arithmetic.
-        method: How principal axes are found; ``"auto"`` is ``"gram"`` here, as for any batch.
-        dims: Numbers kept of each layer by ``project``, and by the sketch of wide tensors.
-        seed: Seed of both.
-        phases: Runs of layers to compare.
-    """
-
-    site: str = "auto"
-    stack: str | None = None
-    pattern: str | None = None
-    raw: bool = False
-    dtype: str = "float64"
-    method: str = "auto"
-    dims: int = 4096
-    seed: int = 0
-    phases: str = "auto"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One checkpoint of a sweep.
-
-    Attributes:
-        name: The name it goes by: a path, or ``org/name@revision``.
-        source: Where it is: an absolute path, or ``org/name``.
-        identity: What tells it from what stood there before: the commit, or size and time of each local file.
-        revision: Branch, tag or commit it was asked for by; None for a local path.
-        commit: The commit, None for a local path.
-        step: Training step, where the name or a tag tells it.
-        tags: Whatever a list file said of it.
-        key: Under which it is stored.
-    """
-
-    name: str
-    source: str
-    identity: str
-    revision: str | None = None
-    commit: str | None = None
-    step: int | None = None
-    tags: Mapping[str, Any] = field(default_factory=dict)
-    key: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, ready for JSON."""
-        return {**vars(self), "tags": dict(self.tags)}
-
-    @classmethod
-    def from_dict(cls, document: Mapping[str, Any]) -> Item:
-        """The item that :meth:`to_dict` wrote."""
-        return cls(**document)
 
 
 def item_key(source: str, identity: str, settings: Settings) -> str:
@@ -114,7 +56,7 @@ def step_of(name: str) -> int | None:
     return None if digits is None or len(digits) > _STEP_DIGITS else int(digits or "0")
 
 
-def is_step(value: Any) -> bool:
+def is_step(value: object) -> bool:
     """Whether a value can be a training step.
 
     Args:

@@ -127,7 +127,7 @@ def _analyse(
 def _write(store: Store, item: Item, result: StoredItem | Exception) -> Outcome:
     if isinstance(result, StoredItem):
         store.put(result)
-        return Outcome(item.key, "done", int(result.provenance["bytes_read"]))
+        return Outcome(item.key, "done", result.provenance.bytes_read or 0)
     failure = Failure.of(item.key, item.name, result)
     store.fail(failure)
     return Outcome(item.key, "failed", failure=failure)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gammatorch.analysis.pca import SVD_MAX_WIDTH
 from gammatorch.architectures.select import select
@@ -17,6 +16,7 @@ from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import exact_dtype, offset_notes
 from gammatorch.gains.stream import stream_gains
 from gammatorch.gains.wide import WideGains
+from gammatorch.results.sweep import WeightFile
 from gammatorch.sweep.item import Item
 from gammatorch.sweep.plan import local_identity
 from gammatorch.sweep.task import Task
@@ -35,7 +35,7 @@ class Loaded:
 
     item: Item
     gains: Gains | WideGains
-    files: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, WeightFile]
 
 
 def load(item: Item, task: Task) -> Loaded:
@@ -75,5 +75,5 @@ def load(item: Item, task: Task) -> Loaded:
     return Loaded(item, gains, files)
 
 
-def _files(checkpoint: Checkpoint, source: ByteSource) -> dict[str, dict[str, Any]]:
-    return {file: {"bytes": source.files[file], "hash": source.hashes.get(file)} for file in checkpoint.files}
+def _files(checkpoint: Checkpoint, source: ByteSource) -> dict[str, WeightFile]:
+    return {file: WeightFile(source.files[file], source.hashes.get(file)) for file in checkpoint.files}

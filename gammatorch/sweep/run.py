@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gammatorch.errors import InvalidArgument
+from gammatorch.results.sweep import Failure, SweepDocument, TimelineDocument
 from gammatorch.sweep.engines import ENGINES
-from gammatorch.sweep.outcome import Failure, Outcome
+from gammatorch.sweep.outcome import Outcome
 from gammatorch.sweep.place import check_place
 from gammatorch.sweep.plan import Plan
 from gammatorch.sweep.shard import Shard
@@ -43,19 +43,26 @@ class Summary:
     bytes_read: int
     seconds: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, ready for JSON."""
-        return {
-            "out": str(self.folder),
-            "planned": self.planned,
-            "shard": str(self.shard) if self.shard else None,
-            "present": self.present,
-            "done": self.done,
-            "failed": len(self.failures),
-            "failures": [asdict(failure) for failure in self.failures],
-            "bytes_read": self.bytes_read,
-            "seconds": self.seconds,
-        }
+    def document(self, told: TimelineDocument) -> SweepDocument:
+        """As it is written, with what the sweep tells.
+
+        Args:
+            told: The items by step, and what is odd about them.
+        """
+        return SweepDocument(
+            out=str(self.folder),
+            planned=self.planned,
+            shard=str(self.shard) if self.shard else None,
+            present=self.present,
+            done=self.done,
+            failed=len(self.failures),
+            failures=list(self.failures),
+            bytes_read=self.bytes_read,
+            seconds=self.seconds,
+            timeline=told.timeline,
+            anomalies=told.anomalies,
+            notes=told.notes,
+        )
 
 
 def run_sweep(

@@ -14,27 +14,30 @@ write the same numbers, and the later one wins.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gammatorch.errors import MalformedCheckpoint, OutputError
 from gammatorch.reports.document import telling
 from gammatorch.reports.overwriting import STORE_FOLDERS
-from gammatorch.reports.schema import Misfit
-from gammatorch.sweep.item import SCHEMA_VERSION, Item, Settings
-from gammatorch.sweep.item_schema import check_failure, check_header, check_tensors
-from gammatorch.sweep.outcome import Failure
+from gammatorch.results.files import Misfit, decode, encode, to_plain
+from gammatorch.results.plain import plain
+from gammatorch.results.run import Provenance, Summary
+from gammatorch.results.statistics import MATRICES
+from gammatorch.results.sweep import Failure, FailureRecord, Item, ItemHeader, Settings, WeightFile
+from gammatorch.sweep.item import SCHEMA_VERSION
 from gammatorch.sweep.place import is_temporary
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_Part = TypeVar("_Part", ItemHeader, Summary, Provenance)
 
 SUFFIX = ".safetensors"
 _FORMAT = "gammatorch sweep item"
@@ -70,9 +73,9 @@ class StoredItem:
     layers: tuple[int, ...]
     site: str
     offset: float
-    analysis: Mapping[str, Any] = field(repr=False)
-    provenance: Mapping[str, Any] = field(repr=False)
-    files: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    analysis: Summary = field(repr=False)
+    provenance: Provenance = field(repr=False)
+    files: Mapping[str, WeightFile] = field(repr=False)
     gains_sha256: str
     weights: Tensor | None = field(default=None, repr=False)
     gram: Tensor | None = field(default=None, repr=False)
@@ -93,17 +96,29 @@ class StoredItem:
             raise OutputError("keeps no gains, only a sketch of them", file=self.item.name)
         return self.weights.to(torch.float64) + self.offset
 
+    def header(self) -> ItemHeader:
+        """What the item says of itself in its file."""
+        return ItemHeader(
+            item=self.item,
+            settings=self.settings,
+            layers=list(self.layers),
+            site=self.site,
+            offset=self.offset,
+            files=dict(self.files),
+            gains_sha256=self.gains_sha256,
+            sketch_of=dict(self.sketch_of) if self.sketch_of is not None else None,
+        )
+
     def document(self) -> dict[str, Any]:
         """The result as ``gammatorch run --out`` writes it."""
         import torch
 
-        document = {**self.analysis, "provenance": dict(self.provenance)}
+        document = {**to_plain(self.analysis), "provenance": to_plain(self.provenance)}
         if self.gram is not None and self.pearson is not None:
             lengths = self.gram.diagonal().sqrt()
             cosine = (self.gram / (lengths[:, None] * lengths)).clamp_(-1, 1).fill_diagonal_(1)
-            document["cosine"] = cosine.to(torch.float64).tolist()
-            matrices = {name: _plain(getattr(self, name)) for name in MATRICES}
-            document["statistics"] = {**matrices, **document["statistics"]}
+            document["cosine"] = plain(cosine.to(torch.float64))
+            document["statistics"] |= {name: plain(getattr(self, name)) for name in MATRICES}
         return document
 
 
@@ -160,8 +175,8 @@ class Store:
 
         tensors = {name: value for name in _TENSORS if (value := getattr(stored, name)) is not None}
         metadata = {"format": _FORMAT, "schema_version": str(SCHEMA_VERSION)}
-        metadata |= {"item": _json({**_described(stored), "item": stored.item.to_dict()})}
-        metadata |= {"analysis": _json(stored.analysis), "provenance": _json(stored.provenance)}
+        parts = {"item": stored.header(), "analysis": stored.analysis, "provenance": stored.provenance}
+        metadata |= {name: encode(part) for name, part in parts.items()}
         key = stored.item.key
         self._write(self._items / f"{key}{SUFFIX}", save(tensors, metadata))
         (self._failures / f"{key}.json").unlink(missing_ok=True)
@@ -173,8 +188,9 @@ class Store:
         Raises:
             OutputError: It could not be written.
         """
-        record = {**asdict(failure), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        self._write(self._failures / f"{failure.key}.json", (_json(record) + "\n").encode())
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record = FailureRecord(failure.key, failure.name, failure.kind, failure.message, now)
+        self._write(self._failures / f"{failure.key}.json", (encode(record) + "\n").encode())
         self.release(failure.key)
 
     def failures(self) -> Iterator[Failure]:
@@ -213,17 +229,7 @@ class Store:
             _flush_folder(path.parent)
 
 
-MATRICES = ("pearson", "rank_correlation")
-"""Statistics that are layer × layer, which an item keeps as tensors."""
-
 _TENSORS = ("weights", "gram", *MATRICES, "sketch")
-
-
-def _plain(matrix: Tensor | None) -> list[list[float | None]] | None:
-    """As JSON has it: NaN as None."""
-    if matrix is None:
-        return None
-    return [[None if value != value else value for value in row] for row in matrix.tolist()]
 
 
 def done_keys(folder: str | os.PathLike[str]) -> set[str]:
@@ -253,10 +259,8 @@ def kept_failures(folder: str | os.PathLike[str]) -> Iterator[Failure]:
         folder: The sweep's folder.
     """
     for path in sorted((Path(folder) / "failures").glob("*.json")):
-        with contextlib.suppress(OSError, ValueError, RecursionError, Misfit):  # another process may be rid of it
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            check_failure(kept)
-            yield Failure(kept["key"], kept["name"], kept["kind"], kept["message"])
+        with contextlib.suppress(OSError, Misfit):  # another process may be rid of it
+            yield decode(path.read_bytes(), Failure)
 
 
 def read_items(folder: str | os.PathLike[str], *, tensors: bool = True) -> Iterator[StoredItem]:
@@ -292,45 +296,68 @@ def read_item(path: str | os.PathLike[str], *, tensors: bool = True) -> StoredIt
         with safe_open(path, framework="pt" if tensors else "numpy") as file:
             metadata = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()} if tensors else {}  # noqa: SIM118
-        described, analysis, provenance = (json.loads(metadata[name]) for name in ("item", "analysis", "provenance"))
-        check_header(described, analysis, provenance, Path(path).name.removesuffix(SUFFIX))
-        if found:
-            check_tensors(found, len(described["layers"]), analysis["hidden"])
-        return StoredItem(
-            item=Item.from_dict(described.pop("item")),
-            settings=Settings(**described.pop("settings")),
-            layers=tuple(described.pop("layers")),
-            analysis=analysis,
-            provenance=provenance,
-            **described,
-            **found,
-        )
-    except KeyError as error:
-        raise _altered(path, f"{error.args[0]} is missing") from None
-    except (SafetensorError, OSError, TypeError, ValueError, RecursionError, Misfit) as error:
+        header = _part(metadata, "item", ItemHeader)
+        analysis = _part(metadata, "analysis", Summary)
+        provenance = _part(metadata, "provenance", Provenance)
+    except (SafetensorError, OSError, Misfit) as error:
         raise _altered(path, str(error)) from None
+    if wrong := _unlike(header, analysis, Path(path).name.removesuffix(SUFFIX)) or _misshapen(found, analysis):
+        raise _altered(path, wrong)
+    return StoredItem(
+        item=header.item,
+        settings=header.settings,
+        layers=tuple(header.layers),
+        site=header.site,
+        offset=header.offset,
+        analysis=analysis,
+        provenance=provenance,
+        files=header.files,
+        gains_sha256=header.gains_sha256,
+        sketch_of=header.sketch_of,
+        **{name: found[name] for name in _TENSORS if name in found},
+    )
+
+
+def _part(metadata: Mapping[str, str], name: str, kind: type[_Part]) -> _Part:
+    if name not in metadata:
+        raise Misfit(f"{name} is missing")
+    try:
+        return decode(metadata[name], kind)
+    except Misfit as misfit:
+        raise Misfit(f"{name}: {misfit}") from None
+
+
+def _unlike(header: ItemHeader, analysis: Summary, key: str) -> str | None:
+    """What does not fit in an item whose parts are sound; None where all does."""
+    if header.item.key != key:
+        return "item.item.key is not the name of the file"
+    if analysis.layers != header.layers:
+        return "analysis.layers are not item.layers"
+    return "analysis.norms: a gain has no length" if None in analysis.norms else None
+
+
+def _misshapen(found: Mapping[str, Tensor], analysis: Summary) -> str | None:
+    """Which tensor is missing, or has another type or shape; None where none is, or none was read."""
+    layers = analysis.num_layers
+    columns = {"gram": layers, "pearson": layers, "sketch": None}
+    if "weights" in found:
+        columns = {"gram": layers, "pearson": layers, "weights": analysis.hidden}
+    if "rank_correlation" in found:
+        columns["rank_correlation"] = layers
+    for name, width in columns.items() if found else ():
+        if name not in found:
+            return f"{name} is missing"
+        kind, shape = found[name].dtype, tuple(found[name].shape)
+        fits = len(shape) == 2 and shape[0] == layers and shape[1] == (width or shape[1])
+        if not fits or not found[name].is_floating_point():
+            return f"{name} is {kind} of shape {shape}, not real numbers of shape ({layers}, {width or 'any'})"
+    return None
 
 
 def _altered(path: str | os.PathLike[str], what: str) -> MalformedCheckpoint:
     return MalformedCheckpoint(
         f"is not what a sweep wrote ({what}): delete it, and run the sweep again", file=str(path)
     )
-
-
-def _described(stored: StoredItem) -> dict[str, Any]:
-    return {
-        "settings": vars(stored.settings),
-        "layers": list(stored.layers),
-        "site": stored.site,
-        "offset": stored.offset,
-        "files": stored.files,
-        "gains_sha256": stored.gains_sha256,
-        "sketch_of": stored.sketch_of,
-    }
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, allow_nan=False, sort_keys=True)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from gammatorch.architectures.select import select
 from gammatorch.checkpoints.base import TensorEntry
@@ -14,7 +13,7 @@ from gammatorch.checkpoints.hub.retry import LONG_RETRIES
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import GammatorchError
-from gammatorch.sweep.item import Item, Settings
+from gammatorch.results.sweep import Item, PlanDocument, PlannedItem, Settings
 from gammatorch.sweep.plan import THREADS, Plan
 from gammatorch.sweep.store import done_keys
 
@@ -89,8 +88,8 @@ def _merge_gap() -> int:
 
 def survey_document(
     plan: Plan, settings: Settings, folder: Path, token: str | None = None, cache: bool = True
-) -> dict[str, Any]:
-    """What a sweep would do, ready for JSON: its items, which of them are done, and the bytes of those to do.
+) -> PlanDocument:
+    """What a sweep would do: its items, which of them are done, and the bytes of those to do.
 
     Args:
         plan: The items.
@@ -101,21 +100,25 @@ def survey_document(
     """
     there = done_keys(folder)
     rows = [
-        {
-            "item": one.item.name,
-            "step": one.item.step,
-            "key": one.item.key,
-            "done": one.item.key in there,
-            **{name: value for name, value in asdict(one).items() if name != "item"},
-        }
+        PlannedItem(
+            item=one.item.name,
+            step=one.item.step,
+            key=one.item.key,
+            done=one.item.key in there,
+            layers=one.layers,
+            width=one.width,
+            bytes_to_read=one.bytes_to_read,
+            checkpoint_bytes=one.checkpoint_bytes,
+            problem=one.problem,
+        )
         for one in survey(plan.items, settings, token, cache)
     ]
-    missing = [row for row in rows if not row["done"]]
-    return {
-        "out": str(folder),
-        "items": rows,
-        "missing": len(missing),
-        "bytes_to_read": sum(row["bytes_to_read"] for row in missing),
-        "checkpoint_bytes": sum(row["checkpoint_bytes"] for row in rows),
-        "failures": [asdict(failure) for failure in plan.failures],
-    }
+    missing = [row for row in rows if not row.done]
+    return PlanDocument(
+        out=str(folder),
+        items=rows,
+        missing=len(missing),
+        bytes_to_read=sum(row.bytes_to_read for row in missing),
+        checkpoint_bytes=sum(row.checkpoint_bytes for row in rows),
+        failures=list(plan.failures),
+    )

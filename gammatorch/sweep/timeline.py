@@ -9,47 +9,21 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from gammatorch.results.files import to_plain
+from gammatorch.results.sweep import Entry, Failure, Item, Noticed, Settings, TimelineDocument, WeightFile
 from gammatorch.sweep.anomalies import Print, find_anomalies, find_same
 from gammatorch.sweep.export import label_items
 from gammatorch.sweep.finding import Finding, listed
-from gammatorch.sweep.item import Item, Settings, natural, run_of
-from gammatorch.sweep.outcome import Failure
+from gammatorch.sweep.item import natural, run_of
 from gammatorch.sweep.store import SUFFIX, StoredItem, done_keys, read_item
 from gammatorch.sweep.threads import one_thread
 from gammatorch.sweep.trajectory import Snapshot, trace
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the table.
-
-    Attributes:
-        item: Name of the item.
-        key: Its key in the store.
-        run: The training run it is a step of; None without a step.
-        step: Training step.
-        rms_gamma: ‖γ‖/√H, mean over layers.
-        shared_energy: Share of the one direction that all layers share.
-        effective_dimension: Of the correlations between layers.
-        pearson_previous: Correlation of each layer with the item before it in the run, mean over layers.
-        pearson_last: With the last item of the run.
-        drift: ‖γ − γ'‖ / ‖γ'‖ from γ', the item before, mean over layers.
-    """
-
-    item: str
-    key: str
-    run: str | None
-    step: int | None
-    rms_gamma: float | None
-    shared_energy: float | None
-    effective_dimension: float | None
-    pearson_previous: float | None = None
-    pearson_last: float | None = None
-    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -64,14 +38,22 @@ class Timeline:
     entries: tuple[Entry, ...]
     findings: tuple[Finding, ...]
 
+    def document(self) -> TimelineDocument:
+        """As it is written."""
+        told = [(finding.severity, _noticed(finding)) for finding in self.findings]
+        return TimelineDocument(
+            timeline=list(self.entries),
+            anomalies=[one for severity, one in told if severity == "anomaly"],
+            notes=[one for severity, one in told if severity == "note"],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, ready for JSON."""
-        told = [(finding.severity, finding.to_dict()) for finding in self.findings]
-        return {
-            "timeline": [asdict(entry) for entry in self.entries],
-            "anomalies": [document for severity, document in told if severity == "anomaly"],
-            "notes": [document for severity, document in told if severity == "note"],
-        }
+        return to_plain(self.document())
+
+
+def _noticed(finding: Finding) -> Noticed:
+    return Noticed(finding.kind, finding.severity, list(finding.items), finding.text, list(finding.layers))
 
 
 @dataclass(frozen=True)
@@ -111,7 +93,7 @@ def make_timeline(
     chosen = sorted(done_keys(folder) if keys is None else done_keys(folder) & set(keys))
     kept = [_record(stored) for stored in _read(folder, chosen)]
     labels = label_items((one.item, one.settings) for one in kept)
-    records = [replace(one, entry=replace(one.entry, item=labels[one.item.key])) for one in kept]
+    records = [replace(one, entry=msgspec.structs.replace(one.entry, item=labels[one.item.key])) for one in kept]
     runs: dict[tuple[Any, ...], list[_Record]] = defaultdict(list)
     for record in records:
         if record.entry.run is not None:
@@ -143,26 +125,26 @@ def _read(folder: Path, keys: Sequence[str], tensors: bool = False) -> Iterator[
 
 def _record(stored: StoredItem) -> _Record:
     analysis = stored.analysis
-    hidden, statistics = analysis["hidden"], analysis["statistics"]
-    rms = sum(norm / math.sqrt(hidden) for norm in analysis["norms"]) / len(stored.layers)
+    hidden, statistics = analysis.hidden, analysis.statistics
+    rms = sum((norm or 0.0) / math.sqrt(hidden) for norm in analysis.norms) / len(stored.layers)
     entry = Entry(
         item=stored.item.name,
         key=stored.item.key,
         run=run_of(stored.item),
         step=stored.item.step,
         rms_gamma=rms,
-        shared_energy=statistics["shared_energy"]["value"],
-        effective_dimension=statistics["effective_dimension"]["value"],
+        shared_energy=statistics.shared_energy.value,
+        effective_dimension=statistics.effective_dimension.value,
     )
-    constant = all(value is not None and 1 - abs(value) < 1e-12 for value in statistics["cos_ones"])
+    constant = all(value is not None and 1 - abs(value) < 1e-12 for value in statistics.cos_ones)
     kind = (stored.site, stored.layers, hidden, stored.settings)
     files = _files(stored.files)
     return _Record(stored.item, stored.settings, entry, stored.gains_sha256, files, stored.layers, kind, constant)
 
 
-def _files(files: Mapping[str, Mapping[str, Any]]) -> str | None:
+def _files(files: Mapping[str, WeightFile]) -> str | None:
     """What tells the weight files from any others; None where a hash of one is not known."""
-    hashes = [files[name]["hash"] for name in sorted(files)]
+    hashes = [files[name].hash or "" for name in sorted(files)]
     return " ".join(hashes) if hashes and all(hashes) else None
 
 
@@ -184,7 +166,7 @@ def _tell_run(folder: Path, run: Sequence[_Record]) -> tuple[list[Entry], list[F
     entries = []
     for position, record in enumerate(run):
         entries.append(
-            replace(
+            msgspec.structs.replace(
                 record.entry,
                 pearson_previous=_plain(trajectory.pearson_previous[position]) if whole else None,
                 pearson_last=_plain(trajectory.pearson_last[position]) if whole else None,

@@ -141,7 +141,7 @@ FAULTS = {
     "not JSON": (written("{'model': 1}"), "is not valid JSON"),
     "another JSON": (written('{"stacks": []}'), "is JSON, but no result that can be drawn: pass what"),
     "of a newer version": (written('{"schema_version": 9, "norms": []}'), "has schema_version 9"),
-    "changed": (changed, "is not as it was written: norms[2] is 'many', not a number: make it again"),
+    "changed": (changed, "is not as it was written: norms[2]: expected `float | null`, got `str`: make it again"),
 }
 
 
@@ -195,7 +195,7 @@ def test_an_item_of_a_sweep_that_was_changed_is_one_line(call, swept, tmp_path):
     analysis = json.loads(metadata["analysis"])
     analysis["norms"][2] = "many"
     save_file(tensors, path, {**metadata, "analysis": json.dumps(analysis)})
-    said = "is not what a sweep wrote (analysis.norms[2] is 'many', not a number): delete it, and run the sweep again"
+    said = "is not what a sweep wrote (analysis: norms[2]: expected `float | null`, got `str`): delete it, and run the sweep again"
     for command in (("report", swept, "--out", tmp_path / "page.html"), ("export", swept, "--out", tmp_path / "t.csv")):
         done = call(*command)
         assert (done.code, done.stdout, done.stderr) == (1, "", f"gammatorch: error: {path}: {said}\n")

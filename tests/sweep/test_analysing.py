@@ -9,6 +9,7 @@ import torch
 
 from gammatorch.analysis.analyze import analyze
 from gammatorch.errors import DeviceLost, InvalidArgument, OutOfDeviceMemory
+from gammatorch.results.files import to_plain
 from gammatorch.sweep import analysing
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.plan import make_plan
@@ -29,8 +30,8 @@ def test_a_batch_gives_what_the_analysis_of_one_gives(loaded):
     found = analysing.analyse([loaded[4], *loaded[:4]], USUAL, torch.device("cpu"))
     for one, kept in zip([loaded[4], *loaded[:4]], found, strict=True):
         alone = analyze(one.gains.gamma.double() + one.gains.offset, method="gram").to_dict()
-        assert kept.item == one.item and kept.analysis["answer"] == alone["answer"]
-        torch.testing.assert_close(kept.analysis["norms"], alone["norms"], rtol=1e-13, atol=0)
+        assert kept.item == one.item and to_plain(kept.analysis.answer) == alone["answer"]
+        torch.testing.assert_close(kept.analysis.norms, alone["norms"], rtol=1e-13, atol=0)
         torch.testing.assert_close(kept.document()["cosine"], alone["cosine"], rtol=0, atol=1e-13)
 
 

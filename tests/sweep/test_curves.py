@@ -11,10 +11,12 @@ import torch
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.errors import ResultError
 from gammatorch.reports.pictures.of_sweep import FIGURES as PICTURES
+from gammatorch.results.files import to_plain
 from gammatorch.sweep.curves import FIGURES, sweep_document
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.store import Store, read_items
 from gammatorch.sweep.timeline import make_timeline
+from tests.results.documents import as_sweep
 from tests.sweep.conftest import sweep
 
 
@@ -34,7 +36,7 @@ def swept(tmp_path):
 
 
 def test_curves_are_the_timelines_figures_run_by_run(swept):
-    document = sweep_document(swept)
+    document = to_plain(sweep_document(swept))
     told = {entry["key"]: entry for entry in make_timeline(swept).to_dict()["timeline"]}
     shapes = [
         (curve["run"].rpartition("/")[0].rpartition("/")[2], curve["settings"], curve["steps"])
@@ -52,7 +54,7 @@ def test_curves_are_the_timelines_figures_run_by_run(swept):
 def test_sizes_by_layer_are_those_of_the_gains(swept):
     stored = {(one.item.name, one.settings.site): one for one in read_items(swept)}
     checked = 0
-    for curve in sweep_document(swept)["curves"]:
+    for curve in to_plain(sweep_document(swept))["curves"]:
         for item, sizes in zip(curve["item"], curve["rms_by_layer"], strict=True):
             one = stored[item.partition(" (")[0], "pre_mlp" if curve["settings"] else "auto"]
             torch.testing.assert_close(
@@ -69,20 +71,20 @@ def test_failures_are_told_and_a_folder_without_items_is_refused(swept, tmp_path
         write_checkpoint(folder / f"step{step}", layers=2, hidden=8, shards=1)
     (folder / "step2" / "model.safetensors").write_bytes(b"broken")
     sweep(folder, out=swept)
-    (failure,) = sweep_document(swept)["failures"]
-    assert failure["name"].endswith("step2")
+    (failure,) = sweep_document(swept).failures
+    assert failure.name.endswith("step2")
     Store(tmp_path / "empty")
     with pytest.raises(ResultError, match="keeps no items that are done"):
         sweep_document(tmp_path / "empty")
 
 
 def drawn(picture, document):
-    return {str(line.get_label()): line.get_xydata() for line in picture.figure(document).axes[0].get_lines()}
+    return {str(line.get_label()): line.get_xydata() for line in picture.figure(as_sweep(document)).axes[0].get_lines()}
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn_one_curve_a_run(swept, name):
-    document = sweep_document(swept)
+    document = to_plain(sweep_document(swept))
     lines = drawn(PICTURES[name], document)
     assert len(lines) == 3
     for line, curve in zip(lines.values(), document["curves"], strict=True):
@@ -91,9 +93,11 @@ def test_every_figure_is_drawn_one_curve_a_run(swept, name):
 
 
 def test_an_anomaly_is_ringed_where_its_item_is(swept):
-    document = sweep_document(swept)
+    document = to_plain(sweep_document(swept))
     curve = document["curves"][0]
-    document["anomalies"] = [{"kind": "copy", "items": [curve["item"][1]], "text": "it is odd", "layers": []}]
+    document["anomalies"] = [
+        {"kind": "copy", "severity": "anomaly", "items": [curve["item"][1]], "text": "it is odd", "layers": []}
+    ]
     ring = drawn(PICTURES["rms_gamma"], document)["anomaly"]
     np.testing.assert_array_equal(ring, [[curve["steps"][1], curve["rms_gamma"][1]]])
 
@@ -110,29 +114,31 @@ def test_an_anomaly_is_ringed_where_its_item_is(swept):
 )
 @pytest.mark.filterwarnings("error")
 def test_the_axis_is_logarithmic_where_steps_lie_closer_at_the_beginning(swept, steps, scale):
-    document = sweep_document(swept)
+    document = to_plain(sweep_document(swept))
     curve = dict(document["curves"][0])
-    curve |= {"steps": list(steps), **{name: [1.0] * len(steps) for name in (*FIGURES, "item")}}
+    curve |= {"steps": list(steps), "item": list(map(str, steps)), **{name: [1.0] * len(steps) for name in FIGURES}}
     document["curves"] = [curve]
-    figure = PICTURES["rms_gamma"].figure(document)
+    figure = PICTURES["rms_gamma"].figure(as_sweep(document))
     assert figure.axes[0].get_xscale() == scale
-    assert PICTURES["rms_gamma"].svg(document, "rms").startswith("<svg")
+    assert PICTURES["rms_gamma"].svg(as_sweep(document), "rms").startswith("<svg")
 
 
 def test_the_map_of_layers_holds_every_size(swept):
-    document = sweep_document(swept)
-    maps = [axes.get_images()[0] for axes in PICTURES["layers_by_step"].figure(document).axes if axes.get_images()]
+    document = to_plain(sweep_document(swept))
+    maps = [
+        axes.get_images()[0] for axes in PICTURES["layers_by_step"].figure(as_sweep(document)).axes if axes.get_images()
+    ]
     assert len(maps) == 3
     for image, curve in zip(maps, document["curves"], strict=True):
         np.testing.assert_allclose(image.get_array(), np.transpose(curve["rms_by_layer"]))
 
 
 def test_items_without_a_step_stand_in_order_and_runs_may_be_none(swept):
-    document = sweep_document(swept)
-    panels = PICTURES["by_item"].figure(document).axes
+    document = to_plain(sweep_document(swept))
+    panels = PICTURES["by_item"].figure(as_sweep(document)).axes
     assert len(panels) == 3
     np.testing.assert_array_equal(
         panels[0].get_lines()[0].get_xydata(), np.column_stack([document["unordered"]["rms_gamma"], [0, 1]])
     )
     document["curves"] = []
-    assert [name for name, picture in PICTURES.items() if picture.has_figures(document)] == ["by_item"]
+    assert [name for name, picture in PICTURES.items() if picture.has_figures(as_sweep(document))] == ["by_item"]

@@ -64,10 +64,10 @@ def test_every_format_holds_the_same_figures(form, swept, tmp_path):
     assert [row[1] for row in rows] == sorted(row[1] for row in rows)  # in natural order: step2 before step10
     name, one = next(iter(stored.items()))
     norms = [row[4] for row in rows if row[0] == name and row[3] == "norms"]
-    assert norms == one.analysis["norms"]
+    assert norms == one.analysis.norms
     assert [row[2] for row in rows if row[0] == name and row[3] == "cos_adjacent"] == [0, 1, 2]
     (energy,) = [row[4] for row in rows if row[0] == name and row[3] == "shared_energy.value"]
-    assert math.isclose(energy, one.analysis["statistics"]["shared_energy"]["value"], rel_tol=0, abs_tol=0)
+    assert math.isclose(energy, one.analysis.statistics.shared_energy.value, rel_tol=0, abs_tol=0)
     axes = {row[3]: row[2] for row in rows if row[0] == name and row[3].startswith("explained_var")}
     assert axes == {f"explained_var.{axis}": None for axis in range(4)}
 

@@ -51,15 +51,15 @@ def test_a_revision_that_is_not_there_is_named_with_those_that_are(hub):
 def test_items_carry_commit_step_and_the_hashes_that_the_hub_tells(hub, tmp_path):
     assert sweep("org/name@step*", out=tmp_path / "out", cache=False).done == 3
     stored = {one.item.revision: one for one in read_items(tmp_path / "out")}
-    assert stored["step200"].item.commit == f"{2:040x}" == stored["step200"].provenance["commit"]
-    hashes = {one.files["model.safetensors"]["hash"] for one in stored.values()}
+    assert stored["step200"].item.commit == f"{2:040x}" == stored["step200"].provenance.commit
+    hashes = {one.files["model.safetensors"].hash for one in stored.values()}
     assert len(hashes) == 3 and all(len(digest) == 64 for digest in hashes)
 
 
 def test_a_dry_run_tells_the_bytes_that_the_hub_then_sends(hub, tmp_path):
     planned = survey_document(make_plan(["org/name@step*"], USUAL), USUAL, tmp_path / "out", cache=False)
     summary = sweep("org/name@step*", out=tmp_path / "out", cache=False)
-    assert planned["bytes_to_read"] == summary.bytes_read > 0
+    assert planned.bytes_to_read == summary.bytes_read > 0
 
 
 def test_a_branch_that_moved_is_a_new_item_beside_the_old(hub, tmp_path):

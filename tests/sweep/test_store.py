@@ -70,7 +70,7 @@ def test_the_undefined_is_null_and_comes_back(tmp_path):
     sweep(tmp_path, out=tmp_path / "out")
     (stored,) = read_items(tmp_path / "out")
     assert stored.document()["statistics"]["pearson"] == [[None, None], [None, None]]
-    assert stored.analysis["explained_var"] is None
+    assert stored.analysis.explained_var is None
 
 
 def test_a_file_that_is_no_item_is_named(checkpoints, tmp_path):

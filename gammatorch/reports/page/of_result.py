@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from gammatorch.reports.page.of_comparison import comparison_page
 from gammatorch.reports.page.of_run import run_page
+from gammatorch.results.run import RunDocument
+from gammatorch.results.schema import Drawn
 
-PAGES: Mapping[str, Callable[[Mapping[str, Any]], str]] = {"norms": run_page, "pairs": comparison_page}
-"""By the name of a format of ``FORMATS`` in ``reports/result_schema.py``: from a document that it takes to the page."""
+
+def result_page(document: Drawn) -> str:
+    """The page of a result file.
+
+    Args:
+        document: What a command wrote.
+    """
+    return run_page(document) if isinstance(document, RunDocument) else comparison_page(document)

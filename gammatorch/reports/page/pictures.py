@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
 
 from gammatorch.reports.page.html import paragraph
-from gammatorch.reports.pictures.picture import Picture
+from gammatorch.reports.pictures.picture import Drawn, Picture
 from gammatorch.reports.text import in_html
 
 
-def pictures(table: Mapping[str, Picture], document: Mapping[str, Any]) -> str:
+def pictures(table: Mapping[str, Picture[Drawn]], document: Drawn) -> str:
     """Every picture of a table as a ``figure``, in its order.
 
     Args:
@@ -31,7 +30,7 @@ def pictures(table: Mapping[str, Picture], document: Mapping[str, Any]) -> str:
     return f'<div class="pictures">\n{"".join(drawn)}</div>\n{left}' if drawn else left
 
 
-def _figure(name: str, picture: Picture, document: Mapping[str, Any]) -> str:
+def _figure(name: str, picture: Picture[Drawn], document: Drawn) -> str:
     return (
         f"<figure>\n<h3>{in_html(picture.title)}</h3>\n{picture.svg(document, name)}\n"
         f"<figcaption>{in_html(picture.caption, None)}</figcaption>\n</figure>\n"

@@ -38,7 +38,7 @@ MOST_LOOKS = len(COLOURS) * len(_DASHES)
 """Curves that can be told apart; those after them begin anew."""
 
 _FONT = "DejaVu Sans"
-_STYLE: Mapping[str, Any] = {
+_STYLE: Mapping[str, str | float | bool] = {
     "axes.axisbelow": True,
     "axes.formatter.useoffset": False,
     "axes.grid": True,
@@ -125,8 +125,7 @@ def legend_below(figure: Figure, leave_out: int = 0) -> None:
     handles, names = handles[leave_out:], names[leave_out:]
     if names:
         columns = next((count for count in (6, 5, 4, 3, 2) if _fit(names, count)), 1)
-        look: dict[str, Any] = {"ncols": columns, "columnspacing": 1.4, "handlelength": 1.6}
-        figure.legend(handles, names, loc="outside lower center", **look)
+        figure.legend(handles, names, loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=1.6)
 
 
 def _fit(names: Sequence[str], columns: int) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 from matplotlib import colormaps
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.ticker import FuncFormatter
 
 from gammatorch.reports.pictures.canvas import canvas, numbers, whole_ticks
 from gammatorch.reports.pictures.phases import box_phases
+from gammatorch.results.run import RunDocument
 
 _UNDEFINED = "0.8"
 _LARGEST_EXACT = 512
@@ -25,27 +25,27 @@ _SMALLEST = 1e-12
 Matrix = Sequence[Sequence[float | None]]
 
 
-def cosine(document: Mapping[str, Any]) -> Figure:
+def cosine(document: RunDocument) -> Figure:
     """Cosines between the gains of every pair of layers."""
-    return _between_layers(document, document["cosine"], "cosine")
+    return _between_layers(document, document.cosine, "cosine")
 
 
-def rank_correlation(document: Mapping[str, Any]) -> Figure:
+def rank_correlation(document: RunDocument) -> Figure:
     """Correlations between the normal scores of every pair of layers."""
-    return _between_layers(document, document["statistics"]["rank_correlation"], "rank correlation")
+    return _between_layers(document, document.statistics.rank_correlation or [], "rank correlation")
 
 
-def pearson(document: Mapping[str, Any]) -> Figure:
+def pearson(document: RunDocument) -> Figure:
     """Correlations between the gains of every pair of layers."""
-    return _between_layers(document, document["statistics"]["pearson"], "Pearson r")
+    return _between_layers(document, document.statistics.pearson, "Pearson r")
 
 
-def _between_layers(document: Mapping[str, Any], values: Matrix, name: str) -> Figure:
-    layers, odd = document["layers"], set(document["statistics"]["odd_layers"] or ())
+def _between_layers(document: RunDocument, values: Matrix, name: str) -> Figure:
+    layers, odd = document.layers, set(document.statistics.odd_layers or ())
     figure, axes = canvas(height=3.75)
     image = heat_map(axes, values, name, limits(values, {row for row, layer in enumerate(layers) if layer in odd}))
     axes.set_aspect("equal")
-    box_phases(axes, document["phases"], layers)
+    box_phases(axes, document.phases, layers)
     for axis, set_label in ((axes.xaxis, axes.set_xlabel), (axes.yaxis, axes.set_ylabel)):
         whole_ticks(axis, 8)
         axis.set_major_formatter(named_rows([str(layer) for layer in layers]))

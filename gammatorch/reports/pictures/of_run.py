@@ -6,15 +6,16 @@ from collections.abc import Mapping
 
 from gammatorch.reports.pictures import by_layer, matrices, spectrum
 from gammatorch.reports.pictures.picture import Picture
+from gammatorch.results.run import RunDocument
 
-FIGURES: Mapping[str, Picture] = {
+FIGURES: Mapping[str, Picture[RunDocument]] = {
     "rank_correlation": Picture(
         "Rank correlation between layers",
         "Correlation between the normal scores of the ranks of every pair of layers' gains, over channels, which no "
         "few massive channels can carry; the answer rests on it. 0 is what independent gains have. Black boxes are "
         "phases: bright boxes on a darker ground are layers that share a direction of their own.",
         matrices.rank_correlation,
-        ("statistics.rank_correlation",),
+        lambda run: run.statistics.rank_correlation,
         matrix=True,
     ),
     "pearson": Picture(
@@ -22,7 +23,7 @@ FIGURES: Mapping[str, Picture] = {
         "Pearson r between the gains of every pair of layers, over channels. Where it differs from the rank "
         "correlation, a few channels of large gain carry it.",
         matrices.pearson,
-        ("statistics.pearson",),
+        lambda run: run.statistics.pearson,
         matrix=True,
     ),
     "cosine": Picture(
@@ -30,7 +31,7 @@ FIGURES: Mapping[str, Picture] = {
         "Cosine between the gains of every pair of layers, phases boxed. Gains of one sign have cosines near 1 even "
         "where they are independent, so read the pattern here and the strength from the correlations.",
         matrices.cosine,
-        ("cosine",),
+        lambda run: run.cosine,
         matrix=True,
     ),
     "norms": Picture(
@@ -38,7 +39,7 @@ FIGURES: Mapping[str, Picture] = {
         "Euclidean length ‖γ‖ of each layer's gain; bands and the names above are phases. A higher point is a layer "
         "whose norm amplifies its input more.",
         by_layer.norms,
-        ("norms",),
+        lambda run: run.norms,
     ),
     "rms": Picture(
         "RMS γ and the schedules fitted to it",
@@ -46,28 +47,28 @@ FIGURES: Mapping[str, Picture] = {
         "layer, the lowest AICc solid; the legend says by how much that of the others is higher. A law is chosen only "
         "where it is clear of none and of the next. From eight layers on the first and the last are left out.",
         by_layer.rms,
-        ("statistics.schedules",),
+        lambda run: [fit.aicc for fit in (run.statistics.schedules or {}).values()],
     ),
     "explained_var": Picture(
         "Explained variance",
         "Share of each principal axis of the centred unit directions (bars) and of all up to it (line). One tall bar: "
         "layers differ along one axis; a slow rise: each layer differs in its own way. At most 64 axes are drawn.",
         spectrum.scree,
-        ("explained_var",),
+        lambda run: run.explained_var,
     ),
     "projections": Picture(
         "Projection on the leading axes",
         "Where each layer's unit direction lies on the first principal axis, and the part of it that is off that axis. "
         "The shared axis is the one direction nearest to all layers: at 1, a layer has that direction and no other.",
         by_layer.projections,
-        ("proj_top1", "residual_top1"),
+        lambda run: [run.proj_top1, run.residual_top1],
     ),
     "depth_profile": Picture(
         "Correlation by distance",
         "Mean Pearson r of the layers that stand so many layers apart. Level: they share as much at any distance; "
         "falling: the direction drifts with depth. The last points are means of few pairs.",
         spectrum.depth_profile,
-        ("statistics.depth_profile",),
+        lambda run: run.statistics.depth_profile,
     ),
 }
 """By name: the pictures of a run, in the order of the page. One function and one line here add a picture."""

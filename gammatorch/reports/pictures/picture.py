@@ -3,53 +3,51 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from matplotlib.figure import Figure
 
 from gammatorch.reports.pictures.canvas import styled, to_svg, widen_level
 from gammatorch.reports.text import in_html
+from gammatorch.results.base import Document
+
+Drawn = TypeVar("Drawn", bound=Document)
 
 
 @dataclass(frozen=True)
-class Picture:
+class Picture(Generic[Drawn]):
     """A line of a table of pictures.
 
     Attributes:
         title: Its heading.
         caption: What it shows and how to read it, one or two sentences.
         draw: From the document to the figure.
-        of: Where the document has its figures, parts of a name joined by dots, ``*`` for every entry of a list; it is
-            left out where all are null.
+        of: From the document to its figures, in lists within each other; it is left out where all are null.
         matrix: Whether they are a matrix, whose diagonal tells nothing.
         log: Whether it has a logarithmic axis, on which 0 has no place.
     """
 
     title: str
     caption: str
-    draw: Callable[[Mapping[str, Any]], Figure]
-    of: tuple[str, ...]
+    draw: Callable[[Drawn], Figure]
+    of: Callable[[Drawn], Sequence[object] | None]
     matrix: bool = False
     log: bool = False
 
-    def has_figures(self, document: Mapping[str, Any]) -> bool:
+    def has_figures(self, document: Drawn) -> bool:
         """Whether there is anything to draw."""
         return self.why_left_out(document) is None
 
-    def why_left_out(self, document: Mapping[str, Any]) -> str | None:
+    def why_left_out(self, document: Drawn) -> str | None:
         """What is the matter with its figures where there is nothing to draw, as a clause; None where there is."""
-        found = [_find(document, name.split(".")) for name in self.of]
-        if self.matrix:
-            found = [[row[:place] + row[place + 1 :] for place, row in enumerate(rows)] for rows in found]
-        numbers = list(_numbers(found))
+        numbers = list(_numbers(self.of(document), self.matrix))
         if not numbers:
             return "there are no figures for it"
         return "none of its figures is above 0" if self.log and max(numbers) <= 0 else None
 
-    def figure(self, document: Mapping[str, Any]) -> Figure:
+    def figure(self, document: Drawn) -> Figure:
         """The figure, drawn in the style of all pictures."""
         with styled():
             figure = self.draw(document)
@@ -57,7 +55,7 @@ class Picture:
                 widen_level(axes)
             return figure
 
-    def svg(self, document: Mapping[str, Any], name: str) -> str:
+    def svg(self, document: Drawn, name: str) -> str:
         """The figure as an ``svg`` element, with a text alternative read from it.
 
         Args:
@@ -87,19 +85,10 @@ def _range(values: Any) -> str:
     return f"from {min(finite):.4g} to {max(finite):.4g}" if finite else "undefined"
 
 
-def _find(document: Any, parts: Sequence[str]) -> Any:
-    if not parts or document is None:
-        return document
-    if parts[0] == "*":
-        return [_find(one, parts[1:]) for one in document]
-    return _find(document[parts[0]], parts[1:])
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    """The numbers in nested lists and mappings."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
+def _numbers(value: object, is_matrix: bool = False) -> Iterator[float]:
+    """The numbers in nested lists; of a matrix those off the diagonal."""
     if isinstance(value, list):
-        yield from chain.from_iterable(map(_numbers, value))
+        for place, inner in enumerate(value):
+            yield from _numbers(inner[:place] + inner[place + 1 :] if is_matrix else inner)
     elif isinstance(value, int | float):
         yield value

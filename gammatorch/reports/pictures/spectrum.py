@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import accumulate
-from typing import Any
 
 from matplotlib.figure import Figure
 
 from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, legend_below, numbers, whole_ticks
+from gammatorch.results.run import RunDocument
 
 MOST_AXES = 64
 """Principal axes that are drawn; the rest explain next to nothing."""
 
 
-def scree(document: Mapping[str, Any]) -> Figure:
+def scree(document: RunDocument) -> Figure:
     """Share of each principal axis in the variance of the directions, and what the leading ones share together."""
-    shares = numbers(document["explained_var"])[:MOST_AXES]
+    shares = numbers(document.explained_var or [])[:MOST_AXES]
     figure, axes = canvas()
     places = range(len(shares))
     axes.bar(places, shares, width=0.8, color=COLOURS[0], label="explained_var")
@@ -29,17 +28,17 @@ def scree(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def depth_profile(document: Mapping[str, Any]) -> Figure:
+def depth_profile(document: RunDocument) -> Figure:
     """Mean correlation of layers that stand so many layers apart, beside the mean over all pairs and chance."""
-    found = document["statistics"]
-    profile, mean = found["depth_profile"], found["mean_pearson"]
+    found = document.statistics
+    profile, mean = found.depth_profile, found.mean_pearson
     figure, axes = canvas()
-    if mean["null_95"] is not None:
-        axes.axhspan(-mean["null_95"], mean["null_95"], color="0.8", linewidth=0, label="chance for the mean")
-    if mean["value"] is not None:
-        axes.axhline(mean["value"], color=COLOURS[1], linewidth=1, label="mean over all pairs")
-    if mean["low"] is not None and mean["high"] is not None:
-        axes.axhspan(mean["low"], mean["high"], color=COLOURS[1], alpha=0.2, linewidth=0)
+    if mean.null_95 is not None:
+        axes.axhspan(-mean.null_95, mean.null_95, color="0.8", linewidth=0, label="chance for the mean")
+    if mean.value is not None:
+        axes.axhline(mean.value, color=COLOURS[1], linewidth=1, label="mean over all pairs")
+    if mean.low is not None and mean.high is not None:
+        axes.axhspan(mean.low, mean.high, color=COLOURS[1], alpha=0.2, linewidth=0)
     marker = "o" if len(profile) <= MARKED else ""
     axes.plot(range(1, len(profile) + 1), numbers(profile), marker=marker, color=COLOURS[0], label="mean at this lag")
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0.5)

@@ -23,7 +23,8 @@ from gammatorch.reports.pictures.canvas import (
     whole_ticks,
 )
 from gammatorch.reports.pictures.matrices import colour_bar, ends, heat_map, named_rows
-from gammatorch.reports.text import letter
+from gammatorch.results.comparison import letter
+from gammatorch.results.sweep import Curve, CurvesDocument
 
 _UNEVEN = 30.0
 """Times that the largest gap between steps is the smallest, from which the axis is logarithmic."""
@@ -49,7 +50,7 @@ RING: Mapping[str, Any] = {
 """How the items stand out that an anomaly names."""
 
 
-def by_step(name: str, quantity: str, log: bool = False) -> Callable[[Mapping[str, Any]], Figure]:
+def by_step(name: str, quantity: str, log: bool = False) -> Callable[[CurvesDocument], Figure]:
     """What draws one figure of the timeline over steps.
 
     Args:
@@ -60,14 +61,14 @@ def by_step(name: str, quantity: str, log: bool = False) -> Callable[[Mapping[st
     return partial(_by_step, name=name, quantity=quantity, log=log)
 
 
-def _by_step(document: Mapping[str, Any], *, name: str, quantity: str, log: bool) -> Figure:
+def _by_step(document: CurvesDocument, *, name: str, quantity: str, log: bool) -> Figure:
     figure, axes = canvas()
-    drawn = document["curves"]
+    drawn = document.curves
     for place, curve in enumerate(drawn):
         named = _named(place, curve) if len(drawn) <= _NAMED else letter(place)
-        axes.plot(curve["steps"], numbers(curve[name]), label=named, **curve_look(place, len(curve["steps"])))
+        axes.plot(curve.steps, numbers(getattr(curve, name)), label=named, **curve_look(place, len(curve.steps)))
     _ring(axes, document, name)
-    _step_axis(axes, sorted({step for curve in drawn for step in curve["steps"]}))
+    _step_axis(axes, sorted({step for curve in drawn for step in curve.steps}))
     axes.set_ylabel(quantity)
     if log:
         log_upwards(axes)
@@ -75,28 +76,28 @@ def _by_step(document: Mapping[str, Any], *, name: str, quantity: str, log: bool
     return figure
 
 
-def _named(place: int, curve: Mapping[str, Any], longest: int = 22) -> str:
+def _named(place: int, curve: Curve, longest: int = 22) -> str:
     """A training run by its letter, and the last part of its name that is the same for all its steps."""
-    parts = [part for part in curve["run"].partition("@")[0].split("/") if part and "*" not in part]
-    return f"{letter(place)} {label(parts[-1] if parts else curve['run'], longest)}"
+    parts = [part for part in curve.run.partition("@")[0].split("/") if part and "*" not in part]
+    return f"{letter(place)} {label(parts[-1] if parts else curve.run, longest)}"
 
 
-def odd_items(document: Mapping[str, Any]) -> set[str]:
+def odd_items(document: CurvesDocument) -> set[str]:
     """Names of the items that an anomaly is about.
 
     Args:
-        document: As ``sweep_document`` gives it.
+        document: What is told of the sweep.
     """
-    return {item for finding in document["anomalies"] for item in finding["items"]}
+    return {item for finding in document.anomalies for item in finding.items}
 
 
-def _ring(axes: Axes, document: Mapping[str, Any], name: str) -> None:
+def _ring(axes: Axes, document: CurvesDocument, name: str) -> None:
     """A ring about the items that an anomaly names."""
     odd = odd_items(document)
     points = [
         (step, value)
-        for curve in document["curves"]
-        for item, step, value in zip(curve["item"], curve["steps"], curve[name], strict=True)
+        for curve in document.curves
+        for item, step, value in zip(curve.item, curve.steps, getattr(curve, name), strict=True)
         if item in odd and value is not None
     ]
     if odd:
@@ -117,22 +118,22 @@ def _step_axis(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_xlabel("training step")
 
 
-def layers_by_step(document: Mapping[str, Any]) -> Figure:
+def layers_by_step(document: CurvesDocument) -> Figure:
     """RMS γ of every layer over the items of each training run, one heat map a run."""
-    mapped, odd = document["curves"][:MOST_MAPS], odd_items(document)
+    mapped, odd = document.curves[:MOST_MAPS], odd_items(document)
     figure = Figure(figsize=(WIDTH, 0.5 + min(_TALLEST_MAP * len(mapped), _TALLEST)), layout="constrained")
     for place, curve in enumerate(mapped):
         axes = figure.add_subplot(len(mapped), 1, place + 1)
-        across = [list(column) for column in zip(*curve["rms_by_layer"], strict=True)]
+        across = [list(column) for column in zip(*curve.rms_by_layer, strict=True)]
         values = [value for row in across for value in row]
-        usual = [sizes for item, sizes in zip(curve["item"], curve["rms_by_layer"], strict=True) if item not in odd]
+        usual = [sizes for item, sizes in zip(curve.item, curve.rms_by_layer, strict=True) if item not in odd]
         image = heat_map(axes, across, "RMS γ", ends([value for sizes in usual for value in sizes] or values))
         axes.set_aspect("auto")
         colour_bar(figure, image, axes, values)
         whole_ticks(axes.xaxis, 7)
-        axes.xaxis.set_major_formatter(named_rows([EngFormatter(sep="")(step) for step in curve["steps"]]))
+        axes.xaxis.set_major_formatter(named_rows([EngFormatter(sep="")(step) for step in curve.steps]))
         whole_ticks(axes.yaxis, 6)
-        axes.yaxis.set_major_formatter(named_rows([str(layer) for layer in curve["layers"]]))
+        axes.yaxis.set_major_formatter(named_rows([str(layer) for layer in curve.layers]))
         axes.set_ylabel("layer")
         if place == len(mapped) - 1:
             axes.set_xlabel("training step, item by item")
