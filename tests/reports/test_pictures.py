@@ -110,7 +110,7 @@ def test_every_schedule_has_a_course_that_is_the_one_that_was_fitted():
         if name == "none":
             size *= 1 + 0.001 * (-1) ** torch.arange(30)
         (taken,) = moments(size[:, None] * torch.ones(30, 4)).home()
-    fits = schedules(Correlations(taken, tuple(range(30))))
+        fits = schedules(Correlations(taken, tuple(range(30))))
         assert next(iter(fits)) == name and fits[name]["chosen"] == (name != "none")
         for label_, value in fits[name]["parameters"].items():
             assert math.isclose(value, parameters[label_], rel_tol=1e-5), name
