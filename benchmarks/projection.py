@@ -15,7 +15,7 @@ import torch
 from common import chosen_devices, parser, print_times, save, settle, synchronize
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import moments
+from gammatorch.analysis.moments import moments
 from gammatorch.analysis.projection import sketch
 from gammatorch.analysis.sketched import SketchedMoments
 from gammatorch.bench.timing import compare

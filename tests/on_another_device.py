@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import gammatorch
 from gammatorch import errors
 from gammatorch.analysis.analyze import analyze_together
-from gammatorch.analysis.tsqr import Triangle
+from gammatorch.analysis.pca import Triangle
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.held import HeldSource
 from gammatorch.gains import device, stream, wide

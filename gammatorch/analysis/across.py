@@ -14,10 +14,9 @@ from einops import rearrange
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import Accumulator, FirstColumns, chunk_width, pieces, run_edges
-from gammatorch.analysis.host import Array
+from gammatorch.analysis.host import Array, check_magnitudes
 from gammatorch.analysis.intervals import Interval, interval
-from gammatorch.analysis.magnitudes import check_magnitudes
+from gammatorch.analysis.moments import Accumulator, FirstColumns, chunk_width, pieces, run_edges
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gammatorch.analysis.alternation import period
 from gammatorch.analysis.host import Array, Flags, HostMoments, Rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
+from gammatorch.analysis.layer_kinds import period
 from gammatorch.analysis.pca import eigenvalues, shared_direction
 
 Value = TypeVar("Value")
@@ -137,7 +137,7 @@ class Correlations:
 
     @cached_property
     def period(self) -> Mapping[str, Any]:
-        """Whether kinds of layers alternate, see :func:`~gammatorch.analysis.alternation.period`."""
+        """Whether kinds of layers alternate, see :func:`~gammatorch.analysis.layer_kinds.period`."""
         return period(self.filled, self.pairs, self.without)
 
     def _correlate(self, centred: Array) -> Array:

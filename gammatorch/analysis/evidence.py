@@ -5,22 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from gammatorch.analysis.alternation import largest_kind
+from gammatorch.analysis.change_points import (
+    SMALLEST_JUMP,
+    SMALLEST_TURN,
+    Boundary,
+    Transition,
+    boundaries,
+    transitions,
+)
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.depth_order import order_weights
+from gammatorch.analysis.depth import FEWEST_LAYERS, disattenuated, order_weights
 from gammatorch.analysis.host import Array, Rows
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
-from gammatorch.analysis.odd import odd_rows
-from gammatorch.analysis.one_direction import loadings, unexplained
-from gammatorch.analysis.reliability import FEWEST_LAYERS, disattenuated
-from gammatorch.analysis.segments import SMALLEST_JUMP, Boundary, boundaries
-from gammatorch.analysis.transitions import SMALLEST_TURN, Transition, transitions
+from gammatorch.analysis.layer_kinds import largest_kind
+from gammatorch.analysis.outliers import outlier_rows
+from gammatorch.analysis.shared import loadings, unexplained
 
 ORDERED = 2.5
-"""Standard score, see :func:`~gammatorch.analysis.depth_order.order_weights`, from which on order matters."""
+"""Standard score, see :func:`~gammatorch.analysis.depth.order_weights`, from which on order matters."""
 
 NEAR = 2
 """Layers that are at most so far apart are near."""
@@ -97,20 +103,20 @@ def evidence(correlations: Correlations) -> Evidence:
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> one = torch.randn(512, generator=torch.Generator().manual_seed(0)).expand(8, -1)
         >>> found = evidence(Correlations(moments(one).home()[0], tuple(range(8))))
         >>> round(float(found.mean[0]), 6), round(float(found.misfit[0]), 6)
         (1.0, 0.0)
     """
-    odd, every = odd_rows(correlations), correlations.period["period"]
-    rows = (correlations.varied & ~odd).nonzero()[0]
+    apart, every = outlier_rows(correlations), correlations.period["period"]
+    rows = (correlations.varied & ~apart).nonzero()[0]
     usual = chosen = _Blocks.of(correlations, rows)
     place = rows
     if every is not None:
         rows = rows[np.isin(rows, largest_kind(correlations.filled, every))]
         chosen, place = _Blocks.of(correlations, rows), np.arange(len(rows))
-    layers, outliers = ([correlations.layers[row] for row in some] for some in (rows, odd.nonzero()[0]))
+    layers, outliers = ([correlations.layers[row] for row in some] for some in (rows, apart.nonzero()[0]))
     return _evidence(usual, chosen, place, layers, boundaries(correlations), outliers)
 
 
@@ -220,3 +226,26 @@ def _by_distance(values: Array, lag: Rows) -> Array:
     sums = np.bincount(lag.ravel(), weights=values.ravel())
     with np.errstate(invalid="ignore"):
         return np.asarray((sums / counts)[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Lenses:
+    """Correlations of the gains and of their normal scores, of one checkpoint.
+
+    Attributes:
+        stored: Of the gains as they are, which Pearson's correlation and the original's figures are made of.
+        ranked: Of their normal scores; None where the gains were read in column blocks and have no ranks.
+    """
+
+    stored: Correlations
+    ranked: Correlations | None
+
+    @property
+    def robust(self) -> Correlations:
+        """What the verdict rests on: the scores, or else the gains."""
+        return self.ranked or self.stored
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What the verdict rests on."""
+        return evidence(self.robust)

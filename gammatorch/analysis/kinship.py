@@ -51,7 +51,7 @@ class Kinship:
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class Grounds:
     """What lineage rests on; tensors by layer, of one checkpoint.
 
     Attributes:
@@ -70,7 +70,7 @@ class Evidence:
     p_adjusted: float
 
 
-def kinship(figures: Across, evidence: Evidence, one: Origin, other: Origin, shuffled: bool) -> Kinship:
+def kinship(figures: Across, evidence: Grounds, one: Origin, other: Origin, shuffled: bool) -> Kinship:
     """The verdict on two checkpoints of the same width.
 
     In this order: undetermined where no two gains vary (all are 1 before training, whatever the lineage); identical
@@ -105,13 +105,13 @@ def kinship(figures: Across, evidence: Evidence, one: Origin, other: Origin, shu
     return _told_kinship(figures, evidence, one, "" if in_order else _ORDER[same_depth])
 
 
-def _told(evidence: Evidence) -> bool:
+def _told(evidence: Grounds) -> bool:
     mean = float(evidence.mean.value)
     few = evidence.basis == "scores beyond the profile" and len(evidence.match.partners) < _FEW_LAYERS
     return mean >= (FINE_TUNED if few else RELATED)
 
 
-def _not_told(figures: Across, evidence: Evidence, same_depth: bool) -> Kinship:
+def _not_told(figures: Across, evidence: Grounds, same_depth: bool) -> Kinship:
     said, null = _figure(evidence, same_depth), f"stay below {evidence.match.null_95:.4f}"
     aside = _aside(figures, evidence)
     if evidence.p_adjusted <= SURE:
@@ -131,7 +131,7 @@ def _not_told(figures: Across, evidence: Evidence, same_depth: bool) -> Kinship:
     )
 
 
-def _told_kinship(figures: Across, evidence: Evidence, one: Origin, order: str) -> Kinship:
+def _told_kinship(figures: Across, evidence: Grounds, one: Origin, order: str) -> Kinship:
     mean, match = float(evidence.mean.value), evidence.match
     moved = f"{_figure(evidence, order != _ORDER[False])}, drift {float(figures.total_drift.value):.2%} of the gain"
     moved += f" and {float(figures.total_drift_of_spread.value):.2%} of its spread{_aside(figures, evidence)}"
@@ -144,7 +144,7 @@ def _told_kinship(figures: Across, evidence: Evidence, one: Origin, order: str) 
     return Kinship("related", f"{origin}, from which they have moved far{order}: {moved}")
 
 
-def _figure(evidence: Evidence, same_depth: bool) -> str:
+def _figure(evidence: Grounds, same_depth: bool) -> str:
     name = {"scores": "rank correlation", "pearson": "correlation"}.get(evidence.basis, "rank correlation")
     value, low, high = map(float, vars(evidence.mean).values())
     best = "" if same_depth else " of best matches"
@@ -152,7 +152,7 @@ def _figure(evidence: Evidence, same_depth: bool) -> str:
     return f"mean {name}{best}{beyond} {value:.4f}" + ("" if math.isnan(low) else f" [{low:.4f}, {high:.4f}]")
 
 
-def _aside(figures: Across, evidence: Evidence) -> str:
+def _aside(figures: Across, evidence: Grounds) -> str:
     """What Pearson's correlation says, where it is something else."""
     if evidence.basis == "pearson":
         return " (Pearson's: wide gains, read in column blocks, have no ranks, and few large ones may decide)"

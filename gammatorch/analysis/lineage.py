@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.across import Across, PairSums, across, unknown
-from gammatorch.analysis.chance import ONE_SIDED, adjusted, upper_tail
-from gammatorch.analysis.kinship import LINKED, Evidence, Kinship, kinship, same_gains_sorted, storage_step
-from gammatorch.analysis.matching import BEYOND, Match, Rows, match
+from gammatorch.analysis.kinship import LINKED, Grounds, Kinship, kinship, same_gains_sorted, storage_step
+from gammatorch.analysis.matching import BEYOND, ONE_SIDED, Match, Rows, adjusted, match, upper_tail
 from gammatorch.analysis.scores import RANKED_WIDTH
 from gammatorch.errors import InvalidArgument, NotComparable
 from gammatorch.gains.accept import ARRAY, as_rows
@@ -40,7 +39,7 @@ class Pair:
     model: int
     against: int
     figures: Across = field(repr=False)
-    evidence: Evidence | None = field(repr=False)
+    evidence: Grounds | None = field(repr=False)
     kinship: Kinship
 
 
@@ -128,7 +127,7 @@ def _compare(gains: Sequence[Gains | WideGains]) -> Comparison:
     return Comparison(origins, widths[0], widths, str(device), tuple(pairs), families, tuple(_bridges(pairs)))
 
 
-_Found = Iterator[tuple[tuple[int, int], tuple[Across, Evidence | None]]]
+_Found = Iterator[tuple[tuple[int, int], tuple[Across, Grounds | None]]]
 
 
 def _held(gains: Sequence[Gains], of_pairs: Sequence[tuple[int, int]], device: torch.device) -> _Found:
@@ -146,12 +145,12 @@ def _held(gains: Sequence[Gains], of_pairs: Sequence[tuple[int, int]], device: t
         yield (model, against), (figures, _of_scores(rows[model], rows[against], matched))
 
 
-def _of_scores(one: Rows, other: Rows, matched: Match) -> Evidence:
+def _of_scores(one: Rows, other: Rows, matched: Match) -> Grounds:
     scores, others = one.scores, other.scores[matched.partners]
     every, found = (across(scores[rows], others[rows]) for rows in (slice(None), _some(matched.found)))
     mean = found.mean_pearson if bool(matched.found.any()) else unknown(1).mean_pearson
     basis = "scores beyond the profile" if one.rotary else "scores"
-    return Evidence(basis, every.pearson, mean, matched, matched.p_value)
+    return Grounds(basis, every.pearson, mean, matched, matched.p_value)
 
 
 def _some(rows: Tensor) -> Tensor:
@@ -178,7 +177,7 @@ def _streamed(gains: Sequence[Gains | WideGains], of_pairs: Sequence[tuple[int, 
     yield from ((pair, (unknown(_shape(gains[pair[0]])[0]), None)) for pair in apart)
 
 
-def _of_pearson(figures: Across, hidden: int) -> Evidence:
+def _of_pearson(figures: Across, hidden: int) -> Grounds:
     pearson, mean, null = torch.from_numpy(figures.pearson.value), float(figures.mean_pearson.value), figures.null_95
     error, counted = null / _TWO_SIDED, pearson.isfinite()
     beyond = torch.zeros_like(counted)
@@ -187,7 +186,7 @@ def _of_pearson(figures: Across, hidden: int) -> Evidence:
     partners, none = torch.arange(len(pearson)), torch.zeros_like(counted)
     most, null = mean + ONE_SIDED * error, ONE_SIDED * error
     matched = Match(partners, counted, beyond, none, True, p_value, most, null)
-    return Evidence("pearson", figures.pearson, figures.mean_pearson, matched, p_value)
+    return Grounds("pearson", figures.pearson, figures.mean_pearson, matched, p_value)
 
 
 def _shuffled(one: Gains, other: Gains) -> bool:

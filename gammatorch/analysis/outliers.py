@@ -1,14 +1,68 @@
-"""Massive channels: those whose gain stands far from that of all others, in most layers."""
+"""What stands out: single layers that no other is like, and massive channels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.host import Flags
 from gammatorch.analysis.scores import Ranked, rank_layers
+
+SHORTEST = 3
+"""Layers in the shortest run that counts as a phase; fewer cannot show how alike its own layers are."""
+
+_FAINT = 0.25
+"""Where the median layer's closest relative correlates less than this, no layer is an outlier: all are."""
+
+_APART = 0.75
+"""Share of the median layer's closest correlation below which a layer is an outlier."""
+
+_FEW = 8
+"""More than two, and than one in so many, are no outliers: then layers belong to several directions."""
+
+
+def outlier_rows(correlations: Correlations) -> Flags:
+    """Which layers stand apart from all others, singly or in pairs: often the first, beside the embedding, or the last.
+
+    A layer is an outlier if the layer most like it correlates with it less than three quarters as much as is so for the
+    median layer, and it does not stand in a run of three such or more, which would be a phase.
+
+    Args:
+        correlations: Of one checkpoint.
+
+    Returns:
+        Shape (layer); none where the median layer's closest correlation is below 0.25, nor among fewer than six layers.
+
+    Example:
+        >>> import torch
+        >>> from gammatorch.analysis.moments import moments
+        >>> gains = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))[[0, 1, 1, 1, 1, 1]]
+        >>> outlier_rows(Correlations(moments(gains).home()[0], tuple(range(6))))
+        array([ True, False, False, False, False, False])
+    """
+    varied = correlations.varied
+    if len(varied) < 2 * SHORTEST or not varied.any():
+        return np.zeros_like(varied)
+    closest = np.where(correlations.pairs, correlations.filled, -1).max(axis=-1)
+    usual = _lower_median(closest[varied])
+    if usual < _FAINT:
+        return np.zeros_like(varied)
+    apart = varied & (closest < _APART * usual)
+    runs = np.convolve(apart, np.ones(SHORTEST), "valid") == SHORTEST
+    in_run = np.convolve(runs, np.ones(SHORTEST)) > 0
+    apart &= ~in_run
+    return apart if np.count_nonzero(apart) <= max(2, len(apart) // _FEW) else np.zeros_like(apart)
+
+
+def _lower_median(values: np.ndarray) -> float:
+    """The lower of the two middle values, where there are two."""
+    return float(np.partition(values, (len(values) - 1) // 2)[(len(values) - 1) // 2])
+
 
 FAR = 10.0
 """Robust standard deviations from the median beyond which a gain stands out."""

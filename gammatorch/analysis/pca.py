@@ -1,4 +1,4 @@
-"""Principal axes of the layers' directions, with and without their mean."""
+"""Lengths and angles of the layers' gains, and principal axes of their directions, with and without their mean."""
 
 from __future__ import annotations
 
@@ -9,9 +9,117 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.geometry import cosine_matrix, norms, units
 from gammatorch.analysis.host import Array, Flags
+from gammatorch.analysis.moments import chunk_width
 from gammatorch.errors import InvalidArgument
+
+
+def norms(gains: Tensor) -> Tensor:
+    """Euclidean length of each layer's gain.
+
+    ``n_i = ‖γ_i‖₂``.
+
+    Args:
+        gains: Gain vectors γ, shape (layer, hidden).
+
+    Returns:
+        Lengths in the unit of γ, shape (layer).
+
+    Example:
+        >>> norms(torch.tensor([[3.0, 4.0], [6.0, 8.0]]))
+        tensor([ 5., 10.])
+    """
+    lengths: Tensor = torch.linalg.vector_norm(gains, dim=-1)
+    return lengths
+
+
+def units(gains: Tensor) -> Tensor:
+    """Direction of each layer's gain.
+
+    ``u_i = γ_i / ‖γ_i‖₂``.
+
+    Args:
+        gains: Gain vectors γ, shape (layer, hidden).
+
+    Returns:
+        Unit vectors, shape (layer, hidden); NaN for a layer of zero norm, which has no direction.
+
+    Example:
+        >>> units(torch.tensor([[3.0, 4.0]]))
+        tensor([[0.6000, 0.8000]])
+    """
+    return gains / norms(gains)[:, None]
+
+
+def cosine_matrix(gains: Tensor) -> Tensor:
+    """Cosine similarity between the gain vectors of every pair of layers.
+
+    ``cosine[i, j] = ⟨γ_i, γ_j⟩ / (‖γ_i‖ ‖γ_j‖)``: the raw vectors are multiplied and the (layer, layer) result is
+    normalised, which rounds less than multiplying rounded units.
+
+    Args:
+        gains: Gain vectors γ, shape (layer, hidden), floating point.
+
+    Returns:
+        Cosines in [-1, 1], shape (layer, layer), unit diagonal, in the precision of ``gains``; NaN in the row and
+        column of a layer of zero norm, which has no direction.
+
+    Example:
+        >>> cosine_matrix(torch.tensor([[3.0, 4.0], [4.0, 3.0]], dtype=torch.float64))
+        tensor([[1.0000, 0.9600],
+                [0.9600, 1.0000]], dtype=torch.float64)
+    """
+    lengths = norms(gains)
+    cosine = ((gains @ gains.mT) / (lengths[:, None] * lengths)).clamp_(-1, 1)
+    cosine.diagonal().copy_(torch.where(lengths > 0, 1, torch.nan))
+    return cosine
+
+
+_LAYERS = 4
+"""Columns of a chunk at least, as a multiple of the layers, so that little is done twice."""
+
+_COPIES = 2
+"""Of a chunk: one to stand under the factor so far, one that the factorisation works in."""
+
+
+class Triangle:
+    """R of Xᵀ = Q R, by QR of one chunk of columns after another (TSQR; Demmel, Grigori, Hoemmen and Langou 2012).
+
+    Qᵀ keeps lengths and angles, so Rᵀ has the gains' norms, cosines and singular values in L columns. Nothing is
+    squared, so singular values are seen down to 1e-16 of the largest, where the Gram matrix ends at 1e-8. Cost: some
+    4 L² operations a channel, in Householder reflections, which are slower than products.
+
+    Args:
+        layers: Number of layers, L.
+        device: Where the columns are.
+        dtype: Precision.
+
+    Example:
+        >>> triangle = Triangle(layers=1)
+        >>> triangle.add(torch.tensor([[3.0, 0.0]]))
+        >>> triangle.add(torch.tensor([[4.0]]))
+        >>> triangle.finish().abs()
+        tensor([[5.]], dtype=torch.float64)
+    """
+
+    def __init__(self, layers: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> None:
+        self._factor = torch.zeros(0, layers, dtype=dtype, device=device)
+
+    def add(self, columns: Tensor) -> None:
+        """Take the next columns.
+
+        Args:
+            columns: Of every layer, shape (layer, column), any floating type.
+        """
+        width = max(_LAYERS * len(columns), chunk_width(columns, _COPIES * self._factor.dtype.itemsize))
+        for chunk in torch.split(columns, width, dim=-1):
+            rows = torch.cat([self._factor, chunk.mT.to(self._factor.dtype)])
+            self._factor = torch.linalg.qr(rows, mode="r").R
+
+    def finish(self) -> Tensor:
+        """Rᵀ, shape (layer, min(layer, hidden)): gains of the same lengths and angles."""
+        return self._factor.mT.contiguous()
+
 
 SVD_MAX_WIDTH = 65_536
 """Widest gains for which ``auto`` takes the SVD; beyond, the Gram matrix is as exact and needs no further copies."""
@@ -142,7 +250,7 @@ def axes_of_cosines(cosine: Array, hidden: int, dtype: torch.dtype = torch.float
         cosine: Cosines between layers, shape (layer, layer), NaN for those without direction.
         hidden: Number of channels they were taken over.
         dtype: Precision they were taken in; float32 ones are of centred units, see
-            :class:`~gammatorch.analysis.gram.UnitProducts`.
+            :class:`~gammatorch.analysis.moments.UnitProducts`.
 
     Example:
         >>> axes_of_cosines(np.eye(3), 3).singular_values.round(6) + 0.0

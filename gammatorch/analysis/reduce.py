@@ -12,14 +12,15 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import Accumulator, Moments, UnitProducts, moments, side_by_side
-from gammatorch.analysis.lenses import Lenses
-from gammatorch.analysis.magnitudes import check_magnitudes
+from gammatorch.analysis.evidence import Lenses
+from gammatorch.analysis.host import check_magnitudes
+from gammatorch.analysis.moments import Accumulator, Moments, UnitProducts, moments, side_by_side
 from gammatorch.analysis.outliers import massive_channels, none_known
 from gammatorch.analysis.pca import (
     METHODS,
     SVD_MAX_WIDTH,
     PrincipalAxes,
+    Triangle,
     axes_of_cosines,
     choose_method,
     principal_axes,
@@ -27,7 +28,6 @@ from gammatorch.analysis.pca import (
 from gammatorch.analysis.projection import Sketch, Sketcher, sketch
 from gammatorch.analysis.scores import RANKED_WIDTH, rank_layers, score_moments
 from gammatorch.analysis.sketched import SketchedMoments
-from gammatorch.analysis.tsqr import Triangle
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.wide import WideGains
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from gammatorch.analysis.answer import Answer
 from gammatorch.analysis.phases import Phase
 from gammatorch.analysis.projection import Sketch
+from gammatorch.analysis.verdict import Answer
 from gammatorch.gains.stack import Origin
 
 
@@ -34,7 +34,7 @@ class Analysis:
         residual_top1: √(1 − proj_top1²), shape (layer); None if undefined.
         phases: Figures of each run of layers.
         statistics: Further tensors and figures by name: those of
-            :data:`~gammatorch.analysis.measures.STATISTICS`, ``singular_gap``, ``phase_contrasts``, ``outliers``.
+            :data:`~gammatorch.analysis.statistics.STATISTICS`, ``singular_gap``, ``phase_contrasts``, ``outliers``.
         answer: The verdict, and the sentence that gives its numbers.
         method: How the principal axes were found.
         error_estimate: Estimated largest absolute error of cosines and explained_var.

@@ -72,7 +72,7 @@ def schedules(correlations: Correlations) -> Mapping[str, object] | None:
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> sizes = 0.9 ** torch.arange(16) * (1 + 0.01 * torch.randn(16, generator=torch.Generator().manual_seed(0)))
         >>> taken = moments(sizes[:, None] * torch.ones(16, 4)).home()[0]
         >>> fits = schedules(Correlations(taken, tuple(range(16))))

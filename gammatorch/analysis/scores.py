@@ -10,8 +10,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from gammatorch.analysis.gram import Moments, pieces, run_edges
 from gammatorch.analysis.host import Array, Rows
+from gammatorch.analysis.moments import Moments, pieces, run_edges
 from gammatorch.gains.device import summing_device
 
 RANKED_WIDTH = 65_536

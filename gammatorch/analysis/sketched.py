@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from gammatorch.analysis.gram import CHANNEL_BLOCKS, Moments, about, summed_width
+from gammatorch.analysis.moments import CHANNEL_BLOCKS, Moments, about, summed_width
 from gammatorch.analysis.projection import Sketch, Sketcher
 from gammatorch.gains.device import summing_device
 

@@ -20,7 +20,7 @@ from gammatorch.version import __version__
 
 if TYPE_CHECKING:
     from gammatorch.analysis.intervals import Interval as Bounds
-    from gammatorch.analysis.kinship import Evidence
+    from gammatorch.analysis.kinship import Grounds
     from gammatorch.analysis.lineage import Comparison, Pair
     from gammatorch.gains.stack import Origin
 
@@ -252,7 +252,7 @@ def _pair(pair: Pair, comparison: Comparison) -> dict[str, object]:
     return {name: plain(value) for name, value in fields.items()}
 
 
-def _ranks(evidence: Evidence | None, layers: int) -> dict[str, object]:
+def _ranks(evidence: Grounds | None, layers: int) -> dict[str, object]:
     """Rank correlation of each layer and its mean with what chance gives; None where there are no ranks."""
     if evidence is None or evidence.basis == "pearson":
         unknown, mean = dict.fromkeys(_PARTS, [None] * layers), dict.fromkeys((*_PARTS, "null_95"))
@@ -261,7 +261,7 @@ def _ranks(evidence: Evidence | None, layers: int) -> dict[str, object]:
     return {"rank_correlation": _interval(evidence.correlation), "mean_rank_correlation": mean_rank}
 
 
-def _matched(evidence: Evidence | None, one: Origin, other: Origin) -> dict[str, object]:
+def _matched(evidence: Grounds | None, one: Origin, other: Origin) -> dict[str, object]:
     """Which layers are held against which, and how sure it is that they are related."""
     if evidence is None:
         none, false = [None] * len(one.layers), [False] * len(one.layers)

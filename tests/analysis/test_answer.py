@@ -11,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gammatorch
-from gammatorch.analysis.answer import answer
-from gammatorch.analysis.depth import correlation_length
-from gammatorch.analysis.depth_order import order_weights
-from gammatorch.analysis.one_direction import loadings
-from gammatorch.analysis.reliability import disattenuated
-from gammatorch.analysis.support import SURE, VERDICTS, Support
+from gammatorch.analysis.depth import correlation_length, disattenuated, order_weights
+from gammatorch.analysis.shared import loadings
+from gammatorch.analysis.verdict import SURE, VERDICTS, Support, answer
 from gammatorch.bench.worlds import WORLDS, draw, fits
 
 DRESSES = (None, "tails, ends, bfloat16", "tails, ends, bfloat16, massive channels")

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from gammatorch.analysis.chance import Sides, adjusted
-from gammatorch.analysis.comparable import MASSIVE, beyond_smooth, comparable_scores
+from gammatorch.analysis.comparable import (
+    MASSIVE,
+    beyond_smooth,
+    comparable_scores,
+    cosine_transform,
+    cosines,
+    inverse_transform,
+    whitened,
+)
+from gammatorch.analysis.matching import Sides, adjusted
 from gammatorch.analysis.scores import normal_scores
-from gammatorch.analysis.spectrum import cosine_transform, cosines, inverse_transform, whitened
 
 
 @pytest.mark.parametrize("count", [5, 64, 127])

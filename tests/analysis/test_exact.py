@@ -12,7 +12,7 @@ from torch import Tensor
 
 import gammatorch
 from gammatorch.analysis.across import PairSums
-from gammatorch.analysis.gram import Accumulator, Moments, moments, pivot_of, run_edges, side_by_side
+from gammatorch.analysis.moments import Accumulator, Moments, moments, pivot_of, run_edges, side_by_side
 from gammatorch.bench.worlds import TROUBLES, draw
 
 STORED = [torch.bfloat16, torch.float16]

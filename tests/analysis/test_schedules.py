@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gammatorch.reports.courses import COURSES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import moments
+from gammatorch.analysis.moments import moments
 from gammatorch.analysis.schedules import NONE, SCHEDULES, schedules
+from gammatorch.results.courses import COURSES
 
 LAYERS = (12, 24, 64)
 

@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gammatorch
-from gammatorch.analysis.alternation import lag_sums
-from gammatorch.analysis.contrasts import phase_contrasts
+from gammatorch.analysis.change_points import boundaries
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import Accumulator, moments
-from gammatorch.analysis.intervals import student_t
-from gammatorch.analysis.measures import STATISTICS
-from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
-from gammatorch.analysis.segments import boundaries
+from gammatorch.analysis.intervals import first_eigenvalue_null, mean_pearson_null, student_t
+from gammatorch.analysis.layer_kinds import lag_sums
+from gammatorch.analysis.moments import Accumulator, moments
+from gammatorch.analysis.phases import phase_contrasts
+from gammatorch.analysis.statistics import STATISTICS
 from gammatorch.bench import reference
 from gammatorch.bench.worlds import KNOWN, PLANTED, draw, planted, truth
 

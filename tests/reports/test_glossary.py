@@ -16,9 +16,9 @@ import torch
 from rich.table import Table
 
 import gammatorch
-from gammatorch.analysis.answer import SENTENCES
 from gammatorch.analysis.kinship import LINKED
 from gammatorch.analysis.pca import METHODS
+from gammatorch.analysis.verdict import SENTENCES
 from gammatorch.architectures.base import PLACES
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main

@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb, to_rgba
 
 import gammatorch
 from gammatorch.analysis.correlations import Correlations
-from gammatorch.analysis.gram import moments
+from gammatorch.analysis.moments import moments
 from gammatorch.analysis.schedules import SCHEDULES, schedules
 from gammatorch.reports.pictures.canvas import COLOURS, MARKERS, MOST_LOOKS, canvas, legend_below, styled
 from gammatorch.reports.pictures.of_comparison import FIGURES as COMPARISON_FIGURES

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import gammatorch
-from gammatorch.analysis.answer import SENTENCES
 from gammatorch.analysis.kinship import LINKED
 from gammatorch.analysis.lineage import compare
 from gammatorch.analysis.phases import Phase
+from gammatorch.analysis.verdict import SENTENCES
 from gammatorch.bench.worlds import draw
 from gammatorch.errors import OutputError
 from gammatorch.results.base import Document

@@ -9,8 +9,56 @@ import numpy as np
 
 from gammatorch.analysis.correlations import Correlations, pair_mean
 from gammatorch.analysis.host import Array
-from gammatorch.analysis.intervals import Interval, defined, interval
-from gammatorch.analysis.nulls import first_eigenvalue_null, mean_pearson_null
+from gammatorch.analysis.intervals import Interval, defined, first_eigenvalue_null, interval, mean_pearson_null
+
+_STEPS, _STEP = 12, 0.7
+"""Steps from the largest correlation of each layer, and the share of the way that each goes: whole ones may swing."""
+
+_TINY = 1e-9
+
+
+def loadings(correlation: Array) -> Array:
+    """How much of each layer lies in the one direction that explains most of the correlations between layers.
+
+    The a that minimises ``Σ_{i≠j} (r_ij − a_i a_j)²``: one common factor, by alternating least squares (minres: Harman
+    and Jones 1966). The diagonal, which holds each layer's own noise, has no part in it, so a layer of much noise is no
+    other direction.
+
+    Args:
+        correlation: Between layers, shape (layer, layer).
+
+    Returns:
+        Shape (layer).
+
+    Example:
+        >>> of_one = np.array([0.9, 0.8, 0.5])
+        >>> loadings(np.outer(of_one, of_one)).round(2)
+        array([0.9, 0.8, 0.5])
+    """
+    others = correlation.copy()
+    np.fill_diagonal(others, 0)
+    found = np.sqrt(np.abs(others).max(axis=-1))
+    for _ in range(_STEPS):
+        squares = found * found
+        best = (others @ found) / (squares.sum() - squares + _TINY)
+        found += _STEP * (best.clip(-1, 1) - found)
+    return np.asarray(found)
+
+
+def unexplained(correlation: Array, of_one: Array) -> Array:
+    """What one direction leaves of the correlations between different layers, 0 on the diagonal.
+
+    Args:
+        correlation: Shape (layer, layer).
+        of_one: Loadings, shape (layer).
+
+    Example:
+        >>> bool(unexplained(np.ones((3, 3)), np.ones(3)).any())
+        False
+    """
+    left = correlation - np.outer(of_one, of_one)
+    np.fill_diagonal(left, 0)
+    return np.asarray(left)
 
 
 def shared_energy(correlations: Correlations) -> Interval:
@@ -25,7 +73,7 @@ def shared_energy(correlations: Correlations) -> Interval:
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> float(shared_energy(Correlations(moments(torch.ones(2, 64)).home()[0], (0, 1))).value)
         1.0
     """
@@ -60,12 +108,12 @@ def mean_correlation(correlations: Correlations) -> Mapping[str, float | None]:
         correlations: Of one checkpoint.
 
     Returns:
-        ``value``, ``low``, ``high``, ``null_95`` (see :func:`~gammatorch.analysis.nulls.mean_pearson_null`); None where
-        fewer than two gains vary.
+        ``value``, ``low``, ``high``, ``null_95`` (see :func:`~gammatorch.analysis.intervals.mean_pearson_null`); None
+        where fewer than two gains vary.
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
         >>> round(mean_correlation(Correlations(moments(gains).home()[0], (0, 1, 2)))["value"], 6)
         1.0
@@ -83,12 +131,12 @@ def first_eigenvalue(correlations: Correlations) -> Mapping[str, float | None]:
         correlations: Of one checkpoint.
 
     Returns:
-        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`) over the gains that
+        ``value`` and ``null_95`` (see :func:`~gammatorch.analysis.intervals.first_eigenvalue_null`) over the gains that
         vary; None where fewer than two do.
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
         >>> round(first_eigenvalue(Correlations(moments(gains).home()[0], (0, 1, 2)))["value"], 6)
         3.0
@@ -104,7 +152,7 @@ def shared_directions(correlations: Correlations) -> int | None:
     """How many directions the layers share: eigenvalues of the correlation matrix that chance does not reach.
 
     Parallel analysis (Horn 1965) against the 95th percentile of the first eigenvalue of unrelated layers, see
-    :func:`~gammatorch.analysis.nulls.first_eigenvalue_null`. A direction that turns with depth counts as several.
+    :func:`~gammatorch.analysis.intervals.first_eigenvalue_null`. A direction that turns with depth counts as several.
 
     Args:
         correlations: Of one checkpoint.
@@ -114,7 +162,7 @@ def shared_directions(correlations: Correlations) -> int | None:
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> two = torch.randn(2, 512, generator=torch.Generator().manual_seed(0)).repeat(4, 1)
         >>> shared_directions(Correlations(moments(two).home()[0], tuple(range(8))))
         2
@@ -137,7 +185,7 @@ def effective_dimension(correlations: Correlations) -> Interval:
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
         >>> round(effective_dimension(Correlations(moments(gains).home()[0], (0, 1, 2))).figure()["value"], 6)
         1.0
@@ -173,7 +221,7 @@ def effective_rank(correlations: Correlations) -> float | None:
 
     Example:
         >>> import torch
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> gains = torch.arange(64.0).repeat(3, 1)
         >>> round(effective_rank(Correlations(moments(gains).home()[0], (0, 1, 2))), 6)
         1.0

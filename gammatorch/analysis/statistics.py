@@ -1,19 +1,29 @@
-"""What the evidence says, as statistics: figures with their bounds, for JSON."""
+"""The table of statistics: what is computed for every analysis, by its JSON name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from gammatorch.analysis.depth import correlation_length
-from gammatorch.analysis.effective import worth
-from gammatorch.analysis.evidence import ORDERED
+import numpy as np
+import torch
+
+from gammatorch.analysis.depth import correlation_length, depth_profile
+from gammatorch.analysis.evidence import ORDERED, Lenses
 from gammatorch.analysis.host import Array
-from gammatorch.analysis.intervals import defined, interval
-from gammatorch.analysis.lenses import Lenses
-from gammatorch.analysis.nulls import mean_pearson_null
-from gammatorch.analysis.support import DRIFT
+from gammatorch.analysis.intervals import Interval, defined, interval, mean_pearson_null
+from gammatorch.analysis.schedules import schedules
+from gammatorch.analysis.shared import (
+    effective_dimension,
+    effective_rank,
+    first_eigenvalue,
+    mean_correlation,
+    shared_directions,
+    shared_energy,
+    worth,
+)
+from gammatorch.analysis.verdict import DRIFT
 
 Figures = Mapping[str, float | None]
 
@@ -25,7 +35,7 @@ def mean_rank_correlation(lenses: Lenses) -> Figures:
         lenses: Of one checkpoint.
 
     Returns:
-        ``value``, ``low``, ``high``, ``null_95``, see :func:`~gammatorch.analysis.nulls.mean_pearson_null`; of
+        ``value``, ``low``, ``high``, ``null_95``, see :func:`~gammatorch.analysis.intervals.mean_pearson_null`; of
         Pearson's correlations where the gains have no ranks; None where fewer than two layers count.
     """
     found = lenses.evidence
@@ -47,7 +57,7 @@ def depth_contrast(lenses: Lenses) -> Figures:
     Returns:
         ``near``, ``far``, and ``value``, ``low``, ``high`` of their difference (95 %, over channels);
         ``disattenuated``, the difference without what each layer's own noise makes of it (from 24 layers on), see
-        :func:`~gammatorch.analysis.reliability.disattenuated`. None where undefined.
+        :func:`~gammatorch.analysis.depth.disattenuated`. None where undefined.
     """
     found = lenses.evidence
     return {
@@ -111,3 +121,56 @@ def _bounded(figure: Array, scale: str, factor: float = 1, least: float = -math.
     """A figure of all channels first, then without each block, with its bounds."""
     found = interval(figure[0], figure[1:], scale).figure()
     return {name: None if part is None else factor * max(part, least) for name, part in found.items()}
+
+
+def measure(lenses: Lenses) -> dict[str, Any]:
+    """Every statistic of the table.
+
+    Args:
+        lenses: Correlations of one checkpoint.
+
+    Returns:
+        Name → tensor (with layer axes), figure or None (undefined), mapping or list.
+
+    Example:
+        >>> from gammatorch.analysis.correlations import Correlations
+        >>> from gammatorch.analysis.moments import moments
+        >>> found = measure(Lenses(Correlations(moments(torch.eye(2, 64)).home()[0], (0, 1)), None))
+        >>> found["shared_energy"]["value"]
+        0.5
+    """
+    return {name: _public(statistic(lenses)) for name, statistic in STATISTICS.items()}
+
+
+def _public(value: Any) -> Any:
+    """Arrays as tensors, figures with their bounds as mappings."""
+    if isinstance(value, Interval):
+        return value.figure()
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+STATISTICS: Mapping[str, Callable[[Lenses], Any]] = {
+    "pearson": lambda lenses: lenses.stored.pearson,
+    "rank_correlation": lambda lenses: None if lenses.ranked is None else lenses.ranked.pearson,
+    "cos_ones": lambda lenses: lenses.stored.cos_ones,
+    "shared_energy": lambda lenses: shared_energy(lenses.stored),
+    "shared_projection": lambda lenses: lenses.stored.shared[2],
+    "mean_pearson": lambda lenses: mean_correlation(lenses.stored),
+    "mean_rank_correlation": mean_rank_correlation,
+    "first_eigenvalue": lambda lenses: first_eigenvalue(lenses.robust),
+    "shared_directions": lambda lenses: shared_directions(lenses.robust),
+    "effective_dimension": lambda lenses: effective_dimension(lenses.stored),
+    "effective_rank": lambda lenses: effective_rank(lenses.stored),
+    "misfit": misfit,
+    "depth_profile": lambda lenses: depth_profile(lenses.stored),
+    "depth_contrast": depth_contrast,
+    "depth_order": depth_order,
+    "correlation_length": steady_length,
+    "odd_layers": lambda lenses: list(lenses.evidence.outliers),
+    "period": lambda lenses: lenses.robust.period,
+    "change_points": change_points,
+    "transitions": turns,
+    "schedules": lambda lenses: schedules(lenses.stored),
+}
+"""By JSON name: from the correlations of a checkpoint to a tensor, a figure, a mapping or a list. One function and one
+line here add a statistic."""

@@ -63,7 +63,7 @@ def period(correlation: Array, pairs: Flags, without: Array) -> Mapping[str, Any
     Example:
         >>> import torch
         >>> from gammatorch.analysis.correlations import Correlations
-        >>> from gammatorch.analysis.gram import moments
+        >>> from gammatorch.analysis.moments import moments
         >>> kinds = torch.randn(2, 512, generator=torch.Generator().manual_seed(0))
         >>> found = Correlations(moments(kinds.repeat(8, 1)).home()[0], tuple(range(16)))
         >>> period(found.filled, found.pairs, found.without)["period"]
