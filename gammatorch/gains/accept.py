@@ -18,7 +18,7 @@ from gammatorch.errors import InvalidArgument
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES
-from gammatorch.gains.stream import bytes_held, stream_gains
+from gammatorch.gains.stream import bytes_held, stored_gains, stream_gains
 from gammatorch.gains.wide import WideGains
 
 ARRAY = "array"
@@ -33,8 +33,12 @@ def open_gains(
     dtype: str | torch.dtype = "float64",
     memory: str | int = DEFAULT_MEMORY,
     advance: Advance | None = None,
+    widest: int | None = None,
 ) -> list[Gains] | list[WideGains]:
-    """The gains of selections: whole where all of them fit in the memory, else to be read in column blocks.
+    """The gains of selections, whole or to be read in column blocks: the one place where that is decided.
+
+    Whole where all of them fit in the memory. Or, given a width, up to that one, and then as stored on the CPU
+    (:func:`~gammatorch.gains.stream.stored_gains`).
 
     Args:
         chosen: Open checkpoints, and what was selected from each.
@@ -43,12 +47,15 @@ def open_gains(
         dtype: As there.
         memory: Bytes that all of them may take together, or ``"500MB"``.
         advance: As there.
+        widest: Width up to which gains are read whole, whatever the memory; None to go by the memory.
 
     Raises:
         CheckpointError: As :func:`~gammatorch.read_gains` and :func:`~gammatorch.scan_gains`, like all others.
     """
     limit = parse_bytes(memory)
-    if sum(bytes_held(selection.entries, dtype) for _, selection in chosen) <= limit:
+    if widest is not None and all(selection.entries[0].width <= widest for _, selection in chosen):
+        return [stored_gains(*one, raw=raw) for one in chosen]
+    if widest is None and sum(bytes_held(selection.entries, dtype) for _, selection in chosen) <= limit:
         return [stream_gains(*one, device, raw=raw, dtype=dtype, advance=advance) for one in chosen]
     wide = {"raw": raw, "dtype": dtype, "memory": limit, "advance": advance, "among": len(chosen)}
     return [WideGains(*one, device, **wide) for one in chosen]  # type: ignore[arg-type]

@@ -133,9 +133,9 @@ class Tally(NamedTuple):
         values: How many they are.
     """
 
-    total: float = 0.0
-    negative: float = 0.0
-    values: int = 0
+    total: float
+    negative: float
+    values: int
 
     @property
     def mean(self) -> float:
@@ -151,17 +151,22 @@ class Tally(NamedTuple):
         return f"mean {self.mean:.3g}, {self.share_negative:.1%} below zero"
 
 
-def tally(weights: Tensor, before: Tally | None = None) -> Tally:
-    """What weights add up to, with those that were counted before; the device is waited for once.
+def weigh(weights: Tensor) -> Tensor:
+    """Sum of stored weights, and how many are below zero, on their device, which is not waited for; shape (2,)."""
+    precise = torch.float32 if weights.device.type == "mps" else torch.float64
+    return torch.stack([weights.sum(dtype=precise), (weights < 0).sum(dtype=precise)])
+
+
+def tally(weighed: Tensor, values: int) -> Tally:
+    """What so many weights add up to, from the sum of what :func:`weigh` gave; the device is waited for once.
 
     Example:
-        >>> print(tally(torch.tensor([[0.5, -0.5], [1.0, 1.0]])))
+        >>> weights = torch.tensor([[0.5, -0.5], [1.0, 1.0]])
+        >>> print(tally(weigh(weights), weights.numel()))
         mean 0.5, 25.0% below zero
     """
-    precise = torch.float32 if weights.device.type == "mps" else torch.float64
-    total, negative = torch.stack([weights.sum(dtype=precise), (weights < 0).sum(dtype=precise)]).tolist()
-    before = before or Tally()
-    return Tally(before.total + total, before.negative + negative, before.values + weights.numel())
+    total, negative = weighed.tolist()
+    return Tally(total, negative, values)
 
 
 def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
@@ -172,7 +177,7 @@ def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
         weights: As stored, shape (layer, hidden).
         raw: Whether the stored weights are what was asked for.
     """
-    return [] if raw else tally_notes(selection, tally(weights))
+    return [] if raw else tally_notes(selection, tally(weigh(weights), weights.numel()))
 
 
 def tally_notes(selection: Selection, of: Tally) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from gammatorch.errors import OutOfDeviceMemory
 from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, device_errors, free_bytes
 from gammatorch.gains.stack import Gains, StoredWeights
 from gammatorch.gains.staging import held_tensors, stack_held, stage, unpack
-from gammatorch.gains.stored import check_dtypes, check_finite, offset_notes
+from gammatorch.gains.stored import check_dtypes, check_finite, exact_dtype, offset_notes
 
 _WORKING_COPIES = 4
 """Copies of the gains that an analysis holds at most (gains, units, centred units, their factor)."""
@@ -105,6 +106,29 @@ def stream_gains(
     return Gains(
         gamma=weights.add_(offset) if offset else weights,
         **describe(checkpoint, selection, offset, checkpoint.seconds + time.perf_counter() - started, notes),
+    )
+
+
+def stored_gains(checkpoint: Checkpoint, selection: Selection, *, raw: bool = False) -> Gains:
+    """Gains as stored, on the CPU and without the offset, for sending those of many checkpoints to a device at once.
+
+    Args:
+        checkpoint: An open checkpoint.
+        selection: What was chosen from it.
+        raw: Whether the stored weight is what is asked for.
+
+    Returns:
+        ``gamma`` in the narrowest type that holds every stored value; ``offset`` is still to be added.
+
+    Raises:
+        CheckpointError: As :func:`read_gains`, like all others.
+    """
+    stored = stream_gains(checkpoint, selection, "cpu", raw=True)
+    return replace(
+        stored,
+        gamma=stored.gamma.to(exact_dtype(entry.dtype for entry in selection.entries)),
+        offset=0.0 if raw else selection.offset,
+        notes=(*stored.notes, *offset_notes(selection, stored.gamma, raw)),
     )
 
 

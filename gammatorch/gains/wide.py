@@ -18,7 +18,7 @@ from gammatorch.gains.device import choose_device, choose_dtype, release
 from gammatorch.gains.memory import DEFAULT_MEMORY, parse_bytes
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.staging import ColumnReader, column_block, held_tensors, stack_held, unpack
-from gammatorch.gains.stored import STORED_DTYPES, Tally, check_dtypes, check_finite, exact_dtype, tally, tally_notes
+from gammatorch.gains.stored import STORED_DTYPES, check_dtypes, check_finite, exact_dtype, tally, tally_notes, weigh
 from gammatorch.gains.stream import describe
 
 Result = TypeVar("Result")
@@ -85,8 +85,8 @@ class WideGains:
         self.dtype = choose_dtype(dtype, self.device) if self.offset else exact
         self.columns = self._columns(parse_bytes(memory), stored, among)
         self._checkpoint, self._selection, self._advance = checkpoint, selection, advance
-        self._weighed = 0 if raw else 1 if selection.offset_doubt is None else self.hidden
-        self._tally = Tally()
+        self._raw = raw
+        self._weighed, self._values = torch.zeros(2, device="cpu"), 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -127,15 +127,16 @@ class WideGains:
             NonFiniteGain: A gain holds NaN or infinity.
         """
         entries = self._selection.entries
-        self._tally = Tally()
+        self._weighed, self._values = torch.zeros(2, device="cpu"), 0
         columns = min(columns or self.columns, self.columns)
         starts = range(0, self.hidden, columns)
         pieces = [column_block(entries, start, min(start + columns, self.hidden)) for start in starts]
         stored = self._read(pieces) if self._held is None else self._taken(self._held, pieces)
         for start, weights in zip(starts, stored, strict=True):
             check_finite(weights, self._checkpoint, entries, first=start)
-            if start < self._weighed:
-                self._tally = tally(weights, self._tally)
+            if not self._raw:
+                self._weighed = weigh(weights) if start == 0 else self._weighed + weigh(weights)
+                self._values += weights.numel()
             yield weights + self.offset if self.offset else weights
 
     def _read(self, pieces: Sequence[Sequence[TensorEntry]]) -> Iterator[Tensor]:
@@ -158,7 +159,7 @@ class WideGains:
 
     def origin(self) -> Origin:
         """Where the gains came from, and what reading them has cost so far."""
-        notes = tally_notes(self._selection, self._tally) if self._tally.values else []
+        notes = tally_notes(self._selection, tally(self._weighed, self._values)) if self._values else []
         return Origin(**describe(self._checkpoint, self._selection, self.offset, self._checkpoint.seconds, notes))
 
     def _columns(self, memory: int, stored: Sequence[torch.dtype], among: int) -> int:

@@ -12,9 +12,8 @@ from gammatorch.checkpoints.hub.retry import LONG_RETRIES
 from gammatorch.checkpoints.locate import locate
 from gammatorch.checkpoints.opening import open_source
 from gammatorch.errors import UnreadableCheckpoint
+from gammatorch.gains.accept import open_gains
 from gammatorch.gains.stack import Gains
-from gammatorch.gains.stored import exact_dtype, offset_notes
-from gammatorch.gains.stream import stream_gains
 from gammatorch.gains.wide import WideGains
 from gammatorch.results.sweep import WeightFile
 from gammatorch.sweep.item import Item
@@ -57,21 +56,16 @@ def load(item: Item, task: Task) -> Loaded:
     with open_source(location.source, model=item.name, target=location.target) as checkpoint:
         files = _files(checkpoint, location.source)
         selection = select(checkpoint, settings.site, stack=settings.stack, pattern=settings.pattern)
-        if selection.entries[0].width > SVD_MAX_WIDTH:
-            wide = WideGains(
-                checkpoint, selection, task.device, raw=settings.raw, dtype=settings.dtype, memory=task.memory
-            )
-            return Loaded(item, wide, files)
-        stored = stream_gains(checkpoint, selection, "cpu", raw=True)
-        notes = offset_notes(selection, stored.gamma, settings.raw)
-    gains = replace(
-        stored,
-        gamma=stored.gamma.to(
-            exact_dtype(stored.stored_dtype.split("+"))
-        ),  # exact: every value came from this type, or from one that it holds
-        offset=0.0 if settings.raw else selection.offset,
-        notes=(*location.notes, *stored.notes, *notes),
-    )
+        (gains,) = open_gains(
+            [(checkpoint, selection)],
+            task.device,
+            raw=settings.raw,
+            dtype=settings.dtype,
+            memory=task.memory,
+            widest=SVD_MAX_WIDTH,
+        )
+    if isinstance(gains, Gains):
+        gains = replace(gains, notes=(*location.notes, *gains.notes))
     return Loaded(item, gains, files)
 
 

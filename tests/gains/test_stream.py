@@ -14,7 +14,7 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.architectures.select import select
 from gammatorch.bench.synthetic import write_checkpoint
-from gammatorch.gains.stored import tally
+from gammatorch.gains.stored import tally, weigh
 from gammatorch.gains.wide import WideGains
 
 PATTERN = "layers.{layer}.norm.weight"
@@ -190,5 +190,5 @@ def test_stored_weights_are_counted_with_one_transfer(monkeypatch):
     for name in ("tolist", "item"):
         copy = getattr(torch.Tensor, name)
         monkeypatch.setattr(torch.Tensor, name, lambda self, copy=copy: (transfers.append(1), copy(self))[1])
-    assert tally(torch.tensor([[-1.0, 2.0], [0.0, 3.0]])) == (4.0, 1.0, 4)
+    assert tally(weigh(torch.tensor([[-1.0, 2.0], [0.0, 3.0]])), 4) == (4.0, 1.0, 4)
     assert len(transfers) == 1
