@@ -32,8 +32,10 @@ FILES = {
     "architectures": "base vocabulary families keys parts config evidence sides places stages order offsets sublayers "
     "stacks expected shortcut select",
     "gains": "memory device stack stored staging stream wide accept",
+    "results": "plain courses base statistics run comparison audit inspection bench sweep schema files",
 }
 """Files and folders of rooms in their order: each imports only those before it."""
+
 DOORS = {"analysis/result.py": {"results"}}
 """Where a method that is there for the convenience of callers leads to a later stage: `Analysis.to_dict`."""
 
