@@ -135,10 +135,7 @@ def test_matrices_wider_than_memory_are_compared_in_blocks(call, wide, monkeypat
             for part in ("value", "low", "high"):
                 np.testing.assert_allclose(ours[name][part], theirs[name][part], rtol=1e-9, atol=1e-12)
         assert ours["largest_change"] == theirs["largest_change"]
-    for document in (streamed, held):
-        del document["provenance"]
-        notes = " ".join(document.pop("notes"))
-        assert "lie about 0 (mean " in notes  # of the first block, where they are read in blocks
+    streamed.pop("provenance"), held.pop("provenance")
     assert streamed == held
 
 
