@@ -22,6 +22,7 @@ import torch
 import transformers
 from anomalies import PLANTS, Stored, anomalies, plant, plant_together, total
 from common import parser, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 LAYERS, HIDDEN, LENGTH, BATCH, WARM_UP = 6, 128, 64, 16, 100
@@ -76,6 +77,17 @@ def train(optimizer: str, schedule: str, seed: int, steps: int, every: int) -> S
     return kept
 
 
+def trained(folder: Path | None, optimizer: str, schedule: str, seed: int, steps: int, every: int) -> Stored:
+    """The gains of a run, read from a folder where they are there, and kept there once trained."""
+    if folder is None:
+        return train(optimizer, schedule, seed, steps, every)
+    file = folder / f"{optimizer}-{schedule.replace(' ', '-')}-{steps}-{every}.safetensors"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"gains": torch.stack(train(optimizer, schedule, seed, steps, every))}, file)
+    return [*load_file(file)["gains"]]
+
+
 def gains(model: Any) -> Tensor:
     return torch.stack([block.input_layernorm.weight.detach().clone() for block in model.model.layers])
 
@@ -105,12 +117,13 @@ def main() -> None:
     options = parser(__doc__)
     for name, default in (("steps", 2000), ("every", 20), ("planted", 6)):
         options.add_argument(f"--{name}", type=int, default=default)
+    options.add_argument("--gains", type=Path, help="keep the trained gains in this folder, and read those that are there")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     steps = list(range(0, chosen.steps + 1, chosen.every))
     runs = {}
     for seed, (optimizer, schedule) in enumerate(product(OPTIMIZERS, SCHEDULES)):
-        kept = train(optimizer, schedule, seed, chosen.steps, chosen.every)
+        kept = trained(chosen.gains, optimizer, schedule, seed, chosen.steps, chosen.every)
         runs[f"{optimizer}, {schedule}"] = result = score(steps, kept, chosen.planted)
         counts = (f"{name}: {count['found']}/{count['planted']}" for name, count in result["planted"].items())
         print(f"{optimizer}, {schedule}: {len(result['accused'])} of {result['honest']} accused; {', '.join(counts)}")

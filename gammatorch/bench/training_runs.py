@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from gammatorch.sweep.trajectory import Snapshot, Trajectory, trace
+from gammatorch.trajectory.measure import Snapshot, Trajectory, trace
 
 
 @dataclass(frozen=True)
