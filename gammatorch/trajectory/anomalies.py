@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from gammatorch.trajectory.conventions import find_conventions
-from gammatorch.trajectory.duplicates import find_duplicates
+from gammatorch.trajectory.duplicates import find_copies, find_mixtures, returns_by_chance
 from gammatorch.trajectory.finding import Finding, listed, named_layers
 from gammatorch.trajectory.jumps import find_jumps
 from gammatorch.trajectory.measure import Trajectory
@@ -44,17 +44,14 @@ def find_anomalies(run: Trajectory) -> list[Finding]:
     Args:
         run: The training run.
     """
-    duplicates = find_duplicates(run)
+    by_chance = returns_by_chance(run)
+    copies, copied = find_copies(run, by_chance)
+    mixtures, mixed = find_mixtures(run, by_chance, copied)
     conventions, points = find_conventions(run)
-    exchanged = _exchanged(run, points, duplicates.away)
-    known = duplicates.away.union(*exchanged)
-    return [
-        *duplicates.findings,
-        *conventions,
-        *(_tell_exchanged(run, sorted(places)) for places in exchanged),
-        *find_jumps(run, points, known),
-        *_dead(run),
-    ]
+    exchanged = _exchanged(run, points, copied | mixed)
+    jumps = find_jumps(run, points, (copied | mixed).union(*exchanged))
+    told = (_tell_exchanged(run, sorted(places)) for places in exchanged)
+    return [*copies, *mixtures, *conventions, *told, *jumps, *_dead(run)]
 
 
 def _exchanged(run: Trajectory, points: Tensor, known: Collection[int]) -> list[set[int]]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -51,33 +50,21 @@ Block = tuple[int, int]
 """First and last position of checkpoints in a row that hold the same."""
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Copies and mixtures found in a training run.
-
-    Attributes:
-        findings: What to tell.
-        away: Positions that hold gains of another step, in some layers at least.
-    """
-
-    findings: tuple[Finding, ...]
-    away: frozenset[int]
+def returns_by_chance(run: Trajectory) -> bool:
+    """Whether rounding may bring gains back to the same bits, since they go back and forth in a few directions."""
+    return bool((run.grain > _COARSE * run.norms).any()) and back_and_forth(_in_grains(run)) > _FEW
 
 
-def find_duplicates(run: Trajectory) -> Duplicates:
-    """Checkpoints that hold gains of another step, and which of them do not belong where they are.
+def find_copies(run: Trajectory, by_chance: bool) -> tuple[list[Finding], set[int]]:
+    """Checkpoints with all gains equal to another's.
 
     Args:
         run: The training run.
+        by_chance: What :func:`returns_by_chance` says of it.
+
+    Returns:
+        What to tell, and the positions that hold the gains of another step.
     """
-    by_chance = bool((run.grain > _COARSE * run.norms).any()) and back_and_forth(_in_grains(run)) > _FEW
-    copies, copied = _copies(run, by_chance)
-    mixtures, mixed = _mixtures(run, by_chance, copied)
-    return Duplicates((*copies, *mixtures, *_still_layers(run, copied | mixed)), frozenset(copied | mixed))
-
-
-def _copies(run: Trajectory, by_chance: bool) -> tuple[list[Finding], set[int]]:
-    """What to tell of checkpoints with all gains equal, and which of them are not at home."""
     shared = [positions for positions in _grouped(enumerate(run.digests)) if len(positions) > 1]
     several = {at for positions in shared if len(_blocks(positions)) > 1 for at in positions}
     rows, findings, away = list(range(len(run.layers))), list[Finding](), set[int]()
@@ -108,8 +95,17 @@ def _tell_copy(run: Trajectory, positions: list[int], home: Block | None, wrong:
     return Finding("same gains", "note", names, text)
 
 
-def _mixtures(run: Trajectory, by_chance: bool, away: set[int]) -> tuple[list[Finding], set[int]]:
-    """What to tell of single layers that come back to what they were at another step, and where they are not at home."""
+def find_mixtures(run: Trajectory, by_chance: bool, away: set[int]) -> tuple[list[Finding], set[int]]:
+    """Checkpoints with some layers equal to another's, which moved in between or should have.
+
+    Args:
+        run: The training run.
+        by_chance: What :func:`returns_by_chance` says of it.
+        away: Positions that are known to stand in a wrong place.
+
+    Returns:
+        What to tell, and the positions that hold layers of another step.
+    """
     places: dict[tuple[Block, ...], list[int]] = defaultdict(list)
     for row in range(len(run.layers)):
         for positions in _grouped((at, run.rows[at, row].item()) for at in range(len(run)) if at not in away):
@@ -125,8 +121,11 @@ def _mixtures(run: Trajectory, by_chance: bool, away: set[int]) -> tuple[list[Fi
             for first, last in blocks if home else ():
                 for at in range(first, last + 1) if (first, last) != home else ():
                     found[(at,), home[0]] += rows
-    findings = [_tell_mixture(run, *where, sorted(rows)) for where, rows in sorted(found.items(), key=lambda one: one[0][0])]
-    return findings, {at for positions, _ in found for at in positions}
+    findings = [
+        _tell_mixture(run, *where, sorted(rows)) for where, rows in sorted(found.items(), key=lambda one: one[0][0])
+    ]
+    mixed = {at for positions, _ in found for at in positions}
+    return findings + _still_layers(run, away | mixed), mixed
 
 
 def _tell_mixture(run: Trajectory, positions: tuple[int, ...], home: int | None, rows: list[int]) -> Finding:

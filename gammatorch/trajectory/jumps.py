@@ -49,7 +49,9 @@ def find_jumps(run: Trajectory, points: Tensor, known: Collection[int]) -> list[
         if _goes_on(kept[:, rows], place, jumps):
             own = _is_own_way(kept[:, rows], place, steady)
             layers = tuple(run.layers[row] for row in rows)
-            findings.append(_tell(run.labels[positions[place]], run, layers, float(times[place - 1, rows].median()), own))
+            findings.append(
+                _tell(run.labels[positions[place]], run, layers, float(times[place - 1, rows].median()), own)
+            )
     return findings
 
 

@@ -28,6 +28,9 @@ _BOTH = 6.0
 """Standard errors by which their difference must run against the path. A sum of products of either sign exceeds t of
 them with odds of at most exp(−t²/2), whatever the products are: 2e-8 for each of n² / 2 pairs."""
 
+_LAYERS = 0.7
+"""Share of the layers in which it must show."""
+
 _CLEAR = 4.0
 """Times as large as the cosines by which steps go back and forth around the two their cosine must be."""
 
@@ -39,6 +42,7 @@ _TRIED = 64
 
 _MOST = 0.25
 """Share of the checkpoints that can be exchanged; where more seem to be, no order can be made out."""
+
 
 def find_exchanged(path: Tensor) -> list[Pair]:
     """Pairs of checkpoints that stand in each other's place; pairs that share a place are of one ring.
@@ -64,49 +68,55 @@ def find_exchanged(path: Tensor) -> list[Pair]:
 def _exchanges(path: Tensor, reach: int) -> Iterator[Pair]:
     """Exchanges that put two checkpoints right, those that shorten the path most first."""
     gram = gram_matrix(path)
-    before, after = _neighbours(len(path), reach, outliers(distances(gram)))
-    wrong_first, wrong_second = _wrong_sides(gram, before, after)
-    wrong = torch.where((wrong_first > 0) & (wrong_second > 0), wrong_first + wrong_second, 0)
-    gain, places = wrong.flatten().topk(min(_TRIED, wrong.numel()))
+    off = outliers(distances(gram))
+    kept = [at for at in range(len(path)) if at not in off]
+    before, after = _neighbours(len(path), kept, reach)
+    to_a, to_d = gram @ before.T, gram @ after.T
+    shorter = to_d - to_d.diagonal() - to_a.diagonal()[:, None] + to_a.T  # (b − c)·(d − a)
+    shorter = shorter.triu(diagonal=1) * (before.sum(dim=1)[:, None] * after.sum(dim=1) > 0)
+    gain, places = shorter.flatten().topk(min(_TRIED, shorter.numel()))
     for flat in places[gain > 0].tolist():
         one, other = divmod(flat, len(path))
-        if _tells(path, one, other, before[one], after[other], reach):
+        if _tells(path, one, other, kept, reach):
             yield one, other
 
 
-def _neighbours(n: int, reach: int, off: set[int]) -> tuple[Tensor, Tensor]:
-    """Weights of the nearest checkpoints before and after each that are no outliers, shape (n, n) each."""
-    weights = torch.zeros(2, n, n, dtype=torch.float64)
-    kept = [at for at in range(n) if at not in off]
+def _neighbours(n: int, kept: list[int], reach: int) -> tuple[Tensor, Tensor]:
+    """Weights that give the mean of the nearest checkpoints before and after each, shape (n, n) each."""
+    before, after = torch.zeros(2, n, n, dtype=torch.float64)
     for at in range(n):
-        for side, chosen in zip(weights, ([o for o in kept if o < at][-reach:], [o for o in kept if o > at][:reach]), strict=True):
-            side[at, chosen] = 1 / max(len(chosen), 1)
-    return weights[0], weights[1]
+        for side, places in ((before, _left(kept, at)[-reach:]), (after, _right(kept, at)[:reach])):
+            side[at, places] = 1 / max(len(places), 1)
+    return before, after
 
 
-def _wrong_sides(gram: Tensor, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-    """How far b lies beyond and c before the middle of a and d, along d − a; zero where there is no a, d, or c ≤ b."""
-    to_a, to_d = gram @ before.T, gram @ after.T
-    middle = ((after * to_d.T).sum(dim=1) - (before * to_a.T).sum(dim=1)[:, None]) / 2  # (d² − a²) / 2 of a_i, d_j
-    there = (before.sum(dim=1)[:, None] * after.sum(dim=1) > 0).triu(diagonal=1)
-    first = to_d - to_a.diagonal()[:, None] - middle
-    second = middle - to_d.diagonal() + to_a.T
-    return first * there, second * there
+def _left(kept: list[int], at: int) -> list[int]:
+    return [place for place in kept if place < at]
 
 
-def _tells(path: Tensor, one: int, other: int, before: Tensor, after: Tensor, reach: int) -> bool:
+def _right(kept: list[int], at: int) -> list[int]:
+    return [place for place in kept if place > at]
+
+
+def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int) -> bool:
     """Whether an exchange is beyond chance, and no matter of steps that go back and forth."""
-    inner = min(reach, (other - one - 1) // 2)
-    axes = [(_mean(path, before.nonzero()[:, 0]), _mean(path, after.nonzero()[:, 0]))]
-    if inner:
-        axes.append((_mean(path, torch.arange(one + 1, one + 1 + inner)), _mean(path, torch.arange(other - inner, other))))
-    b, c = path[one].double(), path[other].double()
-    for a, d in axes:
-        first, second, both = (way * (d - a) for way in (b - (a + d) / 2, (a + d) / 2 - c, b - c))
-        if _errors(first) < _EACH or _errors(second) < _EACH or _errors(both) < _BOTH:
-            return False
-    a, d = axes[0]
-    cosine = float(((b - c) * (d - a)).sum() / torch.linalg.vector_norm(b - c) / torch.linalg.vector_norm(d - a))
+    left, right = _left(kept, one), _right(kept, other)
+    between = [place for place in kept if one < place < other]
+    inner = min(reach, len(between) // 2)
+    near, far = (between[:inner], between[-inner:]) if inner else (left[:-reach][-reach:], right[reach:][:reach])
+    if not near or not far:
+        return False
+    b, c, a, d = path[one].double(), path[other].double(), _mean(path, left[-reach:]), _mean(path, right[:reach])
+    inwards, outwards = _mean(path, near), _mean(path, far)
+    middle, axis = (inwards + outwards) / 2, d - a
+    if _errors((b - middle) * axis) < _EACH or _errors((middle - c) * axis) < _EACH or _errors((b - c) * axis) < _BOTH:
+        return False
+    if float(((b - c) * (outwards - inwards)).sum()) < 0:
+        return False
+    products = ((b - c) * axis).sum(dim=-1)
+    if float((products > 0).double().mean()) < _LAYERS:
+        return False
+    cosine = float(products.sum() / torch.linalg.vector_norm(b - c) / torch.linalg.vector_norm(axis))
     exchanged = {one: other, other: one}
     windows = ([*range(max(0, at - _AROUND), min(len(path), at + _AROUND + 1))] for at in (one, other))
     return all(
@@ -115,7 +125,7 @@ def _tells(path: Tensor, one: int, other: int, before: Tensor, after: Tensor, re
     )
 
 
-def _mean(path: Tensor, places: Tensor) -> Tensor:
+def _mean(path: Tensor, places: list[int]) -> Tensor:
     """Mean of some checkpoints."""
     return path[places].double().mean(dim=0)
 
