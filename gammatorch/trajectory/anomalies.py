@@ -46,10 +46,11 @@ def find_anomalies(run: Trajectory) -> list[Finding]:
     """
     by_chance = returns_by_chance(run)
     copies, copied = find_copies(run, by_chance)
-    mixtures, mixed = find_mixtures(run, by_chance, copied)
     conventions, points = find_conventions(run)
-    exchanged = _exchanged(run, points, copied | mixed)
-    jumps = find_jumps(run, points, (copied | mixed).union(*exchanged))
+    exchanged = _exchanged(run, points, copied)
+    moved = set[int]().union(*exchanged)
+    mixtures, mixed = find_mixtures(run, by_chance, copied | moved)
+    jumps = find_jumps(run, points, copied | moved | mixed)
     told = (_tell_exchanged(run, sorted(places)) for places in exchanged)
     return [*copies, *mixtures, *conventions, *told, *jumps, *_dead(run)]
 

@@ -9,22 +9,12 @@ from torch import Tensor
 
 from gammatorch.trajectory.finding import Finding, listed
 from gammatorch.trajectory.measure import Trajectory
-from gammatorch.trajectory.path import FEWEST, usual_around
 
 _NEAR = 0.1
-"""A change of convention moves a layer's mean by 1, to within so much."""
+"""A change of convention moves the mean over channels by 1 to within so much, in the median layer."""
 
-_LAYERS = 0.9
-"""Share of the layers in which it shows."""
-
-_SPREAD = 0.2
-"""Standard deviation over channels that the change stays below."""
-
-_UNUSUAL = 4.0
-"""It also stays below so many times the usual one of the steps around, for gains that grow do so each by its share."""
-
-_NARROW = 0.02
-"""Standard deviation that is never too large, however little the steps around spread."""
+_SPREAD = 0.1
+"""Standard deviation over channels that it stays below, for gains that grow do so each by its own share."""
 
 
 def find_conventions(run: Trajectory) -> tuple[list[Finding], Tensor]:
@@ -36,15 +26,8 @@ def find_conventions(run: Trajectory) -> tuple[list[Finding], Tensor]:
     Returns:
         What to tell, and the points with the differing convention taken back, shape (n, layer, dim).
     """
-    shift, spread = run.shift[1:], run.spread[1:]
-    widest = torch.full_like(spread, _SPREAD)
-    if len(run) >= FEWEST:
-        usual = usual_around(spread)
-        widest = (_UNUSUAL * torch.maximum(usual[:-1], usual[1:])).clamp(_NARROW, _SPREAD)
-    moves = torch.zeros(len(run), dtype=torch.float64)
-    for sign in (1.0, -1.0):
-        near = ((shift - sign).abs() < _NEAR) & (spread < widest)
-        moves[1:] += sign * (near.double().mean(dim=-1) >= _LAYERS)
+    shift, spread = (values.median(dim=-1).values for values in (run.shift, run.spread))
+    moves = torch.where((shift.abs() - 1).abs().lt(_NEAR) & (spread < _SPREAD), shift.sign(), 0)
     if not bool(moves.any()):
         return [], run.points
     levels = moves.cumsum(dim=0)

@@ -31,9 +31,6 @@ _EXPECTED = 0.05
 _HABIT = 0.1
 """Share of the steps at which single layers stand still from which on it is a habit of the training."""
 
-_COARSE = 1e-4
-"""Relative spacing of a stored type, above which rounding brings gains back to the same bits."""
-
 _FEW = 0.1
 """Cosine by which steps go back and forth that says they do so in few directions; rounding hides half of it."""
 
@@ -52,7 +49,7 @@ Block = tuple[int, int]
 
 def returns_by_chance(run: Trajectory) -> bool:
     """Whether rounding may bring gains back to the same bits, since they go back and forth in a few directions."""
-    return bool((run.grain > _COARSE * run.norms).any()) and back_and_forth(_in_grains(run)) > _FEW
+    return run.coarse and back_and_forth(_in_grains(run)) > _FEW
 
 
 def find_copies(run: Trajectory, by_chance: bool) -> tuple[list[Finding], set[int]]:

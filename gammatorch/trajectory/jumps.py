@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Literal
 
 import torch
@@ -15,15 +15,8 @@ from gammatorch.trajectory.path import FAR, FEWEST, UNUSUAL, back_and_forth, ste
 _OWN = 0.9
 """Share of the way to a checkpoint and back, in directions the run goes in elsewhere, by which it is the run's own."""
 
-_SPAN = 256
-"""Other checkpoints that tell the run's directions at most; it decides memory."""
-
 _FEW = 0.3
 """Cosine by which steps go back and forth in ten directions, in which some lie far from neighbours that met by chance."""
-
-_AROUND = 8
-"""Checkpoints on each side that tell whether steps go back and forth."""
-
 
 def find_jumps(run: Trajectory, points: Tensor, known: Collection[int]) -> list[Finding]:
     """Checkpoints that lie far from both neighbours, in two layers at least.
@@ -46,7 +39,7 @@ def find_jumps(run: Trajectory, points: Tensor, known: Collection[int]) -> list[
     steady = [place for place in range(len(positions)) if place not in jumps]
     findings = []
     for place, rows in jumps.items():
-        if _goes_on(kept[:, rows], place, jumps):
+        if back_and_forth(kept[steady][:, rows]) < _FEW:
             own = _is_own_way(kept[:, rows], place, steady)
             layers = tuple(run.layers[row] for row in rows)
             findings.append(
@@ -73,16 +66,10 @@ def _times_as_far(kept: Tensor, grain: Tensor) -> Tensor:
     return torch.where(far, nearest / skip, 0)
 
 
-def _goes_on(kept: Tensor, place: int, jumps: Mapping[int, object]) -> bool:
-    """Whether the steps around a jump, all jumps left out, do not go back and forth in a few directions."""
-    around = [at for at in range(max(0, place - _AROUND), min(len(kept), place + _AROUND + 1)) if at not in jumps]
-    return back_and_forth(kept[around]) < _FEW
-
-
 def _is_own_way(points: Tensor, place: int, steady: list[int]) -> bool:
     """Whether a checkpoint is away from its neighbours in directions in which those that do not jump lie apart."""
     away = (points[place] - (points[place - 1] + points[place + 1]) / 2).flatten().double()
-    count = max(1, min(_SPAN, away.numel() // 4, len(steady) - 1))
+    count = min(away.numel() // 2, len(steady) - 1)  # any way lies in as many directions as there are
     chosen = torch.tensor(steady)[torch.linspace(0, len(steady) - 1, count + 1).round().long()]
     path = points[chosen].flatten(1).double()
     directions = torch.linalg.qr((path[1:] - path[:1]).T).Q

@@ -56,6 +56,7 @@ class Trajectory:
         steps: Their steps, ascending.
         layers: Layer index of each row.
         hidden: Width of the gains.
+        coarse: Whether they are stored in 16 bits or fewer, which round small steps away.
         digests: Hash of all gains of each checkpoint.
         files: Identity of the weight files of each; None where it is not known.
         rows: 64-bit hash of each row, shape (n, layer).
@@ -74,6 +75,7 @@ class Trajectory:
     steps: tuple[int, ...]
     layers: tuple[int, ...]
     hidden: int
+    coarse: bool
     digests: tuple[str, ...]
     files: tuple[str | None, ...]
     rows: Tensor
@@ -132,6 +134,7 @@ def trace(snapshots: Iterable[Snapshot], last: Snapshot, layers: tuple[int, ...]
         steps=tuple(one.step for one in seen),
         layers=layers,
         hidden=reference.shape[1],
+        coarse=last.stored.element_size() <= 2,
         digests=tuple(one.digest for one in seen),
         files=tuple(one.files for one in seen),
         ones=project(torch.ones(1, reference.shape[1], dtype=torch.float64))[0],

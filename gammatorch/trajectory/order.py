@@ -18,7 +18,7 @@ from gammatorch.trajectory.path import back_and_forth, distances, gram_matrix, o
 
 Pair = tuple[int, int]
 
-_REACHES = 1, 4, 16
+_REACHES = 1, 16
 """Checkpoints whose mean is taken on each side: one where steps are long, more where noise hides single ones."""
 
 _EACH = 3.0
@@ -31,17 +31,8 @@ them with odds of at most exp(−t²/2), whatever the products are: 2e-8 for eac
 _LAYERS = 0.7
 """Share of the layers in which it must show."""
 
-_CLEAR = 4.0
-"""Times as large as the cosines by which steps go back and forth around the two their cosine must be."""
-
-_AROUND = 8
-"""Checkpoints on each side of the two that tell whether steps go back and forth there."""
-
-_TRIED = 64
-"""Pairs looked at closely, the clearest first."""
-
-_MOST = 0.25
-"""Share of the checkpoints that can be exchanged; where more seem to be, no order can be made out."""
+_CLEAR = 5.0
+"""Times the cosine by which steps of the run go back and forth, of which that of the two with the path must be more."""
 
 
 def find_exchanged(path: Tensor) -> list[Pair]:
@@ -52,16 +43,9 @@ def find_exchanged(path: Tensor) -> list[Pair]:
     """
     path, found = path.clone(), list[Pair]()
     for reach in _REACHES:
-        pairs = list[Pair]()
-        while (pair := next(_exchanges(path, reach), None)) is not None:
+        while len(found) < len(path) and (pair := next(_exchanges(path, reach), None)) is not None:
             path[list(pair)] = path[list(pair[::-1])]
-            pairs.append(pair)
-            if len(pairs) > _MOST * len(path):
-                for one in reversed(pairs):
-                    path[list(one)] = path[list(one[::-1])]
-                pairs = []
-                break
-        found += pairs
+            found.append(pair)
     return found
 
 
@@ -70,15 +54,15 @@ def _exchanges(path: Tensor, reach: int) -> Iterator[Pair]:
     gram = gram_matrix(path)
     off = outliers(distances(gram))
     kept = [at for at in range(len(path)) if at not in off]
+    usual = _CLEAR * math.sqrt(reach) * back_and_forth(path[kept])
     before, after = _neighbours(len(path), kept, reach)
     to_a, to_d = gram @ before.T, gram @ after.T
     shorter = to_d - to_d.diagonal() - to_a.diagonal()[:, None] + to_a.T  # (b − c)·(d − a)
     shorter = shorter.triu(diagonal=1) * (before.sum(dim=1)[:, None] * after.sum(dim=1) > 0)
-    gain, places = shorter.flatten().topk(min(_TRIED, shorter.numel()))
-    for flat in places[gain > 0].tolist():
-        one, other = divmod(flat, len(path))
-        if _tells(path, one, other, kept, reach):
-            yield one, other
+    gain, others = shorter.max(dim=1)
+    for one in gain.argsort(descending=True).tolist():
+        if gain[one] > 0 and _tells(path, one, int(others[one]), kept, reach, usual):
+            yield one, int(others[one])
 
 
 def _neighbours(n: int, kept: list[int], reach: int) -> tuple[Tensor, Tensor]:
@@ -98,13 +82,13 @@ def _right(kept: list[int], at: int) -> list[int]:
     return [place for place in kept if place > at]
 
 
-def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int) -> bool:
+def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int, usual: float) -> bool:
     """Whether an exchange is beyond chance, and no matter of steps that go back and forth."""
     left, right = _left(kept, one), _right(kept, other)
     between = [place for place in kept if one < place < other]
     inner = min(reach, len(between) // 2)
-    near, far = (between[:inner], between[-inner:]) if inner else (left[:-reach][-reach:], right[reach:][:reach])
-    if not near or not far:
+    near, far = (between[:inner], between[-inner:]) if inner else (left[-2:-1], right[1:2])
+    if not near or not far or not (inner or reach == 1):  # the middle must be told by others than the path
         return False
     b, c, a, d = path[one].double(), path[other].double(), _mean(path, left[-reach:]), _mean(path, right[:reach])
     inwards, outwards = _mean(path, near), _mean(path, far)
@@ -117,12 +101,7 @@ def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int) -> b
     if float((products > 0).double().mean()) < _LAYERS:
         return False
     cosine = float(products.sum() / torch.linalg.vector_norm(b - c) / torch.linalg.vector_norm(axis))
-    exchanged = {one: other, other: one}
-    windows = ([*range(max(0, at - _AROUND), min(len(path), at + _AROUND + 1))] for at in (one, other))
-    return all(
-        cosine > _CLEAR * math.sqrt(reach) * back_and_forth(path[[exchanged.get(at, at) for at in window]])
-        for window in windows
-    )
+    return cosine > usual
 
 
 def _mean(path: Tensor, places: list[int]) -> Tensor:

@@ -23,9 +23,6 @@ _BESIDE = 3
 FEWEST = 5
 """Checkpoints from which on an outlier can be told."""
 
-_ROWS = 32
-"""Checkpoints that are cast to float64 at once; it decides memory and no result."""
-
 
 def step_lengths(points: Tensor, apart: int = 1) -> Tensor:
     """How far each checkpoint lies from the one so many later, shape (n - apart, …), of points (n, …, dim)."""
@@ -42,8 +39,8 @@ def evened(points: Tensor) -> Tensor:
 
 def gram_matrix(points: Tensor) -> Tensor:
     """Products of all checkpoints with all, in float64, shape (n, n)."""
-    parts = torch.split(points.flatten(1), _ROWS)
-    return torch.cat([torch.cat([one.double() @ other.double().T for other in parts], dim=1) for one in parts])
+    flat = points.flatten(1).double()
+    return flat @ flat.T
 
 
 def distances(gram: Tensor) -> Tensor:
