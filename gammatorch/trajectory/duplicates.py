@@ -25,9 +25,6 @@ from gammatorch.trajectory.path import back_and_forth, step_lengths
 _RETURNED = 32
 """Changed entries that do not all come back by chance; of narrower rows all entries."""
 
-_EXPECTED = 0.05
-"""Share of the entries that would have changed if a standstill had moved as the steps beside it did."""
-
 _HABIT = 0.1
 """Share of the steps at which single layers stand still from which on it is a habit of the training."""
 
@@ -145,7 +142,7 @@ def _still_layers(run: Trajectory, away: set[int]) -> list[Finding]:
         if {at - 1, at, at + 1, at + 2} & away or not bool(both.any()):
             continue
         pace = (moved / expected)[both].clamp(max=1).median()
-        still = (moved == 0) & (expected * pace >= min(max(_RETURNED, _EXPECTED * run.hidden), run.hidden))
+        still = (moved == 0) & (expected * pace >= min(_RETURNED, run.hidden))
         if bool(still.any()):
             found[at] = tuple(run.layers[int(row)] for row in still.nonzero()[:, 0])
     if len(found) > max(2, _HABIT * len(run)):
@@ -179,8 +176,7 @@ def _passed_by(run: Trajectory, blocks: Sequence[Block], rows: list[int]) -> boo
 
 def _stand_still(run: Trajectory, block: Block) -> bool:
     """Whether a standstill of all layers would have moved, had it gone on as the steps beside it did."""
-    least = max(_RETURNED, _EXPECTED * run.hidden * len(run.layers))
-    return float(_expected(run, block).sum()) >= min(least, run.hidden * len(run.layers))
+    return float(_expected(run, block).sum()) >= min(_RETURNED, run.hidden * len(run.layers))
 
 
 def _expected(run: Trajectory, block: Block) -> Tensor:

@@ -10,13 +10,11 @@ from torch import Tensor
 
 from gammatorch.trajectory.finding import Finding, named_layers
 from gammatorch.trajectory.measure import Trajectory
-from gammatorch.trajectory.path import FAR, FEWEST, UNUSUAL, back_and_forth, step_lengths, usual_around
+from gammatorch.trajectory.path import FAR, FEWEST, UNUSUAL, step_lengths, usual_around
 
 _OWN = 0.9
 """Share of the way to a checkpoint and back, in directions the run goes in elsewhere, by which it is the run's own."""
 
-_FEW = 0.3
-"""Cosine by which steps go back and forth in ten directions, in which some lie far from neighbours that met by chance."""
 
 def find_jumps(run: Trajectory, points: Tensor, known: Collection[int]) -> list[Finding]:
     """Checkpoints that lie far from both neighbours, in two layers at least.
@@ -39,12 +37,9 @@ def find_jumps(run: Trajectory, points: Tensor, known: Collection[int]) -> list[
     steady = [place for place in range(len(positions)) if place not in jumps]
     findings = []
     for place, rows in jumps.items():
-        if back_and_forth(kept[steady][:, rows]) < _FEW:
-            own = _is_own_way(kept[:, rows], place, steady)
-            layers = tuple(run.layers[row] for row in rows)
-            findings.append(
-                _tell(run.labels[positions[place]], run, layers, float(times[place - 1, rows].median()), own)
-            )
+        layers, far = tuple(run.layers[row] for row in rows), float(times[place - 1, rows].median())
+        own = _is_own_way(kept[:, rows], place, steady)
+        findings.append(_tell(run.labels[positions[place]], run, layers, far, own))
     return findings
 
 

@@ -21,11 +21,8 @@ Pair = tuple[int, int]
 _REACHES = 1, 16
 """Checkpoints whose mean is taken on each side: one where steps are long, more where noise hides single ones."""
 
-_EACH = 3.0
-"""Standard errors by which each of two must lie on the wrong side of the middle."""
-
-_BOTH = 6.0
-"""Standard errors by which their difference must run against the path. A sum of products of either sign exceeds t of
+_SURE = 6.0
+"""Standard errors by which the difference of the two must run against the path. A sum of products of either sign exceeds t of
 them with odds of at most exp(−t²/2), whatever the products are: 2e-8 for each of n² / 2 pairs."""
 
 _LAYERS = 0.7
@@ -83,32 +80,34 @@ def _right(kept: list[int], at: int) -> list[int]:
 
 
 def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int, usual: float) -> bool:
-    """Whether an exchange is beyond chance, and no matter of steps that go back and forth."""
+    """Whether b and c are exchanged beyond chance, in most layers, and more clearly than steps go back and forth."""
     left, right = _left(kept, one), _right(kept, other)
     between = [place for place in kept if one < place < other]
     inner = min(reach, len(between) // 2)
     near, far = (between[:inner], between[-inner:]) if inner else (left[-2:-1], right[1:2])
-    if not near or not far or not (inner or reach == 1):  # the middle must be told by others than the path
-        return False
+    if not near or not far or not (inner or reach == 1):
+        return False  # the middle must be that of others than a and d, whose noise would be squared
     b, c, a, d = path[one].double(), path[other].double(), _mean(path, left[-reach:]), _mean(path, right[:reach])
     inwards, outwards = _mean(path, near), _mean(path, far)
     middle, axis = (inwards + outwards) / 2, d - a
-    if _errors((b - middle) * axis) < _EACH or _errors((middle - c) * axis) < _EACH or _errors((b - c) * axis) < _BOTH:
-        return False
-    if float(((b - c) * (outwards - inwards)).sum()) < 0:
-        return False
-    products = ((b - c) * axis).sum(dim=-1)
-    if float((products > 0).double().mean()) < _LAYERS:
-        return False
-    cosine = float(products.sum() / torch.linalg.vector_norm(b - c) / torch.linalg.vector_norm(axis))
-    return cosine > usual
+    sides = (b - middle) * axis, (middle - c) * axis, (b - c) * (outwards - inwards)
+    return min(float(side.sum()) for side in sides) > 0 and _is_clear(b - c, axis, usual)
+
+
+def _is_clear(way: Tensor, axis: Tensor, usual: float) -> bool:
+    """Whether two ways go along each other beyond chance, in most layers, by more than the usual cosine.
+
+    The standard error of Σ xy, had x and y nothing to do with each other, is √Σ x²y².
+    """
+    products = way * axis
+    total = float(products.sum())
+    in_layers = float((products.sum(dim=-1) > 0).double().mean())
+    lengths = float(torch.linalg.vector_norm(way) * torch.linalg.vector_norm(axis))
+    return (
+        total > _SURE * float(torch.linalg.vector_norm(products)) and in_layers >= _LAYERS and total > usual * lengths
+    )
 
 
 def _mean(path: Tensor, places: list[int]) -> Tensor:
     """Mean of some checkpoints."""
     return path[places].double().mean(dim=0)
-
-
-def _errors(products: Tensor) -> float:
-    """A sum in standard errors, had the factors nothing to do with each other."""
-    return float(products.sum() / torch.linalg.vector_norm(products).clamp(min=1e-300))
