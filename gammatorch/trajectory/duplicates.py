@@ -20,7 +20,7 @@ from torch import Tensor
 
 from gammatorch.trajectory.finding import Finding, listed, named_layers
 from gammatorch.trajectory.measure import Trajectory
-from gammatorch.trajectory.path import back_and_forth, step_lengths
+from gammatorch.trajectory.path import back_and_forth, distances, gram_matrix, outliers, step_lengths
 
 _RETURNED = 32
 """Changed entries that do not all come back by chance; of narrower rows all entries."""
@@ -46,7 +46,12 @@ Block = tuple[int, int]
 
 def returns_by_chance(run: Trajectory) -> bool:
     """Whether rounding may bring gains back to the same bits, since they go back and forth in a few directions."""
-    return run.coarse and back_and_forth(_in_grains(run)) > _FEW
+    if not run.coarse:
+        return False
+    grain = run.grain.median(dim=0).values
+    path = run.points / torch.where(grain > 0, grain, torch.inf)[:, None]
+    off = outliers(distances(gram_matrix(path)))
+    return back_and_forth(path[[at for at in range(len(run)) if at not in off]]) > _FEW
 
 
 def find_copies(run: Trajectory, by_chance: bool) -> tuple[list[Finding], set[int]]:
@@ -211,12 +216,6 @@ def _home(run: Trajectory, blocks: Sequence[Block], rows: list[int], away: Colle
         detours.append(float((detour / run.norms[first, rows]).sum()))
     least, second = sorted(detours)[:2]
     return blocks[detours.index(least)] if least <= _HOME * second else None
-
-
-def _in_grains(run: Trajectory) -> Tensor:
-    """Points in units of what rounding may move each layer by."""
-    grain = run.grain.median(dim=0).values
-    return run.points.double() / torch.where(grain > 0, grain, torch.inf)[:, None]
 
 
 def _grouped(values: Iterable[tuple[int, object]]) -> list[list[int]]:

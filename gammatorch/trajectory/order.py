@@ -51,15 +51,19 @@ def _exchanges(path: Tensor, reach: int) -> Iterator[Pair]:
     gram = gram_matrix(path)
     off = outliers(distances(gram))
     kept = [at for at in range(len(path)) if at not in off]
-    usual = _CLEAR * math.sqrt(reach) * back_and_forth(path[kept])
     before, after = _neighbours(len(path), kept, reach)
     to_a, to_d = gram @ before.T, gram @ after.T
     shorter = to_d - to_d.diagonal() - to_a.diagonal()[:, None] + to_a.T  # (b − c)·(d − a)
     shorter = shorter.triu(diagonal=1) * (before.sum(dim=1)[:, None] * after.sum(dim=1) > 0)
-    gain, others = shorter.max(dim=1)
-    for one in gain.argsort(descending=True).tolist():
-        if gain[one] > 0 and _tells(path, one, int(others[one]), kept, reach, usual):
-            yield one, int(others[one])
+    is_off = torch.tensor([at in off for at in range(len(path))])
+    alike = is_off[:, None] == is_off  # much that is far off would shorten the path anywhere
+    best = [group.max(dim=1) for group in (shorter * alike, shorter * ~alike)]
+    candidates = (
+        (float(gain), one, int(other)) for row in best for one, (gain, other) in enumerate(zip(*row, strict=True))
+    )
+    for gain, one, other in sorted(candidates, reverse=True):
+        if gain > 0 and _tells(path, (one, other), kept, reach):
+            yield one, other
 
 
 def _neighbours(n: int, kept: list[int], reach: int) -> tuple[Tensor, Tensor]:
@@ -79,8 +83,9 @@ def _right(kept: list[int], at: int) -> list[int]:
     return [place for place in kept if place > at]
 
 
-def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int, usual: float) -> bool:
+def _tells(path: Tensor, pair: Pair, kept: list[int], reach: int) -> bool:
     """Whether b and c are exchanged beyond chance, in most layers, and more clearly than steps go back and forth."""
+    one, other = pair
     left, right = _left(kept, one), _right(kept, other)
     between = [place for place in kept if one < place < other]
     inner = min(reach, len(between) // 2)
@@ -91,21 +96,19 @@ def _tells(path: Tensor, one: int, other: int, kept: list[int], reach: int, usua
     inwards, outwards = _mean(path, near), _mean(path, far)
     middle, axis = (inwards + outwards) / 2, d - a
     sides = (b - middle) * axis, (middle - c) * axis, (b - c) * (outwards - inwards)
-    return min(float(side.sum()) for side in sides) > 0 and _is_clear(b - c, axis, usual)
+    if min(float(side.sum()) for side in sides) <= 0 or not _is_clear((b - c) * axis):
+        return False
+    usual = back_and_forth(path[[place for place in kept if place not in pair]])
+    return float(torch.cosine_similarity((b - c).flatten(), axis.flatten(), dim=0)) > _CLEAR * math.sqrt(reach) * usual
 
 
-def _is_clear(way: Tensor, axis: Tensor, usual: float) -> bool:
-    """Whether two ways go along each other beyond chance, in most layers, by more than the usual cosine.
+def _is_clear(products: Tensor) -> bool:
+    """Whether a sum of products is positive beyond chance, and in most layers.
 
-    The standard error of Σ xy, had x and y nothing to do with each other, is √Σ x²y².
+    The standard error of Σ xy, had x and y nothing in common, is √Σ x²y².
     """
-    products = way * axis
-    total = float(products.sum())
     in_layers = float((products.sum(dim=-1) > 0).double().mean())
-    lengths = float(torch.linalg.vector_norm(way) * torch.linalg.vector_norm(axis))
-    return (
-        total > _SURE * float(torch.linalg.vector_norm(products)) and in_layers >= _LAYERS and total > usual * lengths
-    )
+    return in_layers >= _LAYERS and float(products.sum()) > _SURE * float(torch.linalg.vector_norm(products))
 
 
 def _mean(path: Tensor, places: list[int]) -> Tensor:

@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from gammatorch.bench.training_runs import HONEST, NASTY, Kind, draw, measure
 from gammatorch.sweep import threads
-from gammatorch.sweep.anomalies import find_anomalies
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.timeline import make_timeline
-from gammatorch.sweep.trajectory import Snapshot, trace
+from gammatorch.trajectory.anomalies import find_anomalies
+from gammatorch.trajectory.measure import Snapshot, trace
 from tests.sweep.conftest import sweep
-from tests.sweep.runs import HONEST, NASTY, Kind, begin, covariances, draw, measure
 
 
 @pytest.fixture(autouse=True, scope="module")
