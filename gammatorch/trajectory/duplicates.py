@@ -28,7 +28,7 @@ _RETURNED = 32
 _HABIT = 0.1
 """Share of the steps at which single layers stand still from which on it is a habit of the training."""
 
-_FEW = 0.1
+_FEW = 0.15
 """Cosine by which steps go back and forth that says they do so in few directions; rounding hides half of it."""
 
 _LONG = 3.0
@@ -36,9 +36,6 @@ _LONG = 3.0
 
 _HOME = 0.8
 """Ratio by which the detour over one place must be shorter than over any other for the gains to be at home there."""
-
-_WAY = 0.1
-"""Share of the way over a place that counts as detour, for where a run goes straight on there is none."""
 
 Block = tuple[int, int]
 """First and last position of checkpoints in a row that hold the same."""
@@ -212,7 +209,7 @@ def _home(run: Trajectory, blocks: Sequence[Block], rows: list[int], away: Colle
         beside = [next((at for at in side if at not in away), side[0]) for side in sides if side]
         points = run.points[beside][:, rows]
         way = torch.linalg.vector_norm(points - run.points[first, rows], dim=-1).sum(dim=0)
-        detour = (1 + _WAY) * way - torch.linalg.vector_norm(points[0] - points[-1], dim=-1)
+        detour = way - torch.linalg.vector_norm(points[0] - points[-1], dim=-1)
         detours.append(float((detour / run.norms[first, rows]).sum()))
     least, second = sorted(detours)[:2]
     return blocks[detours.index(least)] if least <= _HOME * second else None
