@@ -28,6 +28,9 @@ them with odds of at most exp(−t²/2), whatever the products are: 2e-8 for eac
 _LAYERS = 0.7
 """Share of the layers in which it must show."""
 
+_SHARE = 0.1
+"""Share of their difference that each of the two must lie on the wrong side of the middle; one alone is no exchange."""
+
 _CLEAR = 5.0
 """Times the cosine by which steps of the run go back and forth, of which that of the two with the path must be more."""
 
@@ -95,8 +98,11 @@ def _tells(path: Tensor, pair: Pair, kept: list[int], reach: int) -> bool:
     b, c, a, d = path[one].double(), path[other].double(), _mean(path, left[-reach:]), _mean(path, right[:reach])
     inwards, outwards = _mean(path, near), _mean(path, far)
     middle, axis = (inwards + outwards) / 2, d - a
-    sides = (b - middle) * axis, (middle - c) * axis, (b - c) * (outwards - inwards)
-    if min(float(side.sum()) for side in sides) <= 0 or not _is_clear((b - c) * axis):
+    products = (b - c) * axis
+    sides = [float((way * axis).sum()) for way in (b - middle, middle - c)]
+    if min(sides) < _SHARE * float(products.sum()) or float(((b - c) * (outwards - inwards)).sum()) <= 0:
+        return False
+    if not _is_clear(products):
         return False
     usual = back_and_forth(path[[place for place in kept if place not in pair]])
     return float(torch.cosine_similarity((b - c).flatten(), axis.flatten(), dim=0)) > _CLEAR * math.sqrt(reach) * usual
