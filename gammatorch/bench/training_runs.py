@@ -1,9 +1,10 @@
-"""Training runs drawn at random: how gains drift, wander and shiver when nothing is wrong, and what can be done to them."""
+"""Training runs drawn at random: how gains drift, wander and have noise when nothing is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,6 +57,7 @@ class Begun:
 
 
 def begin(kind: Kind, seed: int, count: int, layers: int, hidden: int) -> Begun:
+    """Draw what does not change in the course of a run."""
     rng = np.random.default_rng(seed)
     steps, shape = steps_of(kind.spacing, count), (layers, hidden)
     gamma = np.ones(shape) if kind.initial == "ones" else np.exp(0.3 * rng.standard_normal(shape))
@@ -99,6 +101,7 @@ def draw(
 
 
 def steps_of(spacing: str, count: int) -> list[int]:
+    """Steps of so many checkpoints: even, with gaps, or by powers of two at first."""
     if spacing == "even":
         return [1000 * number for number in range(count)]
     if spacing == "gaps":
@@ -107,7 +110,7 @@ def steps_of(spacing: str, count: int) -> list[int]:
     return [*early, *(1000 * number for number in range(1, count - len(early) + 1))]
 
 
-def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> np.ndarray:
+def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> Any:
     """Learning rate at each step, 1 at most or thereabouts."""
     share = np.asarray(steps, dtype=np.float64) / steps[-1]
     number = np.arange(len(steps))

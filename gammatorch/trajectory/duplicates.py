@@ -109,12 +109,13 @@ def find_mixtures(run: Trajectory, by_chance: bool, away: set[int]) -> tuple[lis
             if len(blocks) > 1 and len({run.digests[first] for first, _ in blocks}) > 1:
                 places[tuple(blocks)].append(row)
     found: dict[tuple[tuple[int, ...], int | None], list[int]] = defaultdict(list)
-    for blocks, rows in places.items():
-        if _come_back(run, blocks, rows, by_chance, away):
-            home = _home(run, blocks, rows, away)
+    for where, rows in places.items():
+        if _come_back(run, where, rows, by_chance, away):
+            home = _home(run, where, rows, away)
             if home is None:
-                found[tuple(first for first, _ in blocks), None] += rows
-            for first, last in blocks if home else ():
+                found[tuple(first for first, _ in where), None] += rows
+                continue
+            for first, last in where:
                 for at in range(first, last + 1) if (first, last) != home else ():
                     found[(at,), home[0]] += rows
     findings = [
