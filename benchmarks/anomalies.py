@@ -4,10 +4,10 @@
         [--workers 1]
 
 Runs are drawn from the kinds of gammatorch/bench/training_runs.py: warm-ups, decays, restarts, plateaus, cool-downs,
-resumed ones; gains that drift, wander, follow the learning rate, have noise about their path; in 32 and 16 bits; honest
-ones with loss spikes, pauses and missing checkpoints too. Into other draws one fault each is planted. It counts as
-found if what is told names the items it was planted in; as told right if it accuses no others. Into further draws nine faults
-each are planted together, three of each sort, which must not hide each other.
+resumed ones; gains that drift, wander, follow the learning rate, have noise about their path; in 32 and 16 bits;
+honest ones with loss spikes, pauses and missing checkpoints too. Into other draws one fault each is planted. It
+counts as found if what is told names the items it was planted in; as told right if it accuses no others. Into further
+draws nine faults each are planted together, three of each sort, which must not hide each other.
 
 Some 10 minutes of one core; fewer ``--kinds``, ``--honest`` and ``--planted`` take less.
 """

@@ -22,8 +22,9 @@ _REACHES = 1, 16
 """Checkpoints whose mean is taken on each side: one where steps are long, more where noise hides single ones."""
 
 _SURE = 6.0
-"""Standard errors by which the difference of the two must run against the path. A sum of products of either sign exceeds
-t of them with odds of at most exp(−t²/2), whatever the products are: 2e-8 for each of n² / 2 pairs."""
+"""Standard errors by which the difference of the two must run against the path.
+
+A sum of products of either sign exceeds t of them with odds of at most exp(−t²/2): 2e-8 for each of n² / 2 pairs."""
 
 _LAYERS = 0.7
 """Share of the layers in which it must show."""
