@@ -1,10 +1,10 @@
-"""What a sweep tells of real training runs: small Llamas, trained here on the source of Python's own library.
+"""What the search for anomalies tells of real training: small Llamas, trained here on the source of Python's library.
 
-    python benchmarks/trained.py [--out FILE] [--steps 2000] [--every 20] [--planted 6]
+    python benchmarks/trained.py [--out FILE] [--steps 2000] [--every 20] [--planted 4] [--gains FOLDER]
 
 Nine runs, by each of three optimizers and three schedules, keep their gains every so many steps (4 minutes each on one
-core). Honest ones, whole and with every second or fourth checkpoint alone, in 32 and 16 bits, should be accused of
-nothing; the faults of anomalies.py are planted into each, and count as found as there.
+core; ``--gains`` keeps them for the next time). Honest ones, whole and with every second or fourth checkpoint alone, in
+32 and 16 bits, should be accused of nothing; the faults of anomalies.py are planted into each, and count as there.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 import transformers
-from anomalies import PLANTS, Stored, anomalies, plant, plant_together, total
+from anomalies import PLANTS, Stored, anomalies, in_words, plant, plant_together, total
 from common import parser, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 LAYERS, HIDDEN, LENGTH, BATCH, WARM_UP = 6, 128, 64, 16, 100
@@ -76,53 +77,65 @@ def train(optimizer: str, schedule: str, seed: int, steps: int, every: int) -> S
     return kept
 
 
+def trained(folder: Path | None, optimizer: str, schedule: str, seed: int, steps: int, every: int) -> Stored:
+    """The gains of a run, read from a folder where they are there, and kept there once trained."""
+    if folder is None:
+        return train(optimizer, schedule, seed, steps, every)
+    file = folder / f"{optimizer}-{schedule.replace(' ', '-')}-{steps}-{every}.safetensors"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"gains": torch.stack(train(optimizer, schedule, seed, steps, every))}, file)
+    return [*load_file(file)["gains"]]
+
+
 def gains(model: Any) -> Tensor:
     return torch.stack([block.input_layernorm.weight.detach().clone() for block in model.model.layers])
 
 
-def score(steps: list[int], kept: Stored, planted: int) -> dict[str, Any]:
+def score(
+    steps: list[int], kept: Stored, planted: int
+) -> tuple[list[list[str]], Mapping[str, Counter[str]], Counter[str]]:
     """What is told of one run in each stored type: honest as it is and thinned out, then with a fault at a time."""
-    accused, found = [], {name: Counter[str]() for name in PLANTS}
-    together = Counter[str]()
+    accused, found, together = list[list[str]](), {name: Counter[str]() for name in PLANTS}, Counter[str]()
     for dtype in DTYPES.values():
         stored = [gamma.to(dtype) for gamma in kept]
         for away in THINNED:
-            accused += [[one.text for one in anomalies(steps[::away], stored[::away])]]
-        for name, seed in product(PLANTS, range(planted)):
-            result = plant(name, seed, steps, list(stored))
-            if result is not None:
-                found[name].update({"planted": 1, **{key: int(told) for key, told in result[1].items()}})
-        together.update(total(plant_together(seed, steps, list(stored)) for seed in range(planted)))
-    return {
-        "together": together,
-        "honest": len(accused),
-        "accused": [texts for texts in accused if texts],
-        "planted": found,
-    }
+            accused.append([one.text for one in anomalies(steps[::away], stored[::away])])
+        for seed in range(planted):
+            for name in PLANTS:
+                found[name].update(plant(name, seed, steps, stored))
+            together.update(plant_together(seed, steps, stored))
+    return [texts for texts in accused if texts], found, together
 
 
 def main() -> None:
     options = parser(__doc__)
-    for name, default in (("steps", 2000), ("every", 20), ("planted", 6)):
+    for name, default in (("steps", 2000), ("every", 20), ("planted", 4)):
         options.add_argument(f"--{name}", type=int, default=default)
+    options.add_argument("--gains", type=Path, help="folder to keep trained gains in, and to read those that are there")
     chosen = options.parse_args()
     torch.set_num_threads(1)
     steps = list(range(0, chosen.steps + 1, chosen.every))
-    runs = {}
+    runs: dict[str, Any] = {}
+    planted, together = {name: Counter[str]() for name in PLANTS}, Counter[str]()
     for seed, (optimizer, schedule) in enumerate(product(OPTIMIZERS, SCHEDULES)):
-        kept = train(optimizer, schedule, seed, chosen.steps, chosen.every)
-        runs[f"{optimizer}, {schedule}"] = result = score(steps, kept, chosen.planted)
-        counts = (f"{name}: {count['found']}/{count['planted']}" for name, count in result["planted"].items())
-        print(f"{optimizer}, {schedule}: {len(result['accused'])} of {result['honest']} accused; {', '.join(counts)}")
-    totals = {name: total(run["planted"][name] for run in runs.values()) for name in PLANTS}
-    for name, count in totals.items():
-        print(f"{name:<36} {count['planted']} planted, {count['found']} found, {count['right']} right")
-    together = total(run["together"] for run in runs.values())
-    print("together:", ", ".join(f"{value} {key}" for key, value in together.items()))
-    honest = sum(run["honest"] for run in runs.values())
-    accused = sum(len(run["accused"]) for run in runs.values())
-    print(f"{accused} of {honest} honest runs of up to {len(steps)} items accused")
-    save(chosen.out, {"runs": runs, "planted": totals, "together": together, "honest": honest, "accused": accused})
+        kept = trained(chosen.gains, optimizer, schedule, seed, chosen.steps, chosen.every)
+        accused, found, several = score(steps, kept, chosen.planted)
+        planted = {name: total([planted[name], found[name]]) for name in PLANTS}
+        together.update(several)
+        runs[f"{optimizer}, {schedule}"] = {"accused": accused, **in_words(found)}
+        print(f"{optimizer}, {schedule}: {runs[f'{optimizer}, {schedule}']}", flush=True)
+    honest, accused = len(runs) * len(DTYPES) * len(THINNED), sum(len(run["accused"]) for run in runs.values())
+    summary = {
+        "shape": (len(steps), LAYERS, HIDDEN),
+        "honest": honest,
+        "accused": accused,
+        **in_words(planted),
+        "together": together,
+    }
+    for line, value in summary.items():
+        print(f"{line:<24} {value}")
+    save(chosen.out, {"summary": summary, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""Training runs drawn at random: how gains drift, wander and shiver when nothing is wrong, and what can be done to them."""
+"""Training runs drawn at random: how gains drift, wander and have noise when nothing is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
-from gammatorch.sweep.trajectory import Snapshot, Trajectory, trace
+from gammatorch.trajectory.measure import Snapshot, Trajectory, trace
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Begun:
 
 
 def begin(kind: Kind, seed: int, count: int, layers: int, hidden: int) -> Begun:
+    """Draw what does not change in the course of a run."""
     rng = np.random.default_rng(seed)
     steps, shape = steps_of(kind.spacing, count), (layers, hidden)
     gamma = np.ones(shape) if kind.initial == "ones" else np.exp(0.3 * rng.standard_normal(shape))
@@ -98,30 +100,8 @@ def draw(
     return run.steps, stored
 
 
-def covariances(kind: Kind, steps: list[int], rates: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Between checkpoints, of a channel's gains less those at the start, in units of its layer's pace, without rounding.
-
-    Returns:
-        All but the wandering, and the wandering, shapes (n, n): of every channel, or along directions of length 1.
-    """
-    n, number = len(steps), torch.arange(len(steps))
-    begun = torch.tensor([step > 0 for step in steps], dtype=torch.float64)
-    length = torch.tensor(np.diff(steps, prepend=steps[0]) / steps[-1]) * rates
-    summed = torch.ones(n, n, dtype=torch.float64).tril()
-    lag = (number - number[:, None]).abs()
-    turned = [1.0]
-    for _ in range(n):
-        turned.append(0.98**2 * turned[-1] + 0.2**2)
-    variance = torch.tensor(turned[1:], dtype=torch.float64)
-    turning = 0.98**lag * torch.minimum(variance, variance[:, None])
-    common = kind.drift**2 * summed @ (length[:, None] * turning * length) @ summed.T
-    common = common + torch.diag(kind.shiver**2 * rates * begun) + kind.settle**2 * rates[:, None] * rates
-    kept = (0.5 ** lag.to(torch.float64)).tril()
-    common = common + kind.returning**2 * kept @ torch.diag(rates * begun) @ kept.T
-    return common, kind.wander**2 / 60 * summed @ torch.diag(length) @ summed.T
-
-
 def steps_of(spacing: str, count: int) -> list[int]:
+    """Steps of so many checkpoints: even, with gaps, or by powers of two at first."""
     if spacing == "even":
         return [1000 * number for number in range(count)]
     if spacing == "gaps":
@@ -130,7 +110,7 @@ def steps_of(spacing: str, count: int) -> list[int]:
     return [*early, *(1000 * number for number in range(1, count - len(early) + 1))]
 
 
-def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> np.ndarray:
+def rates_of(schedule: str, steps: list[int], rng: np.random.Generator) -> Any:
     """Learning rate at each step, 1 at most or thereabouts."""
     share = np.asarray(steps, dtype=np.float64) / steps[-1]
     number = np.arange(len(steps))
@@ -196,8 +176,7 @@ HONEST: Mapping[str, Kind] = {
     "wandering in three directions": Kind(drift=0.1, wander=0.5, shiver=0.005, schedule="constant", directions=3),
     "wandering in ten directions, bf16": Kind(drift=0.1, wander=0.5, directions=10, dtype=torch.bfloat16),
 }
-
-"""Runs as they may be, which :func:`covariances` describes."""
+"""Runs as they may be."""
 
 NASTY: Mapping[str, Kind] = {
     "drift, spikes": Kind(drift=0.5, spikes=0.05),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from gammatorch.sweep.conventions import find_conventions
-from gammatorch.sweep.copies import find_copies
-from gammatorch.sweep.finding import Finding, listed, named_layers
-from gammatorch.sweep.mixed import find_mixed
-from gammatorch.sweep.places import find_jumps, find_misplaced
-from gammatorch.sweep.trajectory import Trajectory
+from torch import Tensor
+
+from gammatorch.trajectory.conventions import find_conventions
+from gammatorch.trajectory.duplicates import find_copies, find_mixtures, returns_by_chance
+from gammatorch.trajectory.finding import Finding, listed, named_layers
+from gammatorch.trajectory.jumps import find_jumps
+from gammatorch.trajectory.measure import Trajectory
+from gammatorch.trajectory.order import find_exchanged
+from gammatorch.trajectory.path import FEWEST, evened
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,42 @@ class Print:
 def find_anomalies(run: Trajectory) -> list[Finding]:
     """All that is odd about the checkpoints of one training run.
 
-    Copies come first, and what they explain is not looked at again: a checkpoint with the gains of another step also
-    jumps away from its neighbours.
+    What their bits tell comes first, and is not looked at again: a copy also jumps away from its neighbours.
 
     Args:
         run: The training run.
     """
-    copies = find_copies(run)
+    by_chance = returns_by_chance(run)
+    copies, copied = find_copies(run, by_chance)
     conventions, points = find_conventions(run)
-    mixed = find_mixed(run, copies.strays)
-    exchanged, moved = find_misplaced(run, points, copies.strays | mixed.strays)
-    if moved:
-        mixed = find_mixed(run, copies.strays | moved)
-    jumps = find_jumps(run, points, copies.strays | moved | mixed.strays)
-    return [*copies.findings, *mixed.findings, *conventions, *exchanged, *jumps, *_dead(run)]
+    exchanged = _exchanged(run, points, copied)
+    moved = set[int]().union(*exchanged)
+    mixtures, mixed = find_mixtures(run, by_chance, copied | moved)
+    jumps = find_jumps(run, points, copied | moved | mixed)
+    told = (_tell_exchanged(run, sorted(places)) for places in exchanged)
+    return [*copies, *mixtures, *conventions, *told, *jumps, *_dead(run)]
+
+
+def _exchanged(run: Trajectory, points: Tensor, known: Collection[int]) -> list[set[int]]:
+    """Positions that stand in each other's place."""
+    positions = [position for position in range(len(run)) if position not in known]
+    if len(positions) < FEWEST:
+        return []
+    groups = list[set[int]]()
+    for pair in find_exchanged(evened(points[positions])):
+        places = {positions[at] for at in pair}
+        touched = [group for group in groups if group & places]
+        groups = [group for group in groups if group not in touched] + [places.union(*touched)]
+    return groups
+
+
+def _tell_exchanged(run: Trajectory, places: list[int]) -> Finding:
+    """The finding about two checkpoints or more in each other's places."""
+    names = tuple(run.labels[place] for place in places)
+    text = f"{names[0]} and {names[1]} are exchanged: each lies where the other should"
+    if len(names) > 2:
+        text = f"{listed(names)} are in each other's places: each lies where another of them should"
+    return Finding("swapped", "anomaly", names, text)
 
 
 def _dead(run: Trajectory) -> list[Finding]:
