@@ -142,6 +142,15 @@ def test_gains_that_go_back_and_forth_in_two_directions_come_back_by_chance(seed
     assert not anomalies(*draw(LITTLE, seed, 120, 12, 256))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_in_sixty_directions_nothing_comes_back_by_chance(seed):
+    """A copy of a checkpoint near by is one, though no step to it is long."""
+    kind = Kind(drift=0.0, wander=0.5, schedule="constant", directions=60, dtype=torch.bfloat16)
+    steps, stored = draw(kind, seed, 60, 6, 128)
+    stored[30] = stored[33]
+    assert [one.kind for one in anomalies(steps, stored)] == ["copy"]
+
+
 @pytest.mark.parametrize("origin", [14, 70])
 def test_mixed_shards_are_found_in_runs_whose_layers_come_back_to_the_same_bits(origin):
     steps, stored = draw(NASTY["wandering in two directions, bf16"], 3, 80, 12, 256)
