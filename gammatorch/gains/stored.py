@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
@@ -90,13 +91,19 @@ def _unread(dtype: str) -> str:
     return f", a type that this version does not know: upgrade gammatorch, or save the tensor again as one of {read}"
 
 
-def check_finite(weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0) -> None:
-    """Refuse NaN and infinity, by file, tensor and channel."""
-    if seen_finite(weights):
-        return
+def check_finite(
+    weights: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], first: int = 0
+) -> float | None:
+    """Refuse NaN and infinity, by file, tensor and channel; the sum of the weights, where one was taken to see it."""
+    if weights.dtype is not torch.float16:
+        total = float(weights.sum())
+        if math.isfinite(total):
+            return total
+    elif seen_finite(weights):
+        return None
     places = weights.isfinite().logical_not().nonzero()
     if not len(places):
-        return  # large ones
+        return None  # large ones
     row, channel = places[0].tolist()
     raise NonFiniteGain(
         f"holds {float(weights[row, channel])} at channel {first + channel}: "
@@ -169,15 +176,24 @@ def tally(weighed: Tensor, values: int) -> Tally:
     return Tally(total, negative, values)
 
 
-def offset_notes(selection: Selection, weights: Tensor, raw: bool) -> list[str]:
+def offset_notes(selection: Selection, weights: Tensor, raw: bool, total: float | None = None) -> list[str]:
     """What a reader should know where an offset is taken, not known, or where the weights look like another one's.
 
     Args:
         selection: What was chosen.
         weights: As stored, shape (layer, hidden).
         raw: Whether the stored weights are what was asked for.
+        total: Their sum, where it is known: most often it shows that there is nothing to count.
     """
-    return [] if raw else tally_notes(selection, tally(weigh(weights), weights.numel()))
+    if raw or (selection.offset_doubt is None and total is not None and _usual(selection, total / weights.numel())):
+        return []
+    return tally_notes(selection, tally(weigh(weights), weights.numel()))
+
+
+def _usual(selection: Selection, mean: float) -> bool:
+    """Whether weights of such a mean look like those of no other convention, whatever their signs."""
+    away, near = (abs(mean), _NEAR_ZERO) if selection.offset == 0 else (abs(mean - 1), _NEAR_ONE)
+    return away > near
 
 
 def tally_notes(selection: Selection, of: Tally) -> list[str]:

@@ -100,8 +100,8 @@ def stream_gains(
         weights = unpack(stage(checkpoint, selection.entries, chosen, advance), selection.entries, chosen, precision)
     else:
         weights = stack_held(held, chosen, precision)
-    check_finite(weights, checkpoint, selection.entries)
-    notes = offset_notes(selection, weights, raw)
+    total = check_finite(weights, checkpoint, selection.entries)
+    notes = offset_notes(selection, weights, raw, total)
     offset = 0.0 if raw else selection.offset
     return Gains(
         gamma=weights.add_(offset) if offset else weights,
