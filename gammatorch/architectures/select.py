@@ -86,6 +86,22 @@ def select(
     return _by_site(checkpoint, site, stack, find_stacks(checkpoint) if stacks is None else stacks)
 
 
+def sites_of(checkpoint: Checkpoint, stack: str | None = None) -> list[str]:
+    """The places of :data:`~gammatorch.architectures.base.PLACES` at which a stack has norms, in their order.
+
+    Args:
+        checkpoint: An open checkpoint.
+        stack: As for :func:`select`.
+
+    Raises:
+        SiteNotFound: It has no norms in any block.
+        StackNotFound: It has no such stack, or several.
+    """
+    chosen, holder = choose_stack(find_stacks(checkpoint), stack, checkpoint)
+    known = {site.place for one in (chosen, holder) if one is not None for site in one.sites}
+    return [place for place in PLACES if place in known]
+
+
 def _by_site(checkpoint: Checkpoint, site: str, stack: str | None, stacks: Sequence[Stack]) -> Selection:
     chosen, holder = choose_stack(stacks, stack, checkpoint)
     notes = (*holder.notes, *chosen.notes) if holder is not None else chosen.notes

@@ -50,6 +50,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
             "Directions by phase",
             ("<phase", "layers", "N", "‖γ‖ mean", "‖γ‖ std", "intra_cos", "vs_other_cos"),
             phase_rows(analysis),
+            least=("N", "‖γ‖ std", "‖γ‖ mean"),
         )
     print_table(
         console,
@@ -64,6 +65,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         says_rows(
             run_statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
         ),
+        folded=("reference",),
     )
     console.print()
     console.print(Text(f"{analysis.answer.sentence} Support {analysis.answer.support:.2f}.", style="bold"))
