@@ -16,6 +16,7 @@ from gammatorch.architectures.stacks import find_stacks
 from gammatorch.architectures.stages import main_stage, outer_of, patterns_by_stage, stages_of
 from gammatorch.architectures.vocabulary import is_strange
 from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.weights import ADAPTER_CONFIG
 from gammatorch.errors import IncompleteCheckpoint, InvalidArgument, SiteNotFound, StackNotFound
 
 _FLAT = "_flat_param"
@@ -124,6 +125,25 @@ def _by_site(checkpoint: Checkpoint, site: str, stack: str | None, stacks: Seque
     )
 
 
+def is_lora(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint holds the low-rank matrices of an adapter.
+
+    Args:
+        checkpoint: An open checkpoint.
+    """
+    return any(".lora_" in key for key in checkpoint.entries)
+
+
+def base_model(checkpoint: Checkpoint) -> str | None:
+    """The model that an adapter is for, as adapter_config.json names it; None where it does not.
+
+    Args:
+        checkpoint: The adapter, open.
+    """
+    told = checkpoint.settings.get(ADAPTER_CONFIG, {}).get("base_model_name_or_path")
+    return told if isinstance(told, str) and told else None
+
+
 def choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> tuple[Stack, Stack | None]:
     """The stack that a name means, and the one that holds it where it is that one's main stage, chosen by rule.
 
@@ -145,9 +165,12 @@ def choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoi
 
 def _named_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
     where = checkpoint.name
-    if not stacks and any(".lora_" in key for key in checkpoint.entries):
+    if not stacks and is_lora(checkpoint):
+        base = base_model(checkpoint)
+        named = f", {base}" if base is not None else ""
         raise SiteNotFound(
-            "holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model", file=where
+            f"holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model{named}",
+            file=where,
         )
     if not stacks and any(key.rpartition(".")[2].startswith(_FLAT) for key in checkpoint.entries):
         raise SiteNotFound(

@@ -35,6 +35,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         "‖γ‖ per layer, and its direction's projection on the first and on the shared axis",
         ("layer", "<phase", "‖γ‖", "proj_top1", "resid", "shared"),
         layer_rows(analysis),
+        least=("resid",),
     )
     print_table(
         console,
