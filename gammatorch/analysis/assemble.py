@@ -13,7 +13,7 @@ from torch import Tensor
 from gammatorch.analysis.evidence import Lenses
 from gammatorch.analysis.host import Array
 from gammatorch.analysis.pca import unseen
-from gammatorch.analysis.phases import Phase, assign_phases, phase_contrasts, phase_statistics
+from gammatorch.analysis.phases import Phase, assign_phases, phase_contrasts, phase_statistics, shortened
 from gammatorch.analysis.reduce import Reduced, Settings
 from gammatorch.analysis.result import Analysis
 from gammatorch.analysis.statistics import measure
@@ -154,6 +154,7 @@ def assemble(
     notes += unseen(axes)
     notes += doubtful(axes.singular_gap, torch.from_numpy(cosine), origin)
     notes += unranked(lenses.ranked is not None)
+    notes += shortened(phases, layers)
     found = support(lenses.evidence) if lenses.evidence.count > 1 else None
     copies = axes.explained_var is None and _equal(lengths)
     return Analysis(

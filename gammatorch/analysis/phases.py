@@ -100,6 +100,25 @@ def assign_phases(
     return rows
 
 
+def shortened(text: str, layers: Sequence[int]) -> list[str]:
+    """That phases which were asked for reach beyond the last layer, one note each.
+
+    Args:
+        text: As for :func:`assign_phases`.
+        layers: Layer index of each row.
+
+    Example:
+        >>> shortened("early=0-1,late=2-99", range(4))
+        ["phase 'late=2-99' ends at layer 3, the last one"]
+    """
+    parts = (_PHASE.fullmatch(part.strip()) for part in text.split(","))
+    return [
+        f"phase {part[0]!r} ends at layer {layers[-1]}, the last one"
+        for part in parts
+        if part is not None and part["last"] is not None and int(part["last"]) > layers[-1]
+    ]
+
+
 def phase_statistics(
     rows: Mapping[str, Sequence[int]], layers: Sequence[int], lengths: Array, cosine: Array
 ) -> list[Phase]:

@@ -16,6 +16,7 @@ from gammatorch.architectures.stacks import find_stacks
 from gammatorch.architectures.stages import main_stage, outer_of, patterns_by_stage, stages_of
 from gammatorch.architectures.vocabulary import is_strange
 from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.weights import ADAPTER_CONFIG
 from gammatorch.errors import IncompleteCheckpoint, InvalidArgument, SiteNotFound, StackNotFound
 
 _FLAT = "_flat_param"
@@ -86,6 +87,22 @@ def select(
     return _by_site(checkpoint, site, stack, find_stacks(checkpoint) if stacks is None else stacks)
 
 
+def sites_of(checkpoint: Checkpoint, stack: str | None = None) -> list[str]:
+    """The places of :data:`~gammatorch.architectures.base.PLACES` at which a stack has norms, in their order.
+
+    Args:
+        checkpoint: An open checkpoint.
+        stack: As for :func:`select`.
+
+    Raises:
+        SiteNotFound: It has no norms in any block.
+        StackNotFound: It has no such stack, or several.
+    """
+    chosen, holder = choose_stack(find_stacks(checkpoint), stack, checkpoint)
+    known = {site.place for one in (chosen, holder) if one is not None for site in one.sites}
+    return [place for place in PLACES if place in known]
+
+
 def _by_site(checkpoint: Checkpoint, site: str, stack: str | None, stacks: Sequence[Stack]) -> Selection:
     chosen, holder = choose_stack(stacks, stack, checkpoint)
     notes = (*holder.notes, *chosen.notes) if holder is not None else chosen.notes
@@ -106,6 +123,25 @@ def _by_site(checkpoint: Checkpoint, site: str, stack: str | None, stacks: Seque
         entries=tuple(entry for _, entry in found.rows),
         notes=(*notes, *of_rows),
     )
+
+
+def is_lora(checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint holds the low-rank matrices of an adapter.
+
+    Args:
+        checkpoint: An open checkpoint.
+    """
+    return any(".lora_" in key for key in checkpoint.entries)
+
+
+def base_model(checkpoint: Checkpoint) -> str | None:
+    """The model that an adapter is for, as adapter_config.json names it; None where it does not.
+
+    Args:
+        checkpoint: The adapter, open.
+    """
+    told = checkpoint.settings.get(ADAPTER_CONFIG, {}).get("base_model_name_or_path")
+    return told if isinstance(told, str) and told else None
 
 
 def choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> tuple[Stack, Stack | None]:
@@ -129,9 +165,12 @@ def choose_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoi
 
 def _named_stack(stacks: Sequence[Stack], name: str | None, checkpoint: Checkpoint) -> Stack:
     where = checkpoint.name
-    if not stacks and any(".lora_" in key for key in checkpoint.entries):
+    if not stacks and is_lora(checkpoint):
+        base = base_model(checkpoint)
+        named = f", {base}" if base is not None else ""
         raise SiteNotFound(
-            "holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model", file=where
+            f"holds a LoRA adapter, which leaves the norms of its base model as they are: pass that model{named}",
+            file=where,
         )
     if not stacks and any(key.rpartition(".")[2].startswith(_FLAT) for key in checkpoint.entries):
         raise SiteNotFound(

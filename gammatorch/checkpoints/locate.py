@@ -16,6 +16,7 @@ from gammatorch.checkpoints.hub.retry import RetryPolicy
 from gammatorch.checkpoints.local import LocalSource
 from gammatorch.checkpoints.shards import siblings
 from gammatorch.checkpoints.weights import (
+    ADAPTER_CONFIG,
     CONFIG,
     CONFIG_YAML,
     DCP_METADATA,
@@ -123,6 +124,17 @@ def is_hub_id(model: str) -> bool:
     return _HUB_ID.fullmatch(model) is not None and not os.path.lexists(model)
 
 
+def is_local_model(model: str) -> bool:
+    """Whether a name means weights on disk: a folder that holds some, a weight file, or an index, by its name.
+
+    Args:
+        model: Any name.
+    """
+    if os.path.isdir(model):
+        return _holds_weights(model) or pointed_folder(model) is not None
+    return os.path.isfile(model) and model.endswith((*SUFFIXES, ".index.json"))
+
+
 def _hint(model: str) -> str:
     """What may have been meant by a name that is no path and no id of the Hub.
 
@@ -154,7 +166,7 @@ def _local(path: Path, name: str) -> Location:
     if path.name.endswith((DCP_METADATA, DCP_SUFFIX)):
         raise UnsupportedFormat("is one file of a torch.distributed checkpoint: pass its folder", file=name)
     suffix = None if path.suffix in SUFFIXES else _suffix_by_content(path, name)
-    others = (CONFIG, CONFIG_YAML, *siblings(path.name))
+    others = (CONFIG, CONFIG_YAML, ADAPTER_CONFIG, *siblings(path.name))
     beside = [other for other in others if other != path.name and (folder / other).is_file()]
     if CONFIG not in beside:
         _check_no_config(folder)

@@ -36,6 +36,7 @@ from gammatorch.checkpoints.safetensors.metadata import (
 from gammatorch.checkpoints.safetensors.search import SearchedEntries
 from gammatorch.checkpoints.shards import index_suffix, parse_index, some
 from gammatorch.checkpoints.weights import (
+    ADAPTER_CONFIG,
     CONFIG,
     CONFIG_YAML,
     DCP_SHARDS,
@@ -45,6 +46,7 @@ from gammatorch.checkpoints.weights import (
     TORCH_SUFFIXES,
     as_weights,
     find_weights,
+    is_adapter,
     left_out,
 )
 from gammatorch.errors import (
@@ -182,6 +184,8 @@ def open_source(
         files, shard_of = parse_index(
             bytes(index.into), source.files, f"{source.name}/{weights.index}", index_suffix(weights.index)
         )
+    adapter = _json_read(source, ADAPTER_CONFIG) if is_adapter(files) and ADAPTER_CONFIG in source.files else None
+    first += [adapter] if adapter is not None else []
     reader = READERS.get(weights.layout or suffix or PurePath(files[0]).suffix)
     if reader is None:
         contents, entries, search = _read_safetensors(source, files, first)
@@ -192,7 +196,8 @@ def open_source(
     index_notes = _index_notes(weights.index, shard_of, entries, absent) if shard_of else ()
     holder = source if above is None else above
     stored_config = _parse_config(bytes(config.into), f"{holder.name}/{CONFIG}") if config is not None else None
-    told = read_yaml(bytes(settings.into)) if settings is not None else None
+    beside = {CONFIG_YAML: settings, ADAPTER_CONFIG: adapter}
+    told = {name: read_yaml(bytes(read.into)) for name, read in beside.items() if read is not None}
     notes = (*weights.notes, *index_notes, *contents.notes)
     left = left_out(files, notes, source.files) if suffix is None and weights.layout is None else ()
     return Checkpoint(
@@ -203,7 +208,7 @@ def open_source(
         config=contents.config if contents.config is not None else stored_config,
         notes=(*notes, *left),
         target=target,
-        settings={CONFIG_YAML: told, **contents.settings} if told else contents.settings,
+        settings={**{name: held for name, held in told.items() if held}, **contents.settings},
         missing=missing or contents.missing,
         metadata=contents.metadata,
         absent=absent,

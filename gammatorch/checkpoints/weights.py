@@ -12,6 +12,7 @@ from gammatorch.errors import CheckpointError, CheckpointNotFound, IncompleteChe
 
 CONFIG = "config.json"
 CONFIG_YAML = "config.yaml"
+ADAPTER_CONFIG = "adapter_config.json"
 """What trainers write their settings to where there is no config.json (OLMo)."""
 
 SINGLE = "model.safetensors"
@@ -274,6 +275,19 @@ def _find_adapter(present: Sequence[str], where: str) -> Weights | None:
         return None
     note = f"{names[0]} is an adapter: it holds of its base model what was trained with it, and nothing else"
     return Weights((names[0],), notes=(note,))
+
+
+def is_adapter(files: Sequence[str]) -> bool:
+    """Whether weight files are those of an adapter, by their names.
+
+    Args:
+        files: Names of all weight files.
+
+    Example:
+        >>> is_adapter(["adapter_model.safetensors"]), is_adapter(["model.safetensors"])
+        (True, False)
+    """
+    return all(map(_ADAPTER.fullmatch, files))
 
 
 _FINDERS: tuple[Callable[[Sequence[str], str], Weights | None], ...] = (

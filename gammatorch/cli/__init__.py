@@ -61,10 +61,10 @@ cli.add_command(bench)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 4 items of a sweep failed,
     130 interrupted."""
-    session = Session()
-    gc.set_threshold(YOUNG_OBJECTS)
-    _accept_any_terminal()
     try:
+        session = Session()
+        gc.set_threshold(YOUNG_OBJECTS)
+        _accept_any_terminal()
         with _notices(session):
             code = _invoke(arguments, session)
     except (KeyboardInterrupt, click.Abort):

@@ -15,6 +15,9 @@ from gammatorch.checkpoints.opening import DEFAULT_MODEL
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.memory import parse_bytes
 
+_JSON = "gammatorch.json"
+"""Where a call keeps that --json was given, until --format is read."""
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -71,6 +74,15 @@ def _amount(context: click.Context, parameter: click.Parameter, value: str) -> i
         raise click.BadParameter(error.message, context, parameter) from None
 
 
+def _want_json(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[_JSON] = value
+
+
+def _form(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """The form asked for, by either option."""
+    return "json" if context.meta.get(_JSON) else value
+
+
 def check_selection(site: str, stack: str | None, pattern: str | None) -> None:
     """Refuse options that contradict each other."""
     if pattern is not None and (stack is not None or site != "auto"):
@@ -88,14 +100,19 @@ model_options = _all(
     click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
     hub_options,
 )
-selection_options = _all(
-    click.option(
-        "--site",
-        type=click.Choice(["auto", *PLACES]),
-        default="auto",
-        show_default=True,
-        help="Where in the block the norm stands; auto: input, or where there is none the nearest analogue.",
-    ),
+_SITE_HELP = "Where in the block the norm stands; auto: input, or where there is none the nearest analogue"
+site_option = click.option(
+    "--site", type=click.Choice(["auto", *PLACES]), default="auto", show_default=True, help=f"{_SITE_HELP}."
+)
+sites_option = click.option(
+    "--site",
+    type=click.Choice(["auto", "all", *PLACES]),
+    multiple=True,
+    default=("auto",),
+    show_default=True,
+    help=f"{_SITE_HELP}; all: every site of the stack. May be repeated.",
+)
+tensor_options = _all(
     click.option("--stack", metavar="NAME", help="Which stack, where there are several; `inspect` names them."),
     click.option(
         "--pattern",
@@ -104,6 +121,7 @@ selection_options = _all(
     ),
     click.option("--raw", is_flag=True, help="The stored weights, without the offset of zero-centred norms."),
 )
+selection_options = _all(site_option, tensor_options)
 device_options = _all(
     click.option(
         "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute."
@@ -152,12 +170,23 @@ analysis_options = _all(
     ),
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
-format_option = click.option(
-    "--format",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="What goes to stdout.",
+format_option = _all(
+    click.option(
+        "--format",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        callback=_form,
+        help="What goes to stdout.",
+    ),
+    click.option(
+        "--json",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_want_json,
+        help="The same as --format json.",
+    ),
 )
 loudness_options = _all(
     click.option(
@@ -187,4 +216,6 @@ __all__ = [
     "model_options",
     "out_option",
     "selection_options",
+    "sites_option",
+    "tensor_options",
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,18 +21,24 @@ from gammatorch.cli.options import (
     loudness_options,
     model_options,
     out_option,
-    selection_options,
+    sites_option,
+    tensor_options,
 )
 from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
-from gammatorch.errors import GammatorchError
+from gammatorch.errors import GammatorchError, SelectionError
 
 if TYPE_CHECKING:
+    from gammatorch.analysis.result import Analysis
+    from gammatorch.architectures.base import Selection
     from gammatorch.checkpoints.base import Checkpoint
 
 SMALL_BYTES = 2_000_000
 """Stored bytes up to which a run computes on one thread. Several wait for each other, and on a busy machine for a core:
 64 × 5120 was analysed in 29 ms by one thread and in 450 ms by two, on two cores that others used as well."""
+
+GPU_BYTES = 100_000_000
+"""Stored bytes from which on a GPU would have been worth having: less is analysed by a CPU while a GPU gets ready."""
 
 
 @click.command()
@@ -40,9 +46,11 @@ SMALL_BYTES = 2_000_000
 @click.option(
     "--demo", is_flag=True, help="Run on SmolLM2-135M-Instruct's trained gains, which the package carries: no network."
 )
-@selection_options
+@sites_option
+@tensor_options
 @device_options
 @analysis_options
+@click.option("--full", is_flag=True, help="Print every table, the answer last.")
 @out_option
 @format_option
 @loudness_options
@@ -54,7 +62,7 @@ def run(
     token: str | None,
     no_cache: bool,
     demo: bool,
-    site: str,
+    site: tuple[str, ...],
     stack: str | None,
     pattern: str | None,
     raw: bool,
@@ -65,23 +73,24 @@ def run(
     seed: int,
     memory: int,
     phases: str,
+    full: bool,
     out: Path | None,
     format: str,
 ) -> None:
     """Read one site's gains and analyse their directions across layers.
 
     MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hub; Qwen/Qwen3-32B if left
-    out.
+    out. Of several sites one line each is printed, then the answer of the first; JSON is an array of their results.
 
     \b
     gammatorch run --demo
+    gammatorch run ./checkpoints/step1000 --site all
     gammatorch run ./checkpoints/step1000 --out step1000.json
     gammatorch run google/gemma-2-2b --site post_mlp --format json
     """
     if demo and (model is not None or revision is not None):
         raise click.UsageError("--demo makes its own checkpoint: leave MODEL and --revision out")
-    check_selection(site, stack, pattern)
-    from gammatorch.architectures.select import select
+    check_selection("auto" if site == ("auto",) else site[0], stack, pattern)
     from gammatorch.reports.document import check_writable
 
     name = model if model is not None else DEFAULT_MODEL
@@ -90,32 +99,92 @@ def run(
     with Progress(session) as progress:
         progress.stage("opening")
         with _open(name, revision, token, not no_cache, demo, device) as checkpoint:
-            selection = select(checkpoint, site, stack=stack, pattern=pattern)
+            selections = _selections(checkpoint, site, stack, pattern, session)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
-            from gammatorch.analysis.reduce import passes
-            from gammatorch.gains.accept import open_gains
-            from gammatorch.gains.device import has_cuda
-            from gammatorch.gains.stack import Gains
-            from gammatorch.gains.wide import narrower_when_full
-            from gammatorch.sweep.threads import one_thread
 
-            progress.stage("reading gains", total=selection.nbytes)
-            chosen = [(checkpoint, selection)]
-            with one_thread() if selection.nbytes <= SMALL_BYTES else contextlib.nullcontext():
-                (gains,) = open_gains(chosen, device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
-                if isinstance(gains, Gains):
-                    progress.stage("analysing")
-                else:
-                    progress.stage("reading gains", total=selection.nbytes * passes(method, dtype, *gains.shape))
-                work = partial(analyze, gains, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
-                analysis = narrower_when_full([gains], work)
-    if device == "auto" and analysis.device == "cpu" and not has_cuda():
-        session.notice("no CUDA device: ran on the CPU")
-    from gammatorch.reports.analysis import print_analysis
+            settings = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
+            work = partial(analyze, **settings)
+            reading = {"device": device, "raw": raw, "dtype": dtype, "memory": memory}
+            analyses = [_analyse((checkpoint, one), work, reading, method, progress) for one in selections]
+    _tell_of_gpu(session, device, selections, analyses[0])
     from gammatorch.results.run import run_document
 
-    show(session, format, out, partial(run_document, analysis), partial(print_analysis, analysis))
+    documents = [partial(run_document, one) for one in analyses]
+    show(session, format, out, documents, partial(_print, analyses, full))
+
+
+def _selections(
+    checkpoint: Checkpoint, sites: Sequence[str], stack: str | None, pattern: str | None, session: Session
+) -> list[Selection]:
+    """What to read, each site once; of ``all`` those that can be read."""
+    from gammatorch.architectures.select import select, sites_of
+
+    found: dict[str, Selection] = {}
+    if "all" in sites:
+        problem = None
+        for site in sites_of(checkpoint, stack):
+            try:
+                found[site] = select(checkpoint, site, stack=stack)
+            except SelectionError as error:
+                problem = error
+                session.notice(f"site {site} is left out: {error}")
+        if not found:
+            raise problem or SelectionError("has no norm at any known site", file=checkpoint.name)
+        return list(found.values())
+    for site in sites:
+        selection = select(checkpoint, site, stack=stack, pattern=pattern)
+        found.setdefault(selection.site, selection)
+    return list(found.values())
+
+
+def _analyse(
+    chosen: tuple[Checkpoint, Selection],
+    work: Callable[..., Analysis],
+    reading: dict[str, Any],
+    method: str,
+    progress: Progress,
+) -> Analysis:
+    """Read one site, and analyse it."""
+    from gammatorch.analysis.reduce import passes
+    from gammatorch.gains.accept import open_gains
+    from gammatorch.gains.stack import Gains
+    from gammatorch.gains.wide import narrower_when_full
+    from gammatorch.sweep.threads import one_thread
+
+    nbytes = chosen[1].nbytes
+    progress.stage("reading gains", total=nbytes)
+    with one_thread() if nbytes <= SMALL_BYTES else contextlib.nullcontext():
+        (gains,) = open_gains([chosen], advance=progress.advance, **reading)
+        if isinstance(gains, Gains):
+            progress.stage("analysing")
+        else:
+            progress.stage("reading gains", total=nbytes * passes(method, reading["dtype"], *gains.shape))
+        return narrower_when_full([gains], partial(work, gains))
+
+
+def _tell_of_gpu(session: Session, device: str, selections: Sequence[Selection], analysis: Analysis) -> None:
+    """Say that there is no GPU, where one would have mattered."""
+    from gammatorch.gains.device import has_cuda
+
+    large = sum(selection.nbytes for selection in selections) >= GPU_BYTES
+    if large and device == "auto" and analysis.device == "cpu" and not has_cuda():
+        session.notice("no CUDA device: ran on the CPU")
+
+
+def _print(analyses: Sequence[Analysis], full: bool, console: Any) -> None:
+    if len(analyses) > 1:
+        from gammatorch.reports.answer import print_sites
+
+        print_sites(analyses, console)
+    if full and analyses[0].num_layers > 1:
+        from gammatorch.reports.analysis import print_analysis
+
+        print_analysis(analyses[0], console)
+    else:
+        from gammatorch.reports.answer import print_answer
+
+        print_answer(analyses[0], console)
 
 
 @contextlib.contextmanager

@@ -35,6 +35,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         "‖γ‖ per layer, and its direction's projection on the first and on the shared axis",
         ("layer", "<phase", "‖γ‖", "proj_top1", "resid", "shared"),
         layer_rows(analysis),
+        least=("resid",),
     )
     print_table(
         console,
@@ -50,6 +51,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
             "Directions by phase",
             ("<phase", "layers", "N", "‖γ‖ mean", "‖γ‖ std", "intra_cos", "vs_other_cos"),
             phase_rows(analysis),
+            least=("N", "‖γ‖ std", "‖γ‖ mean"),
         )
     print_table(
         console,
@@ -64,6 +66,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         says_rows(
             run_statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
         ),
+        folded=("reference",),
     )
     console.print()
     console.print(Text(f"{analysis.answer.sentence} Support {analysis.answer.support:.2f}.", style="bold"))

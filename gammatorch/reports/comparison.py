@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gammatorch.analysis.lineage import Comparison
-from gammatorch.reports.console import Row, print_table
+from gammatorch.reports.console import Row, cut, print_table
 from gammatorch.reports.glossary.comparing import COMPARISONS
 from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.text import moved, plural, printable, size
@@ -32,12 +32,14 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
                 f"{letter(pair.model)} against {letter(0)}, layer by layer, with 95 % bounds over channels",
                 ("layer", f"{letter(0)}'s", "cos", "pearson", "rank r", "low", "high", "‖Δ‖/‖γ‖", "‖Δ‖/spread"),
                 layer_rows(found),
+                least=("cos", "‖Δ‖/spread", "pearson"),
             )
     print_table(
         console,
         "All layers together, with 95 % bounds over channels",
         ("<pair", "pearson", "rank r", "low", "high", "chance", "‖Δ‖/‖γ‖", "‖Δ‖/spread", "CKA", "<verdict"),
         (pair_row(f"{letter(pair.model)}-{letter(pair.against)}", found) for pair, found in pairs),
+        least=("‖Δ‖/spread", "CKA", "pearson", "chance", "‖Δ‖/‖γ‖"),
     )
     console.print("rank r: of normal scores; the verdict rests on it. chance: unrelated checkpoints stay below it.")
     console.print(f"CKA {COMPARISONS['CKA'].reference}; those of unrelated checkpoints may, too.")
@@ -52,7 +54,9 @@ def _print_checkpoints(comparison: Comparison, notes: Sequence[str], console: Co
     first = comparison.gains[0]
     for number, one in enumerate(comparison.gains):
         commit = f" @ {one.revision[:7]}" if one.revision else ""
-        console.print(Text(f"{letter(number)}  {printable(one.model)}{commit} · {one.stored_dtype}", style="bold"))
+        facts = f"{commit} · {one.stored_dtype}"
+        name = cut(printable(one.model), console.width - len(facts) - 3)
+        console.print(Text(f"{letter(number)}  {name}{facts}", style="bold"))
     console.print(f"site {first.site}: {first.site_reason} · {printable(first.pattern)}")
     shapes = [
         f"{plural(len(one.layers), 'layer')} × {hidden}"

@@ -11,10 +11,15 @@ from rich.tree import Tree
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.expected import expected_layers
+from gammatorch.architectures.select import base_model, is_lora
 from gammatorch.architectures.stages import outer_of_main, stages_of
 from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.reports.console import cut
 from gammatorch.reports.text import moved, plural, printable, size
 from gammatorch.results.inspection import InspectedSite, InspectedStack, InspectedTensor, InspectionDocument
+
+_INDENT = 8
+"""Columns that the lines of a tree take before a key."""
 
 
 def inspection_document(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig) -> InspectionDocument:
@@ -46,7 +51,11 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         if stack.main and stack.offset_doubt is not None:
             taken = " and ".join(f"{offset:g}" for offset in sorted({site.offset for site in stack.sites}))
             notes.append(f"{stack.offset_doubt}: offsets of stack {stack.name!r} are taken as {taken}")
-    if not stacks:
+    if not stacks and is_lora(checkpoint):
+        base = base_model(checkpoint)
+        named = f"{base} (adapter_config.json)" if base is not None else "which nothing here names"
+        notes = [f"this is an adapter without norms of its own: inspect its base model, {named}"]
+    elif not stacks:
         notes.append("no norm in any numbered block; norms without weights, like OLMo 1's, have no gain")
     return notes
 
@@ -68,7 +77,7 @@ def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         f"{plural(len(checkpoint.entries), 'tensor')} in {plural(len(checkpoint.files), 'shard')}",
         size(checkpoint.checkpoint_bytes),
     ]
-    console.print(Text(printable(checkpoint.model) + commit, style="bold"))
+    console.print(Text(cut(printable(checkpoint.model), console.width - len(commit)) + commit, style="bold"))
     console.print(" · ".join(fact for fact in facts if fact))
     for note in inspection_notes(checkpoint, stacks, config):
         console.print(Text(f"note: {printable(note, None)}", style="yellow"))
@@ -76,7 +85,7 @@ def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
         tree = Tree(Text(_stack_line(stack), style="bold"))
         for site in stack.sites:
             branch = tree.add(Text(_site_line(site)))
-            branch.add(Text(printable(site.pattern), style="dim"))
+            branch.add(Text(cut(printable(site.pattern), console.width - _INDENT), style="dim"))
         console.print(tree)
     traffic = checkpoint.source.traffic
     read = moved(traffic.bytes_read, traffic.bytes_cached)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 from gammatorch.reports.console import Row
 from gammatorch.reports.glossary.statistics import STATISTICS
@@ -11,36 +12,38 @@ from gammatorch.results.base import Interval
 from gammatorch.results.statistics import Outliers, Schedule, Statistics
 
 
-def says_rows(found: Statistics, layers: int, *, ranked: bool) -> Iterator[Row]:
+def says_rows(found: Statistics, layers: int, *, ranked: bool, digits: int = 4) -> Iterator[Row]:
     """One row per figure that bears on the question: its value, its bounds, what to hold it against.
 
     Args:
         found: The statistics of a result.
         layers: Number of layers.
         ranked: Whether the gains have ranks; the rank correlation is Pearson's where they have none.
+        digits: Decimals of the figures and their bounds; what chance gives is often smaller, and keeps four.
     """
+    shown, bounded = partial(plainly, digits=digits), partial(_bounded, digits=digits)
     mean, ranks, lost = found.mean_pearson, found.mean_rank_correlation, found.depth_contrast
     if ranked:
-        yield _bounded("mean rank correlation", ranks, f"chance stays within ±{plainly(ranks.null_95)}")
-    yield _bounded("mean pearson", mean, f"chance stays within ±{plainly(mean.null_95)}")
-    yield _bounded("shared energy", found.shared_energy, STATISTICS["shared energy"].reference)
-    yield _bounded("participation ratio", found.effective_dimension, f"of {layers}; 1: one direction")
+        yield bounded("mean rank correlation", ranks, f"chance stays within ±{plainly(ranks.null_95)}")
+    yield bounded("mean pearson", mean, f"chance stays within ±{plainly(mean.null_95)}")
+    yield bounded("shared energy", found.shared_energy, STATISTICS["shared energy"].reference)
+    yield bounded("participation ratio", found.effective_dimension, f"of {layers}; 1: one direction")
     first = found.first_eigenvalue
     chance = "undefined" if first.value is None else f"chance stays below {plainly(first.null_95)}"
-    yield ("first eigenvalue", plainly(first.value), "-", "-", chance)
+    yield ("first eigenvalue", shown(first.value), "-", "-", chance)
     yield ("shared directions", _whole(found.shared_directions), "", "", STATISTICS["shared directions"].reference)
-    yield _bounded("misfit of one direction", found.misfit, STATISTICS["misfit of one direction"].reference)
-    yield _bounded("loss with depth", lost, f"near {plainly(lost.near)}, far {plainly(lost.far)}")
+    yield bounded("misfit of one direction", found.misfit, STATISTICS["misfit of one direction"].reference)
+    yield bounded("loss with depth", lost, f"near {plainly(lost.near)}, far {plainly(lost.far)}")
     if lost.disattenuated is not None:
         reference = STATISTICS["loss, noise removed"].reference
-        yield ("loss, noise removed", plainly(lost.disattenuated), "", "", reference)
-    yield ("order of layers", plainly(found.depth_order), "", "", STATISTICS["order of layers"].reference)
+        yield ("loss, noise removed", shown(lost.disattenuated), "", "", reference)
+    yield ("order of layers", shown(found.depth_order), "", "", STATISTICS["order of layers"].reference)
     if found.correlation_length is not None:
         yield ("correlation length", f"{found.correlation_length:.1f}", "", "", "layers")
     for contrast in found.phase_contrasts:
         if contrast.value is not None:
             name = printable(contrast.name, 24)
-            yield _bounded(f"phase {name}", contrast, STATISTICS["phase contrast"].reference)
+            yield bounded(f"phase {name}", contrast, STATISTICS["phase contrast"].reference)
     starts, outlying, kinds, outliers = found.change_points, found.odd_layers, found.period, found.outliers
     turns = found.transitions
     if starts is not None:
@@ -49,7 +52,7 @@ def says_rows(found: Statistics, layers: int, *, ranked: bool) -> Iterator[Row]:
     if outlying:
         yield ("outlier layers", str(len(outlying)), "", "", ", ".join(map(str, outlying)))
     if kinds.period is not None:
-        yield _bounded(f"every {kinds.period} layers", kinds, STATISTICS["period"].reference)
+        yield bounded(f"every {kinds.period} layers", kinds, STATISTICS["period"].reference)
     if outliers.channels:
         yield _outlier_row(outliers)
     if found.schedules:
@@ -76,15 +79,15 @@ def _schedule_rows(schedules: Mapping[str, Schedule]) -> Iterator[Row]:
     yield ("R² of ln RMS γ", "", "", "", ", ".join(f"{other} {fit.r_squared:.2f}" for other, fit in named))
 
 
-def _bounded(name: str, figure: Interval, reference: str) -> Row:
-    figures = (figure.value, figure.low, figure.high)
-    return (name, *map(plainly, figures), "undefined" if figure.value is None else reference)
+def _bounded(name: str, figure: Interval, reference: str, digits: int) -> Row:
+    figures = (plainly(part, digits) for part in (figure.value, figure.low, figure.high))
+    return (name, *figures, "undefined" if figure.value is None else reference)
 
 
 def _whole(count: int | None) -> str:
     return "-" if count is None else str(count)
 
 
-def plainly(value: float | None) -> str:
-    """A figure with four decimals, ``-`` where it is undefined."""
-    return "-" if value is None else f"{value:.4f}"
+def plainly(value: float | None, digits: int = 4) -> str:
+    """A figure with so many decimals, ``-`` where it is undefined."""
+    return "-" if value is None else f"{value:.{digits}f}"

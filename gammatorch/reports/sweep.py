@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from gammatorch.reports.console import print_table
+from gammatorch.reports.console import cut, print_table
 from gammatorch.reports.text import plural, printable, size
 from gammatorch.results.sweep import Failure, PlanDocument, SweepDocument
+
+_NAMED = 3
+"""Other items that failed for the same reason which a table names."""
 
 
 def print_summary(summary: SweepDocument, console: Console) -> None:
@@ -21,7 +24,8 @@ def print_summary(summary: SweepDocument, console: Console) -> None:
     """
     part = f", shard {summary.shard}" if summary.shard else ""
     console.print()
-    console.print(Text(f"{printable(summary.out)}: {plural(summary.planned, 'item')} planned{part}"))
+    planned = f": {plural(summary.planned, 'item')} planned{part}"
+    console.print(Text(cut(printable(summary.out), console.width - len(planned)) + planned))
     rate = f", {summary.done / summary.seconds:.1f} items/s" if summary.done and summary.seconds else ""
     console.print(
         f"{summary.done} done in {summary.seconds:.1f} s{rate}, {size(summary.bytes_read)} read; "
@@ -32,14 +36,33 @@ def print_summary(summary: SweepDocument, console: Console) -> None:
 
 
 def print_failures(failures: Sequence[Failure], console: Console) -> None:
-    """Print what failed and why; the next run tries it again.
+    """Print what failed and why, each reason once; the next run tries it again.
 
     Args:
         failures: What failed.
         console: Where to.
     """
-    rows = [[printable(failure.name), printable(failure.message, 1000)] for failure in failures]
-    print_table(console, "Failed; the same command tries them again", ["<item", "<why"], rows)
+    reasons: dict[str, list[Failure]] = {}
+    for failure in failures:
+        reasons.setdefault(_reason(failure), []).append(failure)
+    rows = [_failed_row(reason, group) for reason, group in reasons.items()]
+    print_table(console, "Failed; the same command tries them again", ["<item", "<why"], rows, folded=("why",))
+
+
+def _reason(failure: Failure) -> str:
+    """What is wrong, without the path of the item where that stands in front."""
+    where, _, reason = failure.message.partition(": ")
+    return reason if reason and where.endswith(failure.name) else failure.message
+
+
+def _failed_row(reason: str, group: Sequence[Failure]) -> list[str]:
+    """The first item that failed for a reason, how many others did, and some of their names."""
+    names = [printable(failure.name) for failure in group]
+    if len(names) == 1:
+        return [names[0], printable(group[0].message, 1000)]
+    more = f" and {len(names) - _NAMED - 1} more" if len(names) > _NAMED + 1 else ""
+    same = f"{plural(len(names), 'item')}, the others: {', '.join(names[1 : _NAMED + 1])}{more}"
+    return [names[0], f"{printable(reason, 1000)} ({same})"]
 
 
 def print_plan(plan: PlanDocument, console: Console) -> None:
@@ -56,7 +79,8 @@ def print_plan(plan: PlanDocument, console: Console) -> None:
         state = "done" if one.done else printable(one.problem or "to do", 1000)
         step = "-" if one.step is None else str(one.step)
         rows.append([printable(one.item), step, shape, read, size(one.checkpoint_bytes), state])
-    print_table(console, "Items", ["<item", "step", "shape", "to read", "of", "<state"], rows)
+    columns = ["<item", "step", "shape", "to read", "of", "<state"]
+    print_table(console, "Items", columns, rows, least=("of", "step", "shape"), folded=("state",))
     broken = sum(not one.done and one.problem is not None for one in plan.items)
     unreadable = f" ({broken} of them cannot be read)" if broken else ""
     console.print(

@@ -44,7 +44,8 @@ def print_timeline(told: TimelineDocument | SweepDocument, console: Console) -> 
         for entry in entries[:LONGEST_TABLE]
     ]
     if rows:
-        print_table(console, "Items by step", ["<item", "step", *COLUMNS.values(), "<"], rows)
+        columns = ["<item", "step", *COLUMNS.values(), "<"]
+        print_table(console, "Items by step", columns, rows, least=("part. ratio", "r last", "shared", "drift"))
     if len(entries) > LONGEST_TABLE:
         console.print(f"… {plural(len(entries) - LONGEST_TABLE, 'item')} more: --format json gives all")
     _print_findings("Anomalies", told.anomalies, console, "bold red")

@@ -48,7 +48,7 @@ def print_verification(findings: Sequence[Finding], doubt: str | None, console: 
     console.print("\nVerified on a tiny model built by transformers")
     for stack in dict.fromkeys(finding.stack for finding in findings):
         rows = finding_rows([finding for finding in findings if finding.stack == stack])
-        print_table(console, printable(stack, _WIDTH) or "(top)", _COLUMNS, rows)
+        print_table(console, printable(stack, _WIDTH) or "(top)", _COLUMNS, rows, least=("input", "offset"))
     for finding in findings:
         if finding.verdict == "differ":
             said = (
@@ -56,7 +56,7 @@ def print_verification(findings: Sequence[Finding], doubt: str | None, console: 
                 f"with offset {finding.observed_offset:g}{' on the block input' if finding.on_input else ''}: "
                 "gammatorch/architectures/families.py needs an entry"
             )
-            console.print("\n".join(wrap(said, _WIDTH)))
+            console.print("\n".join(wrap(said, min(_WIDTH, console.width))))
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("agree", "differ")}
     unsure = len(findings) - sum(counts.values())
     agree = f"{plural(counts['agree'], 'norm')} agree{'s' if counts['agree'] == 1 else ''}"

@@ -13,7 +13,7 @@ from gammatorch.errors import OutputError, ResultError
 from gammatorch.results.base import Document, located
 from gammatorch.results.schema import DRAWN, Drawn
 
-PASSED = "what `gammatorch run --out` or `compare --out` wrote, or the folder of a sweep"
+PASSED = "what `gammatorch run --out` or `compare --out` wrote, the folder of a sweep, or a model"
 """What a reader can be given."""
 
 LARGEST_BYTES = 1_000_000_000
@@ -125,11 +125,14 @@ class _Head(Document, frozen=True):
     schema_version: Any = msgspec.UNSET
     norms: Any = msgspec.UNSET
     pairs: Any = msgspec.UNSET
+    findings: Any = msgspec.UNSET
 
 
 def _kind(head: _Head, path: Path) -> type[Drawn]:
     form = next((name for name in DRAWN if getattr(head, name) is not msgspec.UNSET), None)
     version = head.schema_version
+    if form is None and head.findings is not msgspec.UNSET:
+        _refuse(path, f"is what `check` wrote, of which there is no page: pass {PASSED}")
     if form is None or not isinstance(version, int):
         _refuse(path, f"is JSON, but no result that can be drawn: pass {PASSED}")
     kind = DRAWN[form]
@@ -144,6 +147,8 @@ def _read(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
+            if head.lstrip().startswith(b"["):
+                _refuse(path, "holds the results of several sites: write one, with `gammatorch run --site NAME --out`")
             if not head.lstrip().startswith(b"{"):
                 _refuse(path, f"is not JSON: pass {PASSED}")
             content = head + file.read(LARGEST_BYTES)

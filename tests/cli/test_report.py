@@ -93,6 +93,18 @@ def test_a_comparison_becomes_a_page(call, tmp_path):
     assert page.count("<figure>") == len(COMPARISON_FIGURES) and "identical" in page
 
 
+def test_a_model_is_run_first(call, result, tmp_path):
+    pages = [call("report", tmp_path / one).stdout for one in ("result.json", "model", "model/model.safetensors")]
+    assert all(page.count("<figure>") == len(FIGURES) for page in pages)
+    assert all(json.loads(result.read_text())["answer"]["sentence"] in page for page in pages)
+
+
+def test_no_page_is_written_to_a_terminal(call, result, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    done = call("report", result)
+    assert (done.code, done.stdout) == (2, "") and "pass --out F, or redirect stdout" in done.stderr
+
+
 def test_options_can_come_from_the_environment_and_quiet_is_quiet(call, result, tmp_path, monkeypatch):
     monkeypatch.setenv("GAMMATORCH_REPORT_OUT", str(tmp_path / "page.html"))
     done = call("report", result, "-q")
@@ -134,9 +146,10 @@ def folder(*names):
 
 FAULTS = {
     "no such path": (lambda result, tmp_path: tmp_path / "nothing.json", "no such file or folder: pass what"),
-    "a checkpoint": (lambda result, tmp_path: tmp_path / "model" / "model.safetensors", "is not JSON: pass what"),
-    "a model's folder": (lambda result, tmp_path: tmp_path / "model", "is not the folder of a sweep: pass what"),
-    "an empty folder": (folder(), "is not the folder of a sweep: pass what"),
+    "text": (written("results"), "is not JSON: pass what"),
+    "an empty folder": (folder(), "is not the folder of a sweep, and holds no weights: pass what"),
+    "several sites": (written('[{"schema_version": 2}]'), "holds the results of several sites: write one"),
+    "an audit": (written('{"schema_version": 1, "findings": []}'), "is what `check` wrote, of which there is no page"),
     "a sweep without items": (folder("items"), "keeps no items that are done"),
     "not JSON": (written("{'model': 1}"), "is not valid JSON"),
     "another JSON": (written('{"stacks": []}'), "is JSON, but no result that can be drawn: pass what"),

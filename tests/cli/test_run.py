@@ -31,14 +31,24 @@ def folder(tmp_path):
 
 
 def test_the_demo_prints_the_four_tables_between_what_and_how_much(call):
-    done = call("run", "--demo")
+    done = call("run", "--demo", "--full")
     lines = done.stdout.splitlines()
     assert done.code == 0
     assert lines[0].startswith("SmolLM2-135M-Instruct (demo, real gains) · site input: on the block's input")
     assert lines[-1].startswith("read 65.6 kB of 269.1 MB in 1 shard")
     for title in ("‖γ‖ per layer", "PCA of the unit γ", "Directions by phase", "Neighbouring layers"):
         assert sum(line.startswith(title) for line in lines) == 1
-    assert done.stderr == ("" if torch.cuda.is_available() else "gammatorch: no CUDA device: ran on the CPU\n")
+    assert done.stderr == ""
+
+
+def test_a_missing_gpu_is_told_of_where_it_would_have_mattered(call, folder, monkeypatch):
+    monkeypatch.setattr("gammatorch.gains.device.has_cuda", lambda: False)
+    monkeypatch.setattr(sys.modules["gammatorch.cli.run"], "GPU_BYTES", 12 * 64 * 2)
+    said = "gammatorch: no CUDA device: ran on the CPU\n"
+    assert call("run", folder).stderr == said
+    assert call("run", folder, "--device", "cpu").stderr == ""
+    monkeypatch.setattr(sys.modules["gammatorch.cli.run"], "GPU_BYTES", 12 * 64 * 2 + 1)
+    assert call("run", folder).stderr == ""
 
 
 def test_a_site_that_the_demo_has_not_is_one_line(call):
@@ -49,7 +59,7 @@ def test_a_site_that_the_demo_has_not_is_one_line(call):
 
 def test_the_tables_hold_the_references_numbers(call, folder):
     truth = reference.analyze(gammatorch.read_gains(folder, device="cpu").gamma.numpy())
-    lines = [line.split() for line in call("run", folder, "-q").stdout.splitlines()]
+    lines = [line.split() for line in call("run", folder, "--full", "-q").stdout.splitlines()]
     start = next(n for n, line in enumerate(lines) if line[:2] == ["layer", "phase"]) + 1
     for layer, line in enumerate(lines[start : start + 12]):
         assert int(line[0]) == layer
@@ -72,7 +82,7 @@ def test_a_dead_layer_is_null_with_a_note_and_the_others_are_analysed(call, fold
     assert document["norms"][1] == 0 and document["cosine"][1] == [None] * 12
     for name in ("proj_top1", "residual_top1"):
         assert [layer for layer, value in enumerate(document[name]) if value is None] == [1]
-    table = call("run", folder, "-q").stdout.splitlines()
+    table = call("run", folder, "--full", "-q").stdout.splitlines()
     assert next(line for line in table if line.startswith("    1 ")).split()[2:] == ["0.000", "-", "-", "-"]
 
 
@@ -241,10 +251,9 @@ def test_hostile_names_reach_the_terminal_escaped(call, tmp_path):
 
 
 def test_no_figure_is_cut_in_a_narrow_terminal(call, folder, monkeypatch):
-    wide = call("run", folder, "-q").stdout
+    wide = call("run", folder, "--full", "-q").stdout
     monkeypatch.setenv("COLUMNS", "20")
-    assert call("run", folder, "-q").stdout.split() != []
-    assert [line.split()[:5] for line in call("run", folder, "-q").stdout.splitlines()][:-1] == [
+    assert [line.split()[:5] for line in call("run", folder, "--full", "-q").stdout.splitlines()][:-1] == [
         line.split()[:5] for line in wide.splitlines()
     ][:-1]
 
@@ -349,7 +358,7 @@ def test_gains_wider_than_memory_are_read_in_blocks(call, wide, tmp_path):
     streamed = json.loads(done.stdout)
     assert (tmp_path / "out.json").read_text() == done.stdout and streamed.keys() == held.keys()
     assert streamed["hidden"] == 2_000_000 and streamed["method"] == "gram" and streamed["error_estimate"] < 1e-10
-    assert len(call("run", wide, "--pattern", UP, "--memory", "150MB", "-q").stdout) > 1000
+    assert len(call("run", wide, "--pattern", UP, "--memory", "150MB", "--full", "-q").stdout) > 1000
 
 
 @pytest.mark.parametrize("amount", ["lots", "0", "-2GB", "2PB"])

@@ -31,8 +31,10 @@ def swin(tmp_path):
 
 
 def test_run_and_compare_say_which_stage_they_read_in_their_first_lines(call, swin):
-    first, _, note = call("run", swin).stdout.splitlines()[:3]
+    first, _, note = call("run", swin, "--full").stdout.splitlines()[:3]
     assert first.endswith(f"; stack {MAIN}, the main one of 2 stages") and note == f"note: {NOTE}"
+    answer = " ".join(call("run", swin).stdout.split())
+    assert f"before attention or whichever mixer the block has; stack {MAIN}, the main one of 2 stages" in answer
     document = json.loads(call("run", swin, "--format", "json").stdout)
     assert [document[name] for name in ("stack", "num_layers", "hidden")] == [MAIN, 6, 128]
     assert NOTE in document["notes"]

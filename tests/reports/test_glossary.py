@@ -71,7 +71,7 @@ def printed(folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Table, "add_column", column)
         patch.setattr(Table, "add_row", row)
-        call("run", "--demo")
+        call("run", "--demo", "--site", "all", "--full")
         call("compare", folder / "run" / "step1", folder / "run" / "step2")
         call("check", folder / "trained")
         call("sweep", folder / "run", "--out", folder / "swept", "--dry-run")

@@ -27,6 +27,7 @@ STATISTICS: Mapping[str, Entry] = {
         reference="chance: the bound that unrelated layers stay within 95 % of the time",
         source="chance: Pitman 1937; bounds: Tukey 1958, Künsch 1989, Fisher 1921",
         stored="statistics.mean_rank_correlation",
+        also=("mean rank r",),
     ),
     "pearson": Entry(
         "statistic",
@@ -146,7 +147,7 @@ STATISTICS: Mapping[str, Entry] = {
         formula="z of Σ_near r under permutation of the layers",
         reading="Below the reference, depth does not put the layers in order, and neither drift nor phases are "
         "claimed. Undefined below six layers.",
-        reference="from 2.5: near layers are more alike",
+        reference="≥ 2.5: near layers are more alike",
         source="Mantel 1967",
         stored="statistics.depth_order",
         also=("depth order",),
