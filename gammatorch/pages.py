@@ -79,12 +79,13 @@ def sweep_folder_page(folder: Path) -> str:
 def _analysed(source: Any) -> str:
     """The page of a result, or of the analysis of gains or a model."""
     from gammatorch.analysis.analyze import analyze
+    from gammatorch.analysis.result import Analysis
     from gammatorch.gains.stack import Gains
 
     if isinstance(source, Result) and not isinstance(source, Gains):
         page: str = source._view().page()
         return page
-    analysed = analyze(source)
+    analysed: Analysis | list[Analysis] = analyze(source)
     if isinstance(analysed, list):
         raise InvalidArgument("a page is of one checkpoint: pass one of the batch")
     return analysed._view().page()

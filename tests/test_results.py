@@ -35,7 +35,7 @@ def results(runs):
         "Gains": one,
         "Analysis": gammatorch.analyze(one),
         "Comparison": gammatorch.compare(one, other),
-        "Audit": gammatorch.check(runs / "step5", against=runs / "step10"),
+        "Audit": gammatorch.check({f"layers.{i}.norm1.weight": torch.zeros(8) for i in range(3)}),
         "Sweep": gammatorch.sweep(runs, runs / "swept", device="cpu"),
     }
 

@@ -200,7 +200,7 @@ def sweep(
     cache: bool = True,
     **settings: Any,
 ) -> Sweep:
-    """Analyse many checkpoints and keep each in one file, as ``gammatorch sweep`` does; what is there is not done again.
+    """Analyse many checkpoints and keep each in one file, as ``gammatorch sweep`` does; what is there stays.
 
     Args:
         specs: One or several of what the command takes: a name or path, a folder of checkpoints, a pattern over local
