@@ -13,6 +13,7 @@ PACKAGE = Path(gammatorch.__file__).parent
 FLOORS = [
     "version",
     "errors",
+    "result",
     "checkpoints",
     "architectures",
     "gains",
@@ -22,6 +23,8 @@ FLOORS = [
     "verify",
     "reports",
     "sweep",
+    "pages",
+    "integrations",
     "bench",
     "cli",
 ]
@@ -37,13 +40,20 @@ FILES = {
 }
 """Files and folders of rooms in their order: each imports only those before it."""
 
-DOORS = {"analysis/result.py": {"results"}}
-"""Where a method that is there for the convenience of callers leads to a later stage: `Analysis.to_dict`."""
+DOORS = {
+    "result.py": {"reports", "results"},
+    "sweep/api.py": {"pages"},
+    "gains/stack.py": {"reports"},
+    "analysis/check.py": {"reports"},
+    "analysis/lineage.py": {"reports"},
+    "analysis/result.py": {"reports"},
+}
+"""Where a method that is there for the convenience of callers leads to a later stage: `Result.to_dict`, `Result.save`."""
 
 CONFINED = {
     "click": {"cli"},
     "huggingface_hub": {"checkpoints/hub"},
-    "transformers": {"verify"},
+    "transformers": {"verify", "integrations"},
     "numpy": {"analysis", "bench"},
     "safetensors": {"bench", "sweep", "verify", "reports/fingerprint.py"},
     "yaml": {"checkpoints/opening.py"},
@@ -62,6 +72,7 @@ CONFINED = {
     "pyarrow": {"sweep/export.py"},
     "ray": {"sweep/on_ray.py"},
     "matplotlib": {"reports/pictures"},
+    "pandas": {"result.py", "reports/frames.py"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.evidence import Lenses
+from gammatorch.analysis.figures import Statistics
 from gammatorch.analysis.host import Array
 from gammatorch.analysis.pca import unseen
 from gammatorch.analysis.phases import Phase, assign_phases, phase_contrasts, phase_statistics, shortened
@@ -169,7 +170,7 @@ def assemble(
         proj_top1=None if axes.proj_top1 is None else _tensor(axes.proj_top1),
         residual_top1=None if axes.residual_top1 is None else _tensor(axes.residual_top1),
         phases=described,
-        statistics=statistics,
+        statistics=Statistics.of(statistics),
         answer=answer(statistics, layers, copies, found),
         method=axes.method,
         error_estimate=axes.error_estimate,

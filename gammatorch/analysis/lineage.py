@@ -19,6 +19,7 @@ from gammatorch.gains.accept import ARRAY, as_rows
 from gammatorch.gains.device import default_numerics
 from gammatorch.gains.stack import Gains, Origin
 from gammatorch.gains.wide import WideGains, gains_device
+from gammatorch.result import Result, View
 
 _TWO_SIDED = 1.96
 """Standard normal quantile that the null of a mean Pearson correlation is given for."""
@@ -56,8 +57,8 @@ class Bridge:
     links: tuple[int, int]
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class Comparison(Result):
     """Several checkpoints at one site.
 
     Attributes:
@@ -77,6 +78,11 @@ class Comparison:
     pairs: tuple[Pair, ...]
     families: tuple[tuple[int, ...], ...]
     bridges: tuple[Bridge, ...]
+
+    def _view(self) -> View:
+        from gammatorch.reports.views import comparison_view  # a later stage, for the convenience of callers
+
+        return comparison_view(self)
 
 
 @default_numerics()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
+from gammatorch.analysis.figures import Statistics
 from gammatorch.analysis.phases import Phase
 from gammatorch.analysis.projection import Sketch
 from gammatorch.analysis.verdict import Answer
 from gammatorch.gains.stack import Origin
+from gammatorch.result import Result, View
 
 
-@dataclass(frozen=True, eq=False)
-class Analysis:
+@dataclass(frozen=True, eq=False, repr=False)
+class Analysis(Result):
     """What the directions of one site's gains say. Attributes bear the names of the JSON keys.
 
     What is undefined is NaN inside a tensor and None elsewhere, null in JSON: cosines and projections of a zero gain,
@@ -33,7 +33,7 @@ class Analysis:
         proj_top1: Projection of each unit on the first principal axis, shape (layer); None if undefined.
         residual_top1: √(1 − proj_top1²), shape (layer); None if undefined.
         phases: Figures of each run of layers.
-        statistics: Further tensors and figures by name: those of
+        statistics: Further tensors and figures, as attributes and by name: those of
             :data:`~gammatorch.analysis.statistics.STATISTICS`, ``singular_gap``, ``phase_contrasts``, ``outliers``.
         answer: The verdict, and the sentence that gives its numbers.
         method: How the principal axes were found.
@@ -57,7 +57,7 @@ class Analysis:
     proj_top1: Tensor | None
     residual_top1: Tensor | None
     phases: tuple[Phase, ...]
-    statistics: Mapping[str, Any]
+    statistics: Statistics
     answer: Answer
     method: str
     error_estimate: float
@@ -68,9 +68,7 @@ class Analysis:
     fingerprint: Sketch | None = field(repr=False)
     notes: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The result as plain Python values, ready for JSON: undefined numbers are None, never NaN."""
-        from gammatorch.results.files import to_plain  # a later stage, for the convenience of callers
-        from gammatorch.results.run import run_document
+    def _view(self) -> View:
+        from gammatorch.reports.views import analysis_view  # a later stage, for the convenience of callers
 
-        return to_plain(run_document(self))
+        return analysis_view(self)

@@ -77,7 +77,10 @@ def as_gains(value: Any) -> Gains | WideGains | Tensor:
         return value
     if isinstance(value, str | os.PathLike | Checkpoint) or is_model(value):
         checkpoint = open_checkpoint(value)
-        return open_gains([(checkpoint, select(checkpoint))])[0]
+        gains = open_gains([(checkpoint, select(checkpoint))])[0]
+        if isinstance(gains, Gains) and not isinstance(value, Checkpoint):
+            checkpoint.close()  # wide ones are still to be read
+        return gains
     if hasattr(value, "__array__"):
         try:
             return torch.as_tensor(value)

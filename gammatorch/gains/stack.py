@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gammatorch.result import Result, View
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Origin:
@@ -55,8 +57,8 @@ class Origin:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Gains(Origin):
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Gains(Result, Origin):
     """The gain γ of every layer at one site of one checkpoint, with the attributes of :class:`Origin`.
 
     Attributes:
@@ -69,6 +71,11 @@ class Gains(Origin):
     def device(self) -> torch.device:
         """Where they are."""
         return self.gamma.device
+
+    def _view(self) -> View:
+        from gammatorch.reports.views import gains_view  # a later stage, for the convenience of callers
+
+        return gains_view(self)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -15,6 +15,7 @@ from gammatorch.results.audit import CheckDocument
 from gammatorch.results.base import Document
 from gammatorch.results.bench import BenchDocument
 from gammatorch.results.comparison import ComparisonDocument
+from gammatorch.results.gains import GainsDocument
 from gammatorch.results.inspection import InspectionDocument
 from gammatorch.results.run import Provenance, RunDocument, Summary
 from gammatorch.results.sweep import FailureRecord, ItemHeader, PlanDocument, SweepDocument
@@ -31,6 +32,7 @@ DOCUMENTS: Mapping[str, type[Document]] = {
     "check": CheckDocument,
     "inspect": InspectionDocument,
     "bench": BenchDocument,
+    "Gains.save": GainsDocument,
     "sweep": SweepDocument,
     "sweep --dry-run": PlanDocument,
     "items/*.safetensors: item": ItemHeader,

@@ -105,7 +105,7 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
     }
     if isinstance(wide := group[0].gains, WideGains):
         analysis = narrower_when_full([wide], partial(analyze, wide, fingerprint=True, **how))
-        return [_stored(group[0], None, analysis, settings)]
+        return [stored_item(group[0], None, analysis, settings)]
     how["method"] = "gram" if settings.method == "auto" else settings.method
     gains, count = [_on_device(one, device, how["dtype"]) for one in group], batch_size(group[0], device)
     if how["method"] != "gram":
@@ -114,7 +114,7 @@ def _attempt(group: Sequence[Loaded], settings: Settings, device: torch.device) 
         parts = [gains[start : start + count] for start in range(0, len(gains), count)]
         analyses = [one for part in parts for one in analyze_together(part, **how)]
     weights = [one.gains.gamma if isinstance(one.gains, Gains) else None for one in group]
-    return [_stored(*one, settings) for one in zip(group, weights, analyses, strict=True)]
+    return [stored_item(*one, settings) for one in zip(group, weights, analyses, strict=True)]
 
 
 def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gains:
@@ -122,7 +122,15 @@ def _on_device(loaded: Loaded, device: torch.device, dtype: torch.dtype) -> Gain
     return replace(loaded.gains, gamma=loaded.gains.gamma.to(device).to(dtype, copy=True).add_(loaded.gains.offset))
 
 
-def _stored(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings: Settings) -> StoredItem:
+def stored_item(loaded: Loaded, weights: Tensor | None, analysis: Analysis, settings: Settings) -> StoredItem:
+    """What is kept of an item.
+
+    Args:
+        loaded: What was read of it.
+        weights: Its gains as stored, on the CPU; None where they are wide, and the analysis holds a sketch.
+        analysis: Its analysis.
+        settings: What was read, and how it was analysed.
+    """
     sketch = analysis.fingerprint.values.to("cpu", torch.float32) if analysis.fingerprint is not None else None
     kept = weights if weights is not None else sketch
     assert kept is not None

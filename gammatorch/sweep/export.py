@@ -6,20 +6,18 @@ import csv
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.results.sweep import Item, Settings
+from gammatorch.results.tidy import figure_rows
 from gammatorch.sweep.item import natural
 from gammatorch.sweep.store import SUFFIX, StoredItem, read_item, read_items
-
-_BY_AXIS = frozenset({"singular_values", "explained_var"})
-"""Lists that are as long as there are layers, and count axes."""
 
 _BATCH_ROWS = 50_000
 
@@ -94,29 +92,8 @@ def rows_of(stored: StoredItem, label: str) -> Iterator[Row]:
         stored: The item.
         label: What it is called.
     """
-    analysis = msgspec.to_builtins(stored.analysis, order="sorted")
-    figures = {name: analysis[name] for name in _FIGURES}
-    for layer, statistic, value in _flatten("", figures | analysis["statistics"], stored.layers):
+    for layer, statistic, value in figure_rows(stored.analysis):
         yield Row(label, stored.item.step, layer, statistic, value)
-
-
-_FIGURES = ("norms", "proj_top1", "residual_top1", "explained_var", "singular_values", "cos_adjacent", "phases")
-
-
-def _flatten(name: str, value: Any, layers: Sequence[int]) -> Iterator[tuple[int | None, str, float | None]]:
-    if isinstance(value, Mapping):
-        for part, inner in value.items():
-            yield from _flatten(f"{name}.{part}" if name else part, inner, layers)
-    elif isinstance(value, list):
-        by_layer = (len(value) == len(layers) and name not in _BY_AXIS) or name == "cos_adjacent"
-        for place, inner in enumerate(value):
-            if by_layer and not isinstance(inner, Mapping | list):
-                yield layers[place], name, inner
-            else:
-                part = inner["name"] if isinstance(inner, Mapping) and "name" in inner else place
-                yield from _flatten(f"{name}.{part}", inner, layers)
-    elif value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        yield None, name, value
 
 
 def settings_text(settings: Settings) -> str:

@@ -1,0 +1,91 @@
+"""The page of anything that has one: a result, a result file, the folder of a sweep, or a model, which is analysed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from gammatorch.errors import InvalidArgument, ResultError
+from gammatorch.reports.document import check_writable, write_atomically
+from gammatorch.reports.needed import need_matplotlib
+from gammatorch.reports.views import drawn_page
+from gammatorch.result import Result
+from gammatorch.results.files import PASSED, read_result
+
+
+def report(source: Any, out: str | os.PathLike[str]) -> None:
+    """Write the page of a result: one HTML file that needs no network and no other file.
+
+    Args:
+        source: An analysis, a comparison, an audit, a sweep; the path of a JSON file that ``--out`` wrote, or of
+            a sweep's folder; or gains or a model, as :func:`~gammatorch.analyze` takes them, which is analysed first.
+        out: The page.
+
+    Raises:
+        InvalidArgument: matplotlib is not installed, or the source is nothing of these.
+        ResultError: The file is no result.
+        CheckpointError: The model cannot be opened or read.
+        OutputError: The page could not be written; an existing file is as it was.
+
+    Example:
+        >>> import tempfile, torch
+        >>> page = Path(tempfile.mkdtemp()) / "page.html"
+        >>> report(torch.rand(4, 32), page)
+        >>> page.read_text(encoding="utf-8")[:15]
+        '<!DOCTYPE html>'
+    """
+    target = Path(out)
+    check_writable(target, [source] if isinstance(source, str | os.PathLike) else [])
+    write_atomically(target, page_of(source))
+
+
+def page_of(source: Any) -> str:
+    """The page as a text; see :func:`report`.
+
+    Args:
+        source: As there.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return _analysed(source)
+    path = Path(source)
+    if path.suffix == ".json" and path.is_file() and not path.name.endswith(".index.json"):
+        return drawn_page(read_result(path))
+    if path.is_dir() and (path / "items").is_dir():
+        return sweep_folder_page(path)
+    return _analysed(source)
+
+
+def sweep_folder_page(folder: Path) -> str:
+    """The page of a sweep.
+
+    Args:
+        folder: Its folder.
+
+    Raises:
+        ResultError: It is no sweep's folder, or keeps no items.
+    """
+    from gammatorch.sweep.store import is_sweep
+
+    if not is_sweep(folder):
+        raise ResultError(f"is not the folder of a sweep: pass {PASSED}", file=str(folder))
+    need_matplotlib()
+    from gammatorch.reports.page.of_sweep import sweep_page
+    from gammatorch.sweep.curves import sweep_document
+
+    return sweep_page(sweep_document(folder))
+
+
+def _analysed(source: Any) -> str:
+    """The page of a result, or of the analysis of gains or a model."""
+    from gammatorch.analysis.analyze import analyze
+    from gammatorch.analysis.result import Analysis
+    from gammatorch.gains.stack import Gains
+
+    if isinstance(source, Result) and not isinstance(source, Gains):
+        page: str = source._view().page()
+        return page
+    analysed: Analysis | list[Analysis] = analyze(source)
+    if isinstance(analysed, list):
+        raise InvalidArgument("a page is of one checkpoint: pass one of the batch")
+    return analysed._view().page()

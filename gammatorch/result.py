@@ -1,0 +1,96 @@
+"""What every result can do for whoever holds it: show itself, become plain values or a table, be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gammatorch.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    import os
+
+    from pandas import DataFrame  # type: ignore[import-untyped]
+
+    from gammatorch.results.base import Document
+
+
+@dataclass(frozen=True)
+class View:
+    """A result as others see it.
+
+    Attributes:
+        summary: One line, safe to print.
+        columns: Heads of the small table of a notebook; one that starts with ``<`` is of names.
+        rows: Its cells.
+        document: Makes the document that ``--out`` writes.
+        names: Columns of the tidy table.
+        figures: Makes its rows.
+        page: Makes the HTML page.
+    """
+
+    summary: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    document: Callable[[], Document]
+    names: Sequence[str]
+    figures: Callable[[], Iterable[Sequence[Any]]]
+    page: Callable[[], str]
+
+
+class Result:
+    """A result: its ``repr`` is a summary, a notebook shows a small table below."""
+
+    def _view(self) -> View:
+        """How this kind of result is seen."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return self._view().summary
+
+    def _repr_html_(self) -> str:
+        from gammatorch.reports.page.html import paragraph, table
+
+        view = self._view()
+        return paragraph(view.summary) + table(view.columns, view.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as plain Python values, ready for JSON: undefined numbers are None, never NaN."""
+        from gammatorch.results.files import to_plain
+
+        return to_plain(self._view().document())
+
+    def to_dataframe(self) -> DataFrame:
+        """The figures as a tidy pandas table, one row for each: ``layer`` is missing for figures of all layers.
+
+        Raises:
+            InvalidArgument: pandas is not installed.
+        """
+        from gammatorch.reports.frames import frame
+
+        view = self._view()
+        return frame(view.names, view.figures())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the file that ``--out`` of the command writes, whole or not at all.
+
+        Args:
+            path: Its suffix decides: ``.json``, or ``.html`` for the page of ``gammatorch report``.
+
+        Raises:
+            InvalidArgument: The suffix is neither, or the page's pictures need matplotlib, which is not installed.
+            OutputError: It could not be written; an existing file is as it was.
+        """
+        from gammatorch.reports.document import check_writable, write_atomically
+        from gammatorch.results.files import to_json
+
+        target = Path(path)
+        if target.suffix not in (".json", ".html"):
+            raise InvalidArgument(
+                f"{target}: a result is saved as .json or .html, not {target.suffix or 'a name without suffix'}"
+            )
+        check_writable(target)
+        view = self._view()
+        write_atomically(target, to_json(view.document()) if target.suffix == ".json" else view.page())
