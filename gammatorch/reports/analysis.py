@@ -66,6 +66,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         says_rows(
             run_statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
         ),
+        least=("reference",),
         folded=("reference",),
     )
     console.print()

@@ -188,7 +188,7 @@ def _strips(analysis: Analysis, name: str, cells: Sequence[Sequence[float]], roo
     ranges = (_range(rms, _size), _range(following, "{:.2f}".format))
     label, wide = max(map(len, labels)), max(map(len, ranges))
     long = room - label - wide - _GAP - 1
-    drawn = (strip(rms, long, levels), strip(following, long, levels, min))
+    drawn = (strip(rms, long, levels=levels), strip(following, long, levels=levels, high=1.0, pick=min))
     for title, between, line in zip(labels, ranges, drawn, strict=True):
         yield f"{title.ljust(label + _GAP)}{between.ljust(wide + 1)}{line}"
 

@@ -90,4 +90,4 @@ def _whole(count: int | None) -> str:
 
 def plainly(value: float | None, digits: int = 4) -> str:
     """A figure with so many decimals, ``-`` where it is undefined."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:z.{digits}f}"

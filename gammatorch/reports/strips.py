@@ -55,27 +55,36 @@ def mean(values: Sequence[float]) -> float:
 
 
 def strip(
-    values: Sequence[float], width: int, levels: str = BLOCKS, pick: Callable[[Sequence[float]], float] = mean
+    values: Sequence[float],
+    width: int,
+    *,
+    levels: str = BLOCKS,
+    high: float | None = None,
+    pick: Callable[[Sequence[float]], float] = mean,
 ) -> str:
-    """Figures in a row as one character each, from the lowest to the highest; a space where one is undefined.
+    """Figures in a row as one character each, on a scale that holds 0; a space where one is undefined.
+
+    A scale from the lowest figure to the highest would make mountains of figures that are nearly equal.
 
     Args:
         values: One for each layer, NaN where undefined.
         width: Characters at most; layers that are more are put together.
         levels: Characters from the lowest to the highest.
+        high: The figure of the highest character; the highest of the figures if None.
         pick: Which figure stands for layers that are put together.
 
     Example:
-        >>> strip([0.0, 1.0, 2.0, 7.0], 4), strip([0.0, 1.0, 2.0, 7.0], 2, DIGITS, max)
-        ('▁▂▃█', '09')
+        >>> strip([0.0, 1.0, 2.0, 7.0], 4), strip([0.0, 1.0, 2.0, 7.0], 2, levels=DIGITS, pick=max)
+        ('▁▂▃█', '19')
+        >>> strip([0.9, 0.95], 2, high=1.0)
+        '▇█'
     """
-    runs = (
-        [value for value in values[start:stop] if not math.isnan(value)] for start, stop in runs_of(len(values), width)
-    )
-    picked = [pick(run) if run else math.nan for run in runs]
-    known = [value for value in picked if not math.isnan(value)]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    scale = (len(levels) - 1) / (high - low) if high > low else 0.0
+    runs = (values[start:stop] for start, stop in runs_of(len(values), width))
+    known = ([value for value in run if not math.isnan(value)] for run in runs)
+    picked = [pick(run) if run else math.nan for run in known]
+    defined = [0.0, *(value for value in picked if not math.isnan(value))]
+    low, top = min(defined), max(defined) if high is None else high
+    scale = (len(levels) - 1) / (top - low) if top > low else 0.0
     return "".join(" " if math.isnan(value) else levels[round((value - low) * scale)] for value in picked)
 
 
