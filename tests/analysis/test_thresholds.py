@@ -10,10 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import gammatorch
 from gammatorch.analysis.change_points import Boundary, Transition
-from gammatorch.analysis.evidence import Evidence
+from gammatorch.analysis.correlations import Correlations
+from gammatorch.analysis.evidence import Evidence, evidence
+from gammatorch.analysis.moments import moments
+from gammatorch.analysis.shared import loadings
 from gammatorch.analysis.verdict import answer, support
+from gammatorch.bench.worlds import draw
 
 SHARED: dict[str, Any] = {
     "closest": 0.9,
@@ -90,3 +96,31 @@ def test_pearson_is_named_where_it_differs_by_a_tenth(pearson, named):
     }
     told = answer(statistics, range(24), copies=False, found=support(found()))
     assert ("Pearson's mean correlation" in told.sentence) == named
+
+
+def drifting(layers: int) -> torch.Tensor:
+    return torch.from_numpy(draw("drift", 0, layers, 512))
+
+
+def test_from_six_layers_on_their_order_can_be_told():
+    told = [gammatorch.analyze(drifting(layers)).statistics["depth_order"] is not None for layers in (5, 6)]
+    assert told == [False, True]
+
+
+def test_from_twenty_layers_that_are_no_outliers_their_own_noise_can_be_taken_out():
+    falls = [gammatorch.analyze(drifting(layers)).statistics["depth_contrast"] for layers in (19, 20)]
+    assert [fall["disattenuated"] is not None for fall in falls] == [False, True]
+
+
+def test_what_faint_layers_share_is_not_blown_up():
+    """What is lost with depth is divided by the loadings of both layers, none of which counts as less than .15."""
+    rng = np.random.default_rng(0)
+    shares = np.where(np.arange(12) % 2, 0.1, 0.22)
+    gains = shares[:, None] * rng.standard_normal(4096) + rng.standard_normal((12, 4096))
+    correlations = Correlations(moments(torch.from_numpy(gains)).home()[0], tuple(range(12)))
+    r, lag = correlations.filled, np.abs(np.subtract.outer(range(12), range(12)))
+    scale = np.maximum(loadings(r), 0.15)
+    assert (loadings(r) < 0.12).any() and (scale < 0.25).all()
+    turned = r / np.outer(scale, scale)
+    by_hand = turned[(lag > 0) & (lag <= 2)].mean() - turned[lag >= 6].mean()
+    assert evidence(correlations).turn[0] == pytest.approx(by_hand, rel=1e-9)
