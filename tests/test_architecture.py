@@ -56,7 +56,7 @@ CONFINED = {
     "yaml": {"checkpoints/opening.py"},
     "rich": {"reports", "cli/progress.py", "cli/sweep_progress.py"},
     "torch": {"gains", "analysis", "verify", "results/run.py", "reports/analysis.py", "sweep", "cli/run.py"},
-    "pyarrow": {"sweep/export.py"},
+    "pyarrow": {"sweep/table_files.py"},
     "ray": {"sweep/on_ray.py"},
     "matplotlib": {"reports/pictures"},
     "pandas": {"result.py", "reports/frames.py"},
