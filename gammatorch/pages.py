@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+from gammatorch.checkpoints.locate import is_hub_id
 from gammatorch.errors import InvalidArgument, ResultError
 from gammatorch.reports.document import check_writable, write_atomically
 from gammatorch.reports.needed import need_matplotlib
-from gammatorch.reports.views import drawn_page
+from gammatorch.reports.page.of_result import result_page
 from gammatorch.result import Result
 from gammatorch.results.files import PASSED, read_result
+from gammatorch.sweep.specs import looks_like_checkpoint
+from gammatorch.sweep.store import is_sweep
 
 
 def report(source: Any, out: str | os.PathLike[str]) -> None:
@@ -49,11 +52,13 @@ def page_of(source: Any) -> str:
     if not isinstance(source, str | os.PathLike):
         return _analysed(source)
     path = Path(source)
-    if path.suffix == ".json" and path.is_file() and not path.name.endswith(".index.json"):
-        return drawn_page(read_result(path))
-    if path.is_dir() and (path / "items").is_dir():
-        return sweep_folder_page(path)
-    return _analysed(source)
+    if path.is_dir():
+        is_model = not is_sweep(path) and looks_like_checkpoint(str(path))
+        return _analysed(source) if is_model else sweep_folder_page(path)
+    is_file = path.exists() and looks_like_checkpoint(str(path))
+    if is_file or (not path.exists() and is_hub_id(str(source))):
+        return _analysed(source)
+    return result_page(read_result(path))
 
 
 def sweep_folder_page(folder: Path) -> str:
@@ -65,8 +70,6 @@ def sweep_folder_page(folder: Path) -> str:
     Raises:
         ResultError: It is no sweep's folder, or keeps no items.
     """
-    from gammatorch.sweep.store import is_sweep
-
     if not is_sweep(folder):
         raise ResultError(f"is not the folder of a sweep: pass {PASSED}", file=str(folder))
     need_matplotlib()

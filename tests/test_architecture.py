@@ -69,7 +69,7 @@ CONFINED = {
         "bench/training_runs.py",
         "cli/run.py",
     },
-    "pyarrow": {"sweep/export.py"},
+    "pyarrow": {"sweep/table_files.py"},
     "ray": {"sweep/on_ray.py"},
     "matplotlib": {"reports/pictures"},
     "pandas": {"result.py", "reports/frames.py"},

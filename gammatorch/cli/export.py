@@ -1,4 +1,4 @@
-"""``gammatorch export``: a sweep as one long table."""
+"""``gammatorch export``: a sweep as a table."""
 
 from __future__ import annotations
 
@@ -18,36 +18,57 @@ FORMATS = ("csv", "jsonl", "parquet", "sqlite")
 @click.option(
     "--format",
     type=click.Choice(FORMATS),
-    default="csv",
-    show_default=True,
-    help="csv and jsonl go to stdout unless --out is given.",
+    help="By default what the suffix of --out says, or csv. csv and jsonl go to stdout unless --out is given.",
 )
+@click.option("--wide", is_flag=True, help="One row for each item instead of one for each figure.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="F", help="Write the table to this file.")
 @loudness_options
 @click.pass_obj
-def export(session: Session, folder: Path, format: str, out: Path | None) -> None:
-    """Write a sweep as one long table: item, step, layer, statistic, value.
+def export(session: Session, folder: Path, format: str | None, wide: bool, out: Path | None) -> None:
+    """Write a sweep as one long table: item, step, layer, statistic, value, text, run.
+
+    Its rows are all figures of every item, its verdict, and the anomalies and notes that name it. With --wide there is
+    one row for each item, with the figures of all its layers.
 
     \b
-    gammatorch export pythia --format csv | head
-    gammatorch export pythia --format parquet --out pythia.parquet
+    gammatorch export pythia | head
+    gammatorch export pythia --out pythia.parquet
+    gammatorch export pythia --wide --out pythia.csv
     """
     from gammatorch.reports.document import check_writable, replacing
-    from gammatorch.sweep.export import FILE_FORMATS, TEXT_FORMATS, long_table
+    from gammatorch.sweep.export import long_table, wide_table
+    from gammatorch.sweep.table_files import FILE_FORMATS, TEXT_FORMATS
 
+    form = _format(format, out)
+    make = wide_table if wide else long_table
     if out is None:
-        if format in FILE_FORMATS:
-            raise click.UsageError(f"{format} needs a file: pass --out")
+        if form in FILE_FORMATS:
+            raise click.UsageError(f"{form} needs a file: pass --out")
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8", newline="")  # the bytes that a file would get
-        TEXT_FORMATS[format](long_table(folder), sys.stdout)
+        TEXT_FORMATS[form](make(folder), sys.stdout)
         return
     check_writable(out, [folder])
-    rows = long_table(folder)
+    table = make(folder)
     with replacing(out) as temporary:
-        if format in FILE_FORMATS:
-            FILE_FORMATS[format](rows, temporary)
+        if form in FILE_FORMATS:
+            FILE_FORMATS[form](table, temporary)
         else:
             with open(temporary, "w", encoding="utf-8", newline="") as file:
-                TEXT_FORMATS[format](rows, file)
+                TEXT_FORMATS[form](table, file)
     session.notice(f"saved {out}")
+
+
+def _format(asked: str | None, out: Path | None) -> str:
+    """The format that was asked for, or that the name of the file tells; csv where it tells none."""
+    suffix = out.suffix.lower().removeprefix(".") if out is not None else ""
+    if asked is not None and suffix in FORMATS and suffix != asked:
+        raise click.UsageError(
+            f"--format {asked} does not fit the name {out}: leave --format out, or pass another name"
+        )
+    if asked is not None:
+        return asked
+    if suffix and suffix not in FORMATS:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise click.UsageError(f"no table is written as .{suffix}: pass a name that ends in {known}, or --format")
+    return suffix or "csv"

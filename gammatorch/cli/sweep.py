@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,21 @@ EXIT_ITEMS_FAILED = 4
 @click.option("--every", type=click.IntRange(1), default=1, metavar="N", help="Every Nth of what a pattern matches.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="At most N items.")
 @click.option("--dry-run", is_flag=True, help="List the items and the bytes that would be read; reads headers only.")
+@click.option("--follow", is_flag=True, help="Stay, and take new checkpoints as they are written; Ctrl-C ends it.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.1),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --follow looks.",
+)
+@click.option(
+    "--exec",
+    "command",
+    metavar="CMD",
+    help="With --follow: a command to run on each new anomaly, which gets it as JSON on its standard input.",
+)
 @click.option("--shard", "shard_text", metavar="I/N", help="Do part I (from 0) of N; inside a Slurm array: the task's.")
 @click.option("--engine", default="local", show_default=True, metavar="local|ray", help="Who does the work.")
 @click.option(
@@ -74,6 +90,9 @@ def sweep(
     every: int,
     limit: int | None,
     dry_run: bool,
+    follow: bool,
+    interval: float,
+    command: str | None,
     shard_text: str | None,
     engine: str,
     workers: int | None,
@@ -95,6 +114,7 @@ def sweep(
     \b
     gammatorch sweep 'EleutherAI/pythia-160m@step*' --every 10 --out pythia
     gammatorch sweep ./runs/* models.txt --out zoo
+    gammatorch sweep './run/checkpoint-*' --out swept --follow --exec 'mail -s anomaly me@example.org'
     """
     from gammatorch.sweep.item import Settings
     from gammatorch.sweep.place import check_place
@@ -102,6 +122,7 @@ def sweep(
     check_selection(settings["site"], settings["stack"], settings["pattern"])
     if engine != "ray" and (address is not None or gpus_per_task is not None):
         raise click.UsageError("--address and --gpus-per-task are for --engine ray")
+    _check_follow(follow, command, dry_run=dry_run)
     check_place(out)
     chosen = Settings(**settings)
     shard = _shard(shard_text, session)
@@ -111,17 +132,23 @@ def sweep(
         progress.stage("planning")
         from gammatorch.sweep.plan import make_plan
 
-        plan = make_plan(specs, chosen, every=every, limit=limit, token=token, cache=not no_cache)
-        if dry_run:
+        look = partial(make_plan, specs, chosen, every=every, limit=limit, token=token, cache=not no_cache)
+        plan = look() if not follow else None
+        if plan is not None and dry_run:
             progress.stage("reading headers")
             return _show_plan(plan, chosen, shard, out, token, not no_cache, format)
         progress.stage("starting torch")
         from gammatorch.cli.sweep_progress import SweepProgress
         from gammatorch.sweep.run import run_sweep
         from gammatorch.sweep.task import Task
+    task = Task(out, chosen, device, workers, token, not no_cache, memory, address, gpus_per_task)
+    if plan is None:
+        from gammatorch.cli.sweep_follow import follow as follow_sweep
+
+        document = follow_sweep(session, look, task, engine=engine, shard=shard, interval=interval, command=command)
+        return _show(document, format)
     if plan.aliases:
         session.notice(f"{len(plan.aliases)} names mean an item that is in the plan already")
-    task = Task(out, chosen, device, workers, token, not no_cache, memory, address, gpus_per_task)
     try:
         with SweepProgress(session) as bar:
             summary = run_sweep(
@@ -144,6 +171,13 @@ def sweep(
 
         told = make_timeline(out, [item.key for item in plan.items], summary.failures, plan.aliases)
     return _show(summary.document(told.document()), format)
+
+
+def _check_follow(follow: bool, command: str | None, *, dry_run: bool) -> None:
+    if follow and dry_run:
+        raise click.UsageError("--follow does the work and --dry-run does none: leave one of them out")
+    if command is not None and not follow:
+        raise click.UsageError("--exec is for --follow")
 
 
 def _shard(text: str | None, session: Session) -> Shard | None:

@@ -14,7 +14,9 @@ def need_matplotlib() -> None:
     Raises:
         InvalidArgument: It is not installed.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    log = logging.getLogger("matplotlib")
+    if log.level == logging.NOTSET:
+        log.setLevel(logging.ERROR)
     try:
         importlib.import_module("gammatorch.reports.pictures.canvas")
     except ImportError as error:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gammatorch.reports.page.html import bullets, facts, page, paragraph, section, table
+from gammatorch.reports.page.html import bullets, facts, page, section, table
+from gammatorch.reports.page.of_check import check_page, counted
+from gammatorch.reports.page.of_result import result_page
 from gammatorch.reports.text import plural, printable
 from gammatorch.result import View
-from gammatorch.results.comparison import ComparisonDocument, letter
-from gammatorch.results.run import RunDocument
+from gammatorch.results.comparison import letter
 from gammatorch.results.tidy import COLUMNS, figure_rows, pair_rows
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from gammatorch.analysis.lineage import Comparison
     from gammatorch.analysis.result import Analysis
     from gammatorch.gains.stack import Gains
-    from gammatorch.results.audit import CheckDocument
     from gammatorch.results.gains import GainsDocument
 
 _FEW = 12
@@ -45,7 +45,7 @@ def analysis_view(analysis: Analysis) -> View:
         document=partial(run_document, analysis),
         names=COLUMNS,
         figures=lambda: figure_rows(run_document(analysis)),
-        page=lambda: drawn_page(run_document(analysis)),
+        page=lambda: result_page(run_document(analysis)),
     )
 
 
@@ -71,7 +71,7 @@ def comparison_view(comparison: Comparison) -> View:
         document=lambda: document,
         names=("model", "against", *COLUMNS),
         figures=lambda: pair_rows(document),
-        page=lambda: drawn_page(document),
+        page=lambda: result_page(document),
     )
 
 
@@ -133,49 +133,6 @@ def _sizes(gains: Gains) -> Iterator[tuple[int, *tuple[float, ...]]]:
     found = ((gamma**2).mean(1).sqrt(), gamma.mean(1), gamma.std(1, correction=0), gamma.amin(1), gamma.amax(1))
     for layer, *values in zip(gains.layers, *(one.tolist() for one in found), strict=True):
         yield layer, *values
-
-
-def counted(document: CheckDocument) -> str:
-    """How many findings there are of each level."""
-    levels = [one.level for one in document.findings]
-    return ", ".join(plural(levels.count(level), level) for level in ("error", "warning", "note"))
-
-
-def drawn_page(document: RunDocument | ComparisonDocument) -> str:
-    """The page of a result that is drawn.
-
-    Args:
-        document: What a command wrote.
-
-    Raises:
-        InvalidArgument: matplotlib is not installed.
-    """
-    from gammatorch.reports.needed import need_matplotlib
-
-    need_matplotlib()
-    from gammatorch.reports.page.of_result import result_page
-
-    return result_page(document)
-
-
-def check_page(document: CheckDocument) -> str:
-    """The page of an audit.
-
-    Args:
-        document: What ``gammatorch check --out`` wrote.
-    """
-    sites = [(one.site, f"{one.layers} × {one.hidden}", f"{one.offset:g}") for one in document.sites]
-    return page(
-        f"Check of {document.model}",
-        [
-            paragraph(f"{counted(document)}.", "answer"),
-            facts([("stack", document.stack), ("reference", document.against or "")]),
-            section(
-                "Findings", bullets(f"{one.level}: {one.site}: {one.what}: {one.text}" for one in document.findings)
-            ),
-            section("Sites", table(("<site", "layers × hidden", "offset"), sites)),
-        ],
-    )
 
 
 def gains_page(document: GainsDocument, sizes: str) -> str:

@@ -13,7 +13,7 @@ from gammatorch.errors import OutputError, ResultError
 from gammatorch.results.base import Document, located
 from gammatorch.results.schema import DRAWN, Drawn
 
-PASSED = "what `gammatorch run --out` or `compare --out` wrote, the folder of a sweep, or a model"
+PASSED = "what `gammatorch run --out`, `compare --out` or `check --out` wrote, the folder of a sweep, or a model"
 """What a reader can be given."""
 
 LARGEST_BYTES = 1_000_000_000
@@ -100,7 +100,7 @@ def decode(content: bytes | str, kind: type[_Read]) -> _Read:
 
 
 def read_result(path: Path) -> Drawn:
-    """Read what ``run --out`` or ``compare --out`` wrote, and check that it fits together.
+    """Read what ``run --out``, ``compare --out`` or ``check --out`` wrote, and check that it fits together.
 
     Args:
         path: A file, or a pipe.

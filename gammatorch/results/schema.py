@@ -20,10 +20,10 @@ from gammatorch.results.inspection import InspectionDocument
 from gammatorch.results.run import Provenance, RunDocument, Summary
 from gammatorch.results.sweep import FailureRecord, ItemHeader, PlanDocument, SweepDocument
 
-Drawn: TypeAlias = RunDocument | ComparisonDocument
+Drawn: TypeAlias = RunDocument | ComparisonDocument | CheckDocument
 """What a page can be made of."""
 
-DRAWN: Mapping[str, type[RunDocument] | type[ComparisonDocument]] = {"norms": RunDocument, "pairs": ComparisonDocument}
+DRAWN: Mapping[str, type[Drawn]] = {"norms": RunDocument, "pairs": ComparisonDocument, "findings": CheckDocument}
 """By the key that tells the format of a result file."""
 
 DOCUMENTS: Mapping[str, type[Document]] = {

@@ -16,8 +16,8 @@ from gammatorch.reports.text import plural, printable
 from gammatorch.result import Result, View
 from gammatorch.results.sweep import Entry, Failure, Noticed, TimelineDocument
 from gammatorch.results.tidy import COLUMNS, figure_rows
-from gammatorch.sweep.export import label_items
 from gammatorch.sweep.item import Settings, natural, run_of
+from gammatorch.sweep.labels import label_items
 from gammatorch.sweep.place import check_place
 from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.run import run_sweep

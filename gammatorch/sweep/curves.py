@@ -10,7 +10,7 @@ from typing import Any
 
 from gammatorch.errors import ResultError
 from gammatorch.results.sweep import Curve, CurveFigures, CurvesDocument, Entry
-from gammatorch.sweep.export import settings_text
+from gammatorch.sweep.labels import settings_text
 from gammatorch.sweep.store import StoredItem, kept_failures, read_items
 from gammatorch.sweep.timeline import make_timeline
 

@@ -1,36 +1,52 @@
-"""A sweep as one long table: item, step, layer, statistic, value."""
+"""A sweep as a table: one row for each figure, or one for each item."""
 
 from __future__ import annotations
 
-import csv
-import json
-import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
-import msgspec
-
-from gammatorch.errors import InvalidArgument
-from gammatorch.results.sweep import Item, Settings
+from gammatorch.results.run import Summary
+from gammatorch.results.sweep import Entry, Noticed
 from gammatorch.results.tidy import figure_rows
 from gammatorch.sweep.item import natural
-from gammatorch.sweep.store import SUFFIX, StoredItem, read_item, read_items
+from gammatorch.sweep.labels import settings_text
+from gammatorch.sweep.store import SUFFIX, StoredItem, is_sweep, kept_failures, read_item, read_items
+from gammatorch.sweep.table_files import Table
 
-_BATCH_ROWS = 50_000
+TIMELINE = ("rms_gamma", "pearson_previous", "pearson_last", "drift")
+"""Figures of the timeline that an item's own result does not hold."""
+
+_WIDE = {
+    **dict.fromkeys(("shared_energy", "effective_dimension", "misfit"), ("value", "low", "high")),
+    **dict.fromkeys(("mean_pearson", "mean_rank_correlation"), ("value", "low", "high", "null_95")),
+    "first_eigenvalue": ("value", "null_95"),
+    "depth_contrast": ("value", "low", "high", "near", "far", "disattenuated"),
+    "period": ("period", "value", "low", "high", "within", "across"),
+    **dict.fromkeys(
+        ("shared_directions", "effective_rank", "depth_order", "correlation_length", "singular_gap"), ("",)
+    ),
+}
+"""Statistics that are one figure of all layers, with their parts."""
+
+_WHOLE = ("shared_directions", "period.period")
+"""Those of them that count something."""
 
 
 class Row(NamedTuple):
-    """One figure of one item.
+    """One figure of one item, or one thing that is said of it.
 
     Attributes:
         item: Name of the item, made unique where several have the same.
         step: Training step, where it is known.
         layer: Index of the layer; of the first of two for ``cos_adjacent``; None for figures of the whole item.
         statistic: Name of the figure; parts are joined by dots, places in other lists counted from 0.
+            ``answer.verdict`` and ``answer.sentence`` are texts, and so are anomalies and notes (``anomalies.copy``),
+            one row for each of their layers.
         value: The figure, None where it is undefined.
+        text: What is a text and no figure.
+        run: The training run that the item is a step of.
     """
 
     item: str
@@ -38,10 +54,31 @@ class Row(NamedTuple):
     layer: int | None
     statistic: str
     value: float | None
+    text: str | None
+    run: str | None
 
 
-def long_table(folder: Path) -> Iterator[Row]:
-    """Every figure of every item, items by name and step, with one item in memory at a time.
+LONG: Mapping[str, type] = {
+    **{"item": str, "step": int, "layer": int, "statistic": str, "value": float, "text": str, "run": str},
+}
+"""Columns of the long table, and what they hold."""
+
+WIDE: Mapping[str, type] = {
+    **{"item": str, "run": str, "step": int, "revision": str, "commit": str, "settings": str, "site": str},
+    **{"offset": float, "num_layers": int, "hidden": int, "verdict": str, "support": float, "sentence": str},
+    **dict.fromkeys(TIMELINE, float),
+    **{
+        name: int if name in _WHOLE else float
+        for statistic, parts in _WIDE.items()
+        for name in (f"{statistic}.{part}".rstrip(".") for part in parts)
+    },
+    **{"anomalies": str, "notes": str},
+}
+"""Columns of the wide table."""
+
+
+def long_table(folder: Path) -> Table:
+    """Every figure of every item, and what is said of it, items by name and step, with one item in memory at a time.
 
     Args:
         folder: The sweep's folder.
@@ -50,126 +87,81 @@ def long_table(folder: Path) -> Iterator[Row]:
         OutputError: It is no sweep's folder.
         MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
-    labels = unique_labels(folder)  # at once: a folder that is none has no table, not an empty one
-    stored = ((read_item(folder / "items" / f"{key}{SUFFIX}", tensors=False), label) for key, label in labels)
-    return (row for one, label in stored for row in rows_of(one, label))
+    told = _Told(folder)
+    return Table("figures", LONG, (row for one, entry in told.items() for row in _long_rows(one, entry, told)))
 
 
-def unique_labels(folder: Path) -> list[tuple[str, str]]:
-    """Key and name of each item, in natural order of the names.
-
-    Where several items have one name, because a branch moved, a local checkpoint was written again, or the settings
-    were others, each says which it is.
+def wide_table(folder: Path) -> Table:
+    """One row for each item: what it is, its verdict, the figures of all its layers with their bounds, what is odd.
 
     Args:
         folder: The sweep's folder.
-    """
-    items = ((stored.item, stored.settings) for stored in read_items(folder, tensors=False))
-    return sorted(label_items(items).items(), key=lambda label: natural(label[1]))
-
-
-def label_items(items: Iterable[tuple[Item, Settings]]) -> dict[str, str]:
-    """A name of its own for each item, by key; see :func:`unique_labels`.
-
-    Args:
-        items: The items, and what was read of each.
-    """
-    found = [(item.key, item.name, item.commit, settings_text(settings)) for item, settings in items]
-    times = Counter(name for _, name, _, _ in found)
-    variants = Counter((name, settings) for _, name, _, settings in found)
-    labels = {}
-    for key, name, commit, settings in found:
-        parts = [settings] if times[name] > 1 and settings else []
-        parts += [(commit or key)[:7]] if variants[name, settings] > 1 else []
-        labels[key] = f"{name} ({', '.join(parts)})" if parts else name
-    return labels
-
-
-def rows_of(stored: StoredItem, label: str) -> Iterator[Row]:
-    """The figures of one item.
-
-    Args:
-        stored: The item.
-        label: What it is called.
-    """
-    for layer, statistic, value in figure_rows(stored.analysis):
-        yield Row(label, stored.item.step, layer, statistic, value)
-
-
-def settings_text(settings: Settings) -> str:
-    """What differs from the usual settings; empty where nothing does.
-
-    Args:
-        settings: The settings.
-    """
-    usual = msgspec.structs.asdict(Settings())
-    changed = {name: value for name, value in msgspec.structs.asdict(settings).items() if value != usual[name]}
-    return ", ".join(f"{name}={value}" for name, value in changed.items())
-
-
-def write_csv(rows: Iterable[Row], file: IO[str]) -> None:
-    """As comma-separated values; what is undefined or not of one layer is empty.
-
-    Args:
-        rows: The table.
-        file: Where to, opened with ``newline=""``.
-    """
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(Row._fields)
-    writer.writerows(rows)
-
-
-def write_jsonl(rows: Iterable[Row], file: IO[str]) -> None:
-    """As one JSON object a line.
-
-    Args:
-        rows: The table.
-        file: Where to.
-    """
-    for row in rows:
-        file.write(json.dumps(row._asdict(), allow_nan=False) + "\n")
-
-
-def write_sqlite(rows: Iterable[Row], path: Path) -> None:
-    """As the table ``figures`` of an SQLite database, with an index by statistic.
-
-    Args:
-        rows: The table.
-        path: A new file.
-    """
-    with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE figures (item TEXT, step INTEGER, layer INTEGER, statistic TEXT, value REAL)")
-        database.executemany("INSERT INTO figures VALUES (?, ?, ?, ?, ?)", rows)
-        database.execute("CREATE INDEX figures_statistic ON figures (statistic, item, layer)")
-    database.close()
-
-
-def write_parquet(rows: Iterable[Row], path: Path) -> None:
-    """As Parquet, in row groups of some 50,000 rows.
-
-    Args:
-        rows: The table.
-        path: A new file.
 
     Raises:
-        InvalidArgument: pyarrow is not installed.
+        OutputError: It is no sweep's folder.
+        MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
-    try:
-        import pyarrow as arrow  # type: ignore[import-untyped]
-        from pyarrow import parquet
-    except ImportError:
-        raise InvalidArgument(
-            "parquet needs pyarrow: pip install 'gammatorch[parquet]', or pass --format csv"
-        ) from None
-    kinds = (arrow.string(), arrow.int64(), arrow.int32(), arrow.string(), arrow.float64())
-    schema = arrow.schema(list(zip(Row._fields, kinds, strict=True)))
-    remaining = iter(rows)
-    with parquet.ParquetWriter(path, schema) as writer:
-        while batch := list(islice(remaining, _BATCH_ROWS)):
-            columns = [arrow.array(column, kind) for column, kind in zip(zip(*batch, strict=True), kinds, strict=True)]
-            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+    told = _Told(folder)
+    return Table("items", WIDE, (_wide_row(one, entry, told) for one, entry in told.items()))
 
 
-TEXT_FORMATS: Mapping[str, Callable[[Iterable[Row], IO[str]], None]] = {"csv": write_csv, "jsonl": write_jsonl}
-FILE_FORMATS: Mapping[str, Callable[[Iterable[Row], Path], None]] = {"parquet": write_parquet, "sqlite": write_sqlite}
-"""By the name of ``--format``: what can go to stdout, and what needs a file."""
+class _Told:
+    """What a sweep tells, by item."""
+
+    def __init__(self, folder: Path) -> None:
+        if not is_sweep(folder):
+            next(read_items(folder))  # says so
+        from gammatorch.sweep.timeline import make_timeline  # and torch with it, which a wrong folder does not need
+
+        document = make_timeline(folder, None, list(kept_failures(folder))).document()
+        self._folder = folder
+        self._entries = sorted(document.timeline, key=lambda entry: natural(entry.item))
+        self.found: dict[str, list[tuple[str, Noticed]]] = defaultdict(list)
+        for table in ("anomalies", "notes"):
+            for one in getattr(document, table):
+                for item in one.items:
+                    self.found[item].append((table, one))
+
+    def items(self) -> Iterator[tuple[StoredItem, Entry]]:
+        """Each item without its tensors, and its line of the timeline."""
+        for entry in self._entries:
+            yield read_item(self._folder / "items" / f"{entry.key}{SUFFIX}", tensors=False), entry
+
+
+def _long_rows(stored: StoredItem, entry: Entry, told: _Told) -> Iterator[Row]:
+    for layer, statistic, value in figure_rows(stored.analysis):
+        yield Row(entry.item, entry.step, layer, statistic, value, None, entry.run)
+    for name in TIMELINE:
+        yield Row(entry.item, entry.step, None, name, getattr(entry, name), None, entry.run)
+    answer = stored.analysis.answer
+    yield Row(entry.item, entry.step, None, "answer.verdict", None, answer.verdict, entry.run)
+    yield Row(entry.item, entry.step, None, "answer.support", answer.support, None, entry.run)
+    yield Row(entry.item, entry.step, None, "answer.sentence", None, answer.sentence, entry.run)
+    for table, one in told.found.get(entry.item, ()):
+        for layer in one.layers or (None,):
+            yield Row(entry.item, entry.step, layer, f"{table}.{one.kind}", None, one.text, entry.run)
+
+
+def _wide_row(stored: StoredItem, entry: Entry, told: _Told) -> Sequence[Any]:
+    item, analysis = stored.item, stored.analysis
+    values = {
+        **{name: getattr(entry, name) for name in ("item", "run", "step", *TIMELINE)},
+        **{"revision": item.revision, "commit": item.commit, "settings": settings_text(stored.settings) or None},
+        **{name: getattr(analysis, name) for name in ("offset", "num_layers", "hidden")},
+        **{name: getattr(analysis.answer, name) for name in ("verdict", "support", "sentence")},
+        **_statistics(analysis),
+        "site": stored.site,
+    }
+    for table in ("anomalies", "notes"):
+        texts = [f"{one.kind}: {one.text}" for of, one in told.found.get(entry.item, ()) if of == table]
+        values[table] = "; ".join(texts) or None
+    return [values[name] for name in WIDE]
+
+
+def _statistics(analysis: Summary) -> dict[str, Any]:
+    """The figures of all layers, by their names in the long table."""
+    found: dict[str, Any] = {}
+    for name, parts in _WIDE.items():
+        value = getattr(analysis.statistics, name)
+        found |= {f"{name}.{part}" if part else name: getattr(value, part) if part else value for part in parts}
+    return found

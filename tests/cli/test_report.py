@@ -147,9 +147,8 @@ def folder(*names):
 FAULTS = {
     "no such path": (lambda result, tmp_path: tmp_path / "nothing.json", "no such file or folder: pass what"),
     "text": (written("results"), "is not JSON: pass what"),
-    "an empty folder": (folder(), "is not the folder of a sweep, and holds no weights: pass what"),
+    "an empty folder": (folder(), "is not the folder of a sweep: pass what"),
     "several sites": (written('[{"schema_version": 2}]'), "holds the results of several sites: write one"),
-    "an audit": (written('{"schema_version": 1, "findings": []}'), "is what `check` wrote, of which there is no page"),
     "a sweep without items": (folder("items"), "keeps no items that are done"),
     "not JSON": (written("{'model': 1}"), "is not valid JSON"),
     "another JSON": (written('{"stacks": []}'), "is JSON, but no result that can be drawn: pass what"),
@@ -169,6 +168,21 @@ def test_what_cannot_be_drawn_is_one_line_and_an_existing_page_is_kept(call, res
     assert done.stderr.startswith(f"gammatorch: error: {path}: ") and said in done.stderr
     assert done.stderr.count("\n") == 1 and "unexpected" not in done.stderr
     assert (tmp_path / "page.html").read_text() == "kept" and sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["model", "model/model.safetensors"])
+def test_a_model_is_analysed_first(call, result, tmp_path, name):
+    assert call("report", tmp_path / name, "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == len(FIGURES) and json.loads(result.read_text())["answer"]["sentence"] in page
+
+
+def test_an_audit_becomes_a_page_of_its_findings(call, tmp_path):
+    checkpoint(tmp_path / "model", torch.zeros(2, 8))
+    assert call("check", tmp_path / "model", "--out", tmp_path / "check.json", "-q").code == 3
+    assert call("report", tmp_path / "check.json", "--out", tmp_path / "page.html").code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "is zero in all channels" in page and "1 error," in page
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(call, tmp_path):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gammatorch.reports.page.of_comparison import comparison_page
-from gammatorch.reports.page.of_run import run_page
+from gammatorch.reports.needed import need_matplotlib
+from gammatorch.reports.page.of_check import check_page
+from gammatorch.results.audit import CheckDocument
 from gammatorch.results.run import RunDocument
 from gammatorch.results.schema import Drawn
 
@@ -13,5 +14,14 @@ def result_page(document: Drawn) -> str:
 
     Args:
         document: What a command wrote.
+
+    Raises:
+        InvalidArgument: It has pictures, and matplotlib is not installed.
     """
+    if isinstance(document, CheckDocument):
+        return check_page(document)
+    need_matplotlib()
+    from gammatorch.reports.page.of_comparison import comparison_page
+    from gammatorch.reports.page.of_run import run_page
+
     return run_page(document) if isinstance(document, RunDocument) else comparison_page(document)
