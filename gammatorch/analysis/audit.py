@@ -1,37 +1,20 @@
-"""What is wrong with gains, or may be: by evidence in the numbers themselves, and against a reference."""
+"""What is wrong with the gains of one site, or may be, by evidence in the numbers themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
+from gammatorch.analysis.findings import Finding, layer_runs
 from gammatorch.analysis.outliers import massive_channels
 from gammatorch.gains.stack import StoredWeights
 from gammatorch.gains.stored import looks_zero_centred
 
-_SHIFT = 0.02
-"""How close to 1 the typical difference from a reference must be to be an offset added twice, or lost."""
-
 _NAMED = 8
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a reader of the gains should know.
-
-    Attributes:
-        level: ``"error"``, ``"warning"`` or ``"note"``.
-        what: What was found: ``"missing"``, ``"non-finite"``, ``"dead"``, ``"convention"``, ``"outlier channels"`` …
-        site: The site it is about.
-        text: The same with its numbers.
-    """
-
-    level: str
-    what: str
-    site: str
-    text: str
+_HOLD = "--against the checkpoint it was made from tells"
 
 
 def audit(stored: StoredWeights) -> list[Finding]:
@@ -41,7 +24,9 @@ def audit(stored: StoredWeights) -> list[Finding]:
     * dead: a layer whose gain γ = offset + w is zero in all channels; channels that are zero in every layer;
     * convention: stored weights that are mostly about 0, a tenth of them below it, are those of a zero-centred norm
       (γ = 1 + w), and all weights equal to 1 those of a plain one before training. A trained zero-centred norm may have
-      any weights, so nothing is concluded from large ones. Where the offset is taken, not known, it is suspect;
+      any weights, so nothing is concluded from large ones. More than suspect it never is without a reference;
+    * identical layers: two or more that hold the same bits, as where layers were copied and not trained on;
+    * untouched: layers whose gain is 1 in all channels, as before training, where others have been trained;
     * outlier channels: see :func:`~gammatorch.analysis.outliers.massive_channels`.
 
     Args:
@@ -68,6 +53,7 @@ def audit(stored: StoredWeights) -> list[Finding]:
         text = f"{int(mute.sum())} of {weights.shape[1]} channels are zero in every layer"
         found.append(Finding("warning", "dead channels", site, text))
     sound = finite.all(dim=-1) & alive
+    found += _identical(stored, sound) + _untouched(stored, sound)
     if bool(sound.any()):
         found += _convention(replace(stored, weights=weights[sound]))
         if outliers := massive_channels(gamma[sound][None])[0]["channels"]:
@@ -101,54 +87,30 @@ def _kinds(weights: Tensor) -> str:
     return f"{', '.join(f'{count} {kind}' for kind, count in counts.items() if count)} among {weights.numel()} values"
 
 
-def hold_against(ours: Mapping[str, StoredWeights], theirs: Mapping[str, StoredWeights]) -> list[Finding]:
-    """What a reference has and the model has not, and gains that stand 1 beside the reference's.
-
-    A reference that holds NaN or infinity is an error too: nothing can be held against these values.
-
-    Args:
-        ours: The model's weights by site.
-        theirs: The reference's.
-    """
-    found = []
-    for site, reference in theirs.items():
-        found += non_finite(reference, "the reference's ")
-        if site not in ours:
-            found.append(Finding("error", "missing", site, "the reference has this site"))
-            continue
-        own = ours[site]
-        if own.layers != reference.layers or own.weights.shape != reference.weights.shape:
-            sizes = [f"{len(one.weights)} layers × {one.weights.shape[1]}" for one in (own, reference)]
-            found.append(Finding("error", "layout", site, f"{sizes[0]}, where the reference has {sizes[1]}"))
-        elif step := shifted(own.gamma, reference.gamma):
-            how = "1 above the reference's: an offset was added twice" if step > 0 else "1 below: an offset was lost"
-            found.append(Finding("error", "convention", site, f"γ stands {how}"))
-    return found
+def _identical(stored: StoredWeights, sound: Tensor) -> list[Finding]:
+    """Groups of layers that hold the same gains, which vary over channels."""
+    groups: dict[bytes, list[int]] = {}
+    for row, (layer, gamma) in enumerate(zip(stored.layers, stored.gamma, strict=True)):
+        if bool(sound[row]) and bool((gamma != gamma[0]).any()):
+            groups.setdefault(gamma.numpy().tobytes(), []).append(layer)
+    same = [layers for layers in groups.values() if len(layers) > 1]
+    if not same:
+        return []
+    spelt = "; ".join(layer_runs(layers) for layers in same[:_NAMED])
+    more = f"; and {len(same) - _NAMED} groups more" if len(same) > _NAMED else ""
+    text = f"{spelt}{more} hold the same gains bit for bit: copied, or one tensor written in the place of another"
+    every = tuple(sorted(layer for layers in same for layer in layers))
+    return [Finding("warning", "identical layers", stored.site, text, every)]
 
 
-def shifted(gamma: Tensor, reference: Tensor) -> int:
-    """Whether the gains stand 1 above or below a reference's, as when an offset was added twice, or lost.
-
-    Args:
-        gamma: Gain vectors γ, shape (layer, hidden).
-        reference: Those of the reference, same shape.
-
-    Returns:
-        1, -1, or 0: the median difference is within 0.02 of it, and so is the median distance from it, over the values
-        that are finite on both sides.
-
-    Example:
-        >>> import torch
-        >>> shifted(torch.ones(2, 8) * 2, torch.ones(2, 8))
-        1
-    """
-    change = (gamma - reference)[gamma.isfinite() & reference.isfinite()]
-    if not len(change):
-        return 0
-    median = float(change.median())
-    sign = round(median)
-    spread = float((change - median).abs().median())
-    return sign if abs(sign) == 1 and abs(median - sign) <= _SHIFT and spread <= _SHIFT else 0
+def _untouched(stored: StoredWeights, sound: Tensor) -> list[Finding]:
+    """Layers that are as before training, where others are not."""
+    as_begun = (stored.gamma == 1).all(dim=-1) & sound
+    layers = tuple(layer for layer, is_so in zip(stored.layers, as_begun.tolist(), strict=True) if is_so)
+    if not layers or not bool((sound & ~as_begun).any()):
+        return []
+    text = f"{layer_runs(layers)}: γ is 1 in all channels, as before training, while other layers have been trained"
+    return [Finding("warning", "untouched", stored.site, text, layers)]
 
 
 def _convention(stored: StoredWeights) -> list[Finding]:
@@ -156,11 +118,11 @@ def _convention(stored: StoredWeights) -> list[Finding]:
     mean, negative = stored.mean, stored.negative
     if stored.offset == 0 and looks_zero_centred(mean, negative):
         evidence = f"mean {mean:.3g}, {negative:.1%} below zero"
-        text = f"read as γ = w, but the weights look zero-centred, γ = 1 + w ({evidence})"
-        return [Finding("error", "convention", stored.site, text)]
+        text = f"suspect: read as γ = w, but the weights look zero-centred, γ = 1 + w ({evidence}); {_HOLD}"
+        return [Finding("warning", "convention", stored.site, text)]
     if stored.offset == 1 and bool((stored.weights == 1).all()):
-        text = "read as γ = 1 + w, but all weights are 1, as those of γ = w before training"
-        return [Finding("error", "convention", stored.site, text)]
+        text = f"suspect: read as γ = 1 + w, but all weights are 1, as those of γ = w before training; {_HOLD}"
+        return [Finding("warning", "convention", stored.site, text)]
     if stored.doubt is not None:
         read = "w" if not stored.offset else f"{stored.offset:g} + w"
         text = f"suspect: {stored.doubt}; read as γ = {read} (mean of w {mean:.3g}, {negative:.1%} below zero)"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
 from gammatorch.analysis.scores import normal_scores
-from gammatorch.gains.stack import Origin
 
 _WAVES_BESIDE = 2
 """Frequencies on either side over which power is averaged."""
@@ -122,7 +122,19 @@ _ROUNDING = 1e-6
 _ROTARY_NAMES = ("q_norm", "k_norm", "query_norm", "key_norm", "q_layernorm", "k_layernorm")
 
 
-def is_rotary(origin: Origin) -> bool:
+class Placed(Protocol):
+    """Gains that know where they stand: :class:`~gammatorch.gains.stack.Origin`, or rows of a site as stored."""
+
+    @property
+    def site(self) -> str:
+        """The site's name."""
+
+    @property
+    def pattern(self) -> str:
+        """Their keys."""
+
+
+def is_rotary(origin: Placed) -> bool:
     """Whether a norm stands on what rotary positions turn, so that every model has the same profile over channels.
 
     Args:

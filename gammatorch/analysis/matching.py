@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.comparable import (
+    Placed,
     beyond_smooth,
     comparable_scores,
     cosine_transform,
@@ -20,7 +22,6 @@ from gammatorch.analysis.comparable import (
 )
 from gammatorch.analysis.moments import run_edges
 from gammatorch.analysis.scores import normal_scores
-from gammatorch.gains.stack import Gains
 
 ONE_SIDED = 1.645
 """Standard normal quantile that 19 of 20 stay below."""
@@ -156,6 +157,18 @@ DISTINCT, _EQUAL = 8, 1e-9
 """Different gains of a layer from which on their order tells of it, and the rounding of a correlation of 1."""
 
 
+class Layers(Placed, Protocol):
+    """Gains by layer: :class:`~gammatorch.gains.stack.Gains`, or rows of a site as stored."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Layer index of each row."""
+
+    @property
+    def gamma(self) -> Tensor:
+        """Gain vectors γ, shape (layer, hidden)."""
+
+
 class Rows:
     """The layers of a checkpoint, made comparable with those of others.
 
@@ -163,7 +176,7 @@ class Rows:
         gains: The checkpoint's.
     """
 
-    def __init__(self, gains: Gains) -> None:
+    def __init__(self, gains: Layers) -> None:
         self.rotary = is_rotary(gains)
         self.ranks = torch.nn.functional.normalize(normal_scores(gains.gamma.detach().cpu()), dim=-1)
         self.distinct = (gains.gamma.detach().cpu().sort(dim=-1).values.diff(dim=-1) > 0).sum(dim=-1) >= DISTINCT

@@ -3,99 +3,152 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from gammatorch.cli.options import DEFAULT_MODEL, Session, format_option, loudness_options, model_options, out_option
+from gammatorch.cli.options import DEFAULT_MODEL, Session, hub_options, loudness_options, out_option
 from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
-from gammatorch.errors import IncompleteCheckpoint, SelectionError
 
 if TYPE_CHECKING:
-    from gammatorch.analysis.audit import Finding
-    from gammatorch.checkpoints.base import Checkpoint
-    from gammatorch.gains.stack import StoredWeights
+    from gammatorch.analysis.checkup import Audited
+    from gammatorch.checkpoints.base import Advance
+    from gammatorch.results.audit import CheckDocument
 
 EXIT_FOUND = 3
 
 
+def _kinds(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of findings, each option with one or several, parted by commas."""
+    kinds = tuple(kind.strip() for one in value for kind in one.split(",") if kind.strip())
+    if kinds:
+        from gammatorch.analysis.findings import KINDS
+
+        for kind in kinds:
+            if kind not in KINDS:
+                raise click.BadParameter(
+                    f"{kind!r} is no kind of finding; there are {', '.join(KINDS)}", context, parameter
+                )
+    return kinds
+
+
 @click.command()
-@model_options
-@click.option("--against", metavar="REF", help="A checkpoint whose sites and gains MODEL should have.")
+@click.argument("models", nargs=-1, metavar="[MODEL]...")
+@click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub, of one MODEL.")
+@hub_options
+@click.option("--against", metavar="REF", help="A checkpoint that MODEL should equal, or descend from, layer by layer.")
+@click.option("--exact", is_flag=True, help="With --against: gains that were trained on are an error too.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    callback=_kinds,
+    metavar="KIND",
+    help="Leave findings of a kind out, or of several, parted by commas.",
+)
 @click.option("--stack", metavar="NAME", help="Which stack, where there are several; `inspect` names them.")
 @out_option
-@format_option
+@click.option(
+    "--format",
+    type=click.Choice(["table", "json", "junit"]),
+    default="table",
+    show_default=True,
+    help="What goes to stdout.",
+)
 @loudness_options
 @click.pass_obj
 def check(
     session: Session,
-    model: str | None,
+    models: tuple[str, ...],
     revision: str | None,
     token: str | None,
     no_cache: bool,
     against: str | None,
+    exact: bool,
+    ignore: tuple[str, ...],
     stack: str | None,
     out: Path | None,
     format: str,
 ) -> int:
-    """Audit the gains of every site of a stack: convention (w or 1 + w), missing, dead, non-finite, outlier channels.
+    """Audit the gains of every site of a stack: missing, dead, non-finite, copied, untouched, in doubtful convention.
 
-    Ends with 3 where it found an error. With --against, sites that REF has must be there with its layers and width, and
-    gains that stand 1 beside REF's are an error: an offset that was added twice, or lost.
+    With --against, every layer is held against REF's at the same site, whatever the format and the names of tensors:
+    same, rounded, tuned, or shifted by 1, scaled, permuted, another layer's or site's, foreign. Ends with 3 where it
+    found an error.
 
     \b
     gammatorch check ./converted --against google/gemma-2-2b
+    gammatorch check ./merged-a ./merged-b --against ./base --format junit
     gammatorch check ./checkpoints/step1000 --format json
     """
-    from gammatorch.checkpoints.opening import open_checkpoint
+    names = models or (DEFAULT_MODEL,)
+    if revision is not None and len(names) > 1:
+        raise click.UsageError("--revision is of one model: with several, write org/name@revision")
+    if exact and against is None:
+        raise click.UsageError("--exact needs --against")
     from gammatorch.reports.document import check_writable
 
-    name = model if model is not None else DEFAULT_MODEL
     if out is not None:
-        check_writable(out, [name, against] if against is not None else [name])
-    with Progress(session) as progress, contextlib.ExitStack() as opened:
-        progress.stage(f"opening {name}")
-        checkpoint = opened.enter_context(open_checkpoint(name, revision, token=token, cache=not no_cache))
-        audited, sites, findings = _audit(checkpoint, stack, progress)
-        if against is not None:
-            progress.stage(f"opening {against}")
-            reference = opened.enter_context(open_checkpoint(against, token=token, cache=not no_cache))
-            from gammatorch.analysis.audit import hold_against
-
-            findings += hold_against(sites, _audit(reference, stack, progress)[1])
-    from gammatorch.reports.audit import print_audit
+        check_writable(out, [*names, *([against] if against is not None else [])])
+    audits = _audit(session, names, revision, token, not no_cache, against, stack, exact, ignore)
     from gammatorch.results.audit import check_document
 
-    document = check_document(checkpoint.model, against, audited, list(sites.values()), findings)
-    show(session, format, out, lambda: document, partial(print_audit, document))
-    return EXIT_FOUND if document.errors else 0
+    documents = [check_document(audited, against) for audited in audits]
+    _show(session, format, out, documents, against)
+    return EXIT_FOUND if any(document.errors for document in documents) else 0
 
 
 def _audit(
-    checkpoint: Checkpoint, stack: str | None, progress: Progress
-) -> tuple[str, dict[str, StoredWeights], list[Finding]]:
-    """The stack, the stored weights of each of its sites, and what is wrong with them."""
-    from gammatorch.analysis.audit import Finding, audit
-    from gammatorch.architectures.base import PLACES
-    from gammatorch.architectures.select import choose_stack, select
-    from gammatorch.architectures.stacks import find_stacks
-    from gammatorch.gains.stream import stored_weights
+    session: Session,
+    names: Sequence[str],
+    revision: str | None,
+    token: str | None,
+    cache: bool,
+    against: str | None,
+    stack: str | None,
+    exact: bool,
+    ignore: Sequence[str],
+) -> list[Audited]:
+    """Audit one model after the other against the reference, which is read once."""
+    from gammatorch.analysis.checkup import audit_checkpoint, read_sites
+    from gammatorch.checkpoints.opening import open_checkpoint
 
-    stacks = find_stacks(checkpoint)
-    chosen, holder = choose_stack(stacks, stack, checkpoint)
-    sites: dict[str, StoredWeights] = {}
-    findings = [Finding("note", "stack", "all", note) for note in holder.notes] if holder is not None else []
-    for site in chosen.sites:
-        wanted = {"site": site.place, "stack": chosen.name} if site.place in PLACES else {"pattern": site.pattern}
-        try:
-            selection = select(checkpoint, stacks=stacks, **wanted)
-        except (SelectionError, IncompleteCheckpoint) as error:
-            findings.append(Finding("error", "missing", site.place, str(error)))
-            continue
-        progress.stage(f"reading {site.place}", total=selection.nbytes)
-        sites[site.place] = stored_weights(checkpoint, site.place, selection, progress.advance)
-        findings += audit(sites[site.place])
-    return chosen.name, sites, findings
+    reference, audits = None, []
+    with Progress(session) as progress, contextlib.ExitStack() as opened:
+
+        def stage(site: str, nbytes: int) -> Advance:
+            progress.stage(f"reading {site}", total=nbytes)
+            return progress.advance
+
+        if against is not None:
+            progress.stage(f"opening {against}")
+            source = opened.enter_context(open_checkpoint(against, token=token, cache=cache))
+            reference = read_sites(source, stack, stage)
+        for name in names:
+            progress.stage(f"opening {name}")
+            with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:
+                audits.append(
+                    audit_checkpoint(checkpoint, reference, stack=stack, exact=exact, ignore=ignore, stage=stage)
+                )
+    return audits
+
+
+def _show(
+    session: Session, form: str, out: Path | None, documents: Sequence[CheckDocument], against: str | None
+) -> None:
+    """Print and write the result of one audit, or of several as one."""
+    from gammatorch.reports.audit import print_audit, print_audits
+    from gammatorch.reports.junit import to_junit
+    from gammatorch.results.audit import checks_document
+
+    several = checks_document(documents, against)
+    whole = documents[0] if len(documents) == 1 else several
+    if form == "junit":
+        show(session, form, out, lambda: whole, lambda _: click.echo(to_junit(documents), nl=False))
+    elif len(documents) == 1:
+        show(session, form, out, lambda: whole, partial(print_audit, documents[0]))
+    else:
+        show(session, form, out, lambda: whole, partial(print_audits, several))

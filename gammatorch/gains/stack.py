@@ -89,6 +89,7 @@ class StoredWeights:
         offset: What the model adds to them.
         weights: Stored weights w, shape (layer, hidden), on the CPU.
         doubt: Why that is taken to be what the model adds; None if it is known.
+        dtypes: Stored type of each row in safetensors' spelling; none where it is not known.
     """
 
     site: str
@@ -97,11 +98,17 @@ class StoredWeights:
     offset: float
     weights: Tensor = field(repr=False)
     doubt: str | None = None
+    dtypes: tuple[str, ...] = ()
 
     @property
     def gamma(self) -> Tensor:
         """Effective gain γ = offset + weight, shape (layer, hidden)."""
         return self.weights + self.offset
+
+    @property
+    def pattern(self) -> str:
+        """The key of its first row, which tells what the norm stands on."""
+        return self.keys[0]
 
     @property
     def mean(self) -> float:

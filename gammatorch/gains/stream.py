@@ -156,6 +156,7 @@ def stored_weights(
         offset=selection.offset,
         weights=unpack(staging, selection.entries, device, torch.float64),
         doubt=selection.offset_doubt,
+        dtypes=tuple(entry.dtype for entry in selection.entries),
     )
 
 

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from gammatorch.results.audit import CheckDocument
+from gammatorch.results.audit import CheckDocument, ChecksDocument
 from gammatorch.results.base import Document
 from gammatorch.results.bench import BenchDocument
 from gammatorch.results.comparison import ComparisonDocument
@@ -30,6 +30,7 @@ DOCUMENTS: Mapping[str, type[Document]] = {
     "run": RunDocument,
     "compare": ComparisonDocument,
     "check": CheckDocument,
+    "check A B": ChecksDocument,
     "inspect": InspectionDocument,
     "bench": BenchDocument,
     "Gains.save": GainsDocument,

@@ -16,6 +16,7 @@ import torch
 from rich.table import Table
 
 import gammatorch
+from gammatorch.analysis.findings import KINDS
 from gammatorch.analysis.kinship import LINKED
 from gammatorch.analysis.pca import METHODS
 from gammatorch.analysis.verdict import SENTENCES
@@ -74,6 +75,7 @@ def printed(folder):
         call("run", "--demo", "--site", "all", "--full")
         call("compare", folder / "run" / "step1", folder / "run" / "step2")
         call("check", folder / "trained")
+        call("check", folder / "run" / "step1", folder / "run" / "step2", "--against", folder / "run" / "step3")
         call("sweep", folder / "run", "--out", folder / "swept", "--dry-run")
         call("sweep", folder / "run", "--out", folder / "swept")
         call("bench", folder / "trained", "--repeats", "1")
@@ -88,7 +90,8 @@ def documents(folder, printed, tmp_path_factory):
     out = tmp_path_factory.mktemp("documents")
     call("run", folder / "trained", "--out", out / "run.json")
     call("compare", folder / "run" / "step1", folder / "run" / "step2", "--out", out / "compare.json")
-    call("check", folder / "trained", "--out", out / "check.json")
+    steps = [folder / "run" / f"step{number}" for number in range(1, 4)]
+    call("check", *steps[:2], "--against", steps[2], "--out", out / "check.json")
     call("bench", folder / "trained", "--repeats", "1", "--out", out / "bench.json")
     for name, arguments in {
         "inspect": ["inspect", folder / "trained", "--verify"],
@@ -169,8 +172,14 @@ def test_every_site_and_method_has_an_entry():
 
 def test_every_kind_of_finding_has_an_entry():
     kinds = {second if first in ("error", "warning", "note") else first for first, second in calls("Finding")}
-    assert {"copy", "jump", "convention", "dead channels", "layout"} <= kinds
-    assert [kind for kind in kinds if not entries_of(kind)] == []
+    assert {"copy", "jump", "convention", "dead channels", "identical layers"} <= kinds
+    assert [kind for kind in kinds | set(KINDS) if not entries_of(kind)] == []
+    assert kinds_of_checks() <= set(KINDS)
+
+
+def kinds_of_checks():
+    """What `check` calls its findings where it makes them; other findings have their kind first."""
+    return {second for first, second in calls("Finding") if first in ("error", "warning", "note") and second}
 
 
 def first_words(name):

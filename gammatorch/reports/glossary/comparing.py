@@ -111,20 +111,84 @@ KINSHIP: Mapping[str, Entry] = {
 }
 
 CHECKS: Mapping[str, Entry] = {
-    "error": Entry("check", "A finding that makes `check` end with exit code 3.", stored="errors", also=("errors",)),
+    "error": Entry("check", "A finding that makes `check` end with exit code 3."),
     "warning": Entry("check", "A finding that may be right, and should be looked at."),
-    "missing": Entry("check", "Layers or tensors of a site, or a site that the reference has, are not there."),
     "non-finite": Entry("check", "NaN or infinity among the weights, with the tensor and how many."),
     "dead": Entry("check", "A gain that is zero in all channels of a layer."),
+    "missing": Entry("check", "Layers or tensors of a site, or a site that the reference has, are not there."),
+    "width": Entry("check", "The layer has another number of channels than the reference's.", also=("layout",)),
+    "foreign (check)": Entry(
+        "check",
+        "The layer is no more like the reference's at its place than layers of unrelated checkpoints are.",
+        formula="no sign of likeness beyond what 1 in 100 unrelated layers show, and a rank correlation of 0.25 is "
+        "excluded with 95 %",
+        reading="Massive channels, and the profile that rotary positions give every model, do not count as likeness.",
+    ),
+    "other-layer": Entry(
+        "check",
+        "The layer is another layer of the reference: it lies less than half as far from that one as from its own "
+        "place's, and within half of the spread over channels.",
+        stored="verdicts.other_layer",
+    ),
+    "other-site": Entry(
+        "check",
+        "The same of another site: the gains of two norms of a block were exchanged.",
+        stored="verdicts.other_site",
+    ),
+    "shifted": Entry(
+        "check",
+        "γ stands 1 above the reference's (an offset was added twice) or 1 below it (one was lost).",
+        formula="the median of γ − γ_ref within 0.1 of ±1, and what is left of the difference at most half of it",
+        reading="Seen where the model was trained on as well.",
+    ),
+    "scaled": Entry(
+        "check",
+        "γ is a multiple of the reference's.",
+        formula="to rounding for factors from 0.1 % on, else from 10 % on where it leaves less than half of the "
+        "difference",
+    ),
+    "permuted (check)": Entry(
+        "check",
+        "The layer holds the reference's values in another order of channels, a roll of them for example.",
+        reading="Where the model was trained on as well, a roll is found by its correlation, any other order by sorted "
+        "gains that lie too near for chance.",
+    ),
+    "undetermined (check)": Entry(
+        "check",
+        "Too far from the reference's layer to be called tuned, and not shown to be foreign either: a warning.",
+    ),
+    "extra": Entry("check", "The reference does not have the layer or the site: a warning."),
+    "tuned": Entry(
+        "check",
+        "The layer was moved from the reference's, as by training: a note, with --exact an error.",
+        formula="within half of the spread over channels, or a rank correlation of 0.25 and more beyond doubt",
+    ),
+    "rounded": Entry("check", "The layer is the reference's up to rounding to the coarser of the two stored types."),
+    "same": Entry("check", "The layer's gains are the reference's bit for bit, whatever type holds them."),
+    "identical layers": Entry("check", "Layers of one site that hold the same gains bit for bit: a warning."),
+    "untouched": Entry(
+        "check", "Layers whose gain is 1 in all channels, as before training, while others are trained: a warning."
+    ),
+    "base": Entry("check", "The checkpoint that config.json or the model card says this one was made from: a note."),
+    "verdicts": Entry(
+        "check",
+        "What each layer of each site is to the reference's.",
+        stored="verdicts",
+        parts={
+            "detail": "what the verdict needs: the shift, the factor, the stored type, the rank correlation",
+            "drift": "‖γ − γ_ref‖ in units of the spread over channels, massive channels left out",
+        },
+    ),
+    "errors": Entry("check", "Number of findings that are errors.", stored="errors"),
+    "warnings": Entry("check", "Number of findings that are warnings."),
+    "worst finding": Entry("check", "Site and kind of the finding that comes first: errors, the worst kinds first."),
     "dead channels": Entry("check", "Channels that are zero in every layer: a warning."),
     "convention": Entry(
         "check",
         "The weights contradict the way they are read: γ = w or γ = 1 + w.",
-        formula="read as γ = w: mean within 0.25 of 0 and a tenth below 0; read as γ = 1 + w: all weights 1; against a "
-        "reference: γ stands 1 above or below it",
-        reading="Weights near 1 that are read as 1 + w are no error without a reference: training may do that.",
+        formula="read as γ = w: mean within 0.25 of 0 and a tenth below 0; read as γ = 1 + w: all weights 1",
+        reading="A warning, for weights alone leave it at a suspicion; against a reference such layers are shifted.",
     ),
-    "layout": Entry("check", "The reference has another number of layers, or another width, at the site."),
     "site": Entry("check", "Place in the block that the row is about.", stored="site"),
     "hidden": Entry("check", "Width of the gains: the number of channels.", stored="hidden"),
     "γ": Entry(
