@@ -16,6 +16,9 @@ from gammatorch.results.schema import DRAWN, Drawn
 PASSED = "what `gammatorch run --out`, `compare --out` or `check --out` wrote, the folder of a sweep, or a model"
 """What a reader can be given."""
 
+_SEVERAL = re.compile(rb"\s*\[\s*\{\s*\"schema_version\"")
+"""How the results of several sites begin, which ``run --site all`` writes."""
+
 LARGEST_BYTES = 1_000_000_000
 """A result of 4,000 layers. What is larger is no result, and would be held in memory before that shows."""
 
@@ -147,7 +150,7 @@ def _read(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
-            if head.lstrip().startswith(b"["):
+            if _SEVERAL.match(head):
                 _refuse(path, "holds the results of several sites: write one, with `gammatorch run --site NAME --out`")
             if not head.lstrip().startswith(b"{"):
                 _refuse(path, f"is not JSON: pass {PASSED}")
