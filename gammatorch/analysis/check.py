@@ -1,40 +1,27 @@
-"""An audit of the gains of one checkpoint, site by site, perhaps against a reference."""
+"""An audit of the gains of one checkpoint, perhaps against a reference, as Python has it."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from gammatorch.analysis.audit import Finding, audit, hold_against
-from gammatorch.architectures.base import PLACES
-from gammatorch.architectures.select import choose_stack, select
-from gammatorch.architectures.stacks import find_stacks
+from gammatorch.analysis.checkup import Audited, audit_checkpoint, read_sites
+from gammatorch.analysis.findings import Finding
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.opening import Model, open_checkpoint
-from gammatorch.errors import IncompleteCheckpoint, SelectionError
-from gammatorch.gains.stack import StoredWeights
-from gammatorch.gains.stream import stored_weights
 from gammatorch.result import Result, View
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Audit(Result):
-    """What is wrong with the gains of a checkpoint, or may be.
+class Audit(Audited, Result):
+    """What is wrong with the gains of a checkpoint, or may be: what ``gammatorch check`` tells.
 
     Attributes:
-        model: The name the checkpoint was asked for by.
-        against: That of the reference, None without one.
-        stack: Stack whose sites were read.
-        sites: The stored weights of each site that was read.
-        findings: What was found: ``level``, ``what``, ``site`` and ``text`` of each.
+        against: Name of the reference, None without one.
     """
 
-    model: str
-    against: str | None
-    stack: str
-    sites: tuple[StoredWeights, ...]
-    findings: tuple[Finding, ...]
+    against: str | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -47,16 +34,28 @@ class Audit(Result):
         return audit_view(self)
 
 
-def check(model: Model, against: Model | None = None, *, stack: str | None = None) -> Audit:
-    """Audit the gains of every site of a stack: convention (w or 1 + w), missing, dead, non-finite, outlier channels.
+def check(
+    model: Model,
+    against: Model | None = None,
+    *,
+    stack: str | None = None,
+    exact: bool = False,
+    ignore: Iterable[str] = (),
+) -> Audit:
+    """Audit the gains of every site of a stack: missing, dead, non-finite, copied, untouched, in doubtful convention.
+
+    Against a reference every layer is held against the one at its place: the same, rounded, tuned, or shifted by 1,
+    scaled, permuted, another layer's or site's, foreign.
 
     Args:
         model: A name or path, an open checkpoint, a module or a state dict.
-        against: A reference, likewise, whose sites and gains the model should have.
+        against: A reference, likewise, which the model should equal or descend from.
         stack: Which stack, where there are several; the main one if None.
+        exact: Whether gains that were trained on are an error.
+        ignore: Kinds of findings that do not count.
 
     Returns:
-        The findings.
+        The findings, worst first.
 
     Raises:
         CheckpointError: A checkpoint cannot be opened or read.
@@ -65,18 +64,19 @@ def check(model: Model, against: Model | None = None, *, stack: str | None = Non
 
     Example:
         >>> import torch
-        >>> gains = {f"layers.{layer}.input_layernorm.weight": torch.full((8,), 0.5) for layer in range(3)}
+        >>> drawn = torch.Generator().manual_seed(0)
+        >>> rows = torch.rand(3, 64, generator=drawn)
+        >>> gains = {f"layers.{layer}.input_layernorm.weight": row for layer, row in enumerate(rows)}
         >>> converted = {name: gain + 1 for name, gain in gains.items()}
-        >>> [finding.text for finding in check(converted, against=gains).errors]
-        ["γ stands 1 above the reference's: an offset was added twice"]
+        >>> [finding.what for finding in check(converted, against=gains).errors]
+        ['shifted']
     """
-    with _opened(model) as checkpoint:
-        name, sites, findings = _audit(checkpoint, stack)
-        if against is None:
-            return Audit(checkpoint.model, None, name, tuple(sites.values()), tuple(findings))
-        with _opened(against) as reference:
-            findings += hold_against(sites, _audit(reference, stack)[1])
-            return Audit(checkpoint.model, reference.model, name, tuple(sites.values()), tuple(findings))
+    with contextlib.ExitStack() as opened:
+        checkpoint = opened.enter_context(_opened(model))
+        source = None if against is None else opened.enter_context(_opened(against))
+        reference = None if source is None else read_sites(source, stack)
+        found = audit_checkpoint(checkpoint, reference, stack=stack, exact=exact, ignore=ignore)
+        return Audit(**vars(found), against=None if source is None else source.model)
 
 
 @contextlib.contextmanager
@@ -87,21 +87,3 @@ def _opened(model: Model) -> Iterator[Checkpoint]:
         return
     with open_checkpoint(model) as checkpoint:
         yield checkpoint
-
-
-def _audit(checkpoint: Checkpoint, stack: str | None) -> tuple[str, dict[str, StoredWeights], list[Finding]]:
-    """The stack, the stored weights of each of its sites, and what is wrong with them."""
-    stacks = find_stacks(checkpoint)
-    chosen, holder = choose_stack(stacks, stack, checkpoint)
-    sites: dict[str, StoredWeights] = {}
-    findings = [Finding("note", "stack", "all", note) for note in holder.notes] if holder is not None else []
-    for site in chosen.sites:
-        wanted = {"site": site.place, "stack": chosen.name} if site.place in PLACES else {"pattern": site.pattern}
-        try:
-            selection = select(checkpoint, stacks=stacks, **wanted)
-        except (SelectionError, IncompleteCheckpoint) as error:
-            findings.append(Finding("error", "missing", site.place, str(error)))
-            continue
-        sites[site.place] = stored_weights(checkpoint, site.place, selection)
-        findings += audit(sites[site.place])
-    return chosen.name, sites, findings

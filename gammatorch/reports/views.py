@@ -83,7 +83,7 @@ def audit_view(audit: Audit) -> View:
     """
     from gammatorch.results.audit import check_document
 
-    document = check_document(audit.model, audit.against, audit.stack, audit.sites, audit.findings)
+    document = check_document(audit, audit.against)
     found = ("level", "what", "site", "text")
     return View(
         summary=f"Audit of {printable(audit.model)}, {plural(len(audit.sites), 'site')} of stack "
