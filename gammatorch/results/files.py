@@ -147,7 +147,7 @@ def _read(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
             head = file.read(_HEAD_BYTES)
-            if head.lstrip().startswith(b"["):
+            if re.match(rb"\s*\[\s*\{", head):
                 _refuse(path, "holds the results of several sites: write one, with `gammatorch run --site NAME --out`")
             if not head.lstrip().startswith(b"{"):
                 _refuse(path, f"is not JSON: pass {PASSED}")
