@@ -39,6 +39,8 @@ def export(session: Session, folder: Path, format: str | None, wide: bool, out: 
     from gammatorch.sweep.export import long_table, wide_table
     from gammatorch.sweep.table_files import FILE_FORMATS, TEXT_FORMATS
 
+    if out is not None:
+        check_writable(out, [folder])
     form = _format(format, out)
     make = wide_table if wide else long_table
     if out is None:
@@ -48,7 +50,6 @@ def export(session: Session, folder: Path, format: str | None, wide: bool, out: 
             sys.stdout.reconfigure(encoding="utf-8", newline="")  # the bytes that a file would get
         TEXT_FORMATS[form](make(folder), sys.stdout)
         return
-    check_writable(out, [folder])
     table = make(folder)
     with replacing(out) as temporary:
         if form in FILE_FORMATS:
