@@ -68,10 +68,22 @@ def alike_by_layer(own: StoredWeights, reference: StoredWeights) -> dict[int, Al
     counted = one.counted & other.counted
     tells_all = counted & (not one.rotary)
     enough = torch.where(counted, RELATED, _BEYOND_POSITIONS)
-    related = (p_values * len(layers) <= SURE) & (correlation >= enough)
+    sure = p_values * len(layers) <= SURE
+    if _kin(sides, varied & counted):
+        sure |= beyond
+    related = sure & (correlation >= enough)
     columns = (correlation, error, beyond, related, foreign, tells_all)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     return {layer: Alike(*told) for layer, told in zip(layers, rows, strict=True)}
+
+
+def _kin(sides: Sides, chosen: Tensor) -> bool:
+    """Whether all layers together have a common origin beyond doubt."""
+    rows = chosen.nonzero()[:, 0]
+    if not len(rows):
+        return False
+    mean, error = sides.mean(rows, rows)
+    return mean >= RELATED and error > 0 and float(upper_tail(torch.tensor(mean / error))) <= SURE
 
 
 def _excluded(sides: Sides, chosen: Tensor) -> Tensor:

@@ -90,8 +90,8 @@ def _other_site(run: _Run) -> str:
 
 def _foreign(run: _Run) -> str:
     why = f": {run.detail}" if len(run.verdicts) == 1 and run.detail else ""
-    remedy = "take these tensors from the right checkpoint"
-    return f"{run.named}: no more like the reference than unrelated models are{why}; {remedy}"
+    what = f"{run.named}: no more like the reference than unrelated models are{why}"
+    return f"{what}; take these tensors from the right checkpoint"
 
 
 def _undetermined(run: _Run) -> str:

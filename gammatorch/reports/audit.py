@@ -68,7 +68,7 @@ def print_audits(document: ChecksDocument, console: Console) -> None:
 def _row(document: CheckDocument) -> tuple[str, ...]:
     counts, worst = _counts(document), document.findings[0] if document.findings else None
     told = f"{worst.site}: {worst.what}" if worst is not None else "-"
-    return printable(document.model, 60), str(counts["error"]), str(counts["warning"]), printable(told, 60)
+    return printable(document.model), str(counts["error"]), str(counts["warning"]), printable(told, 60)
 
 
 def _counts(document: CheckDocument) -> Counter[str]:

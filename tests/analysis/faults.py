@@ -1,6 +1,6 @@
 """Checkpoints with planted faults, and honest ones: gains as real ones are, held against their reference.
 
-    python -m tests.analysis.faults [FIRST_SEED] [SEEDS]
+    python -m tests.analysis.faults [FIRST_SEED] [SEEDS] [LAYERS] [HIDDEN]
 
 counts how many faults are named with their layers, and how many honest checkpoints are accused.
 """
@@ -10,20 +10,25 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.against import LayerVerdict, hold_against
+from gammatorch.bench.smollm2 import trained_gains
 from gammatorch.bench.worlds import draw
 from gammatorch.gains.stack import StoredWeights
 
-SITES = ("input", "pre_mlp", "final")
 WORLDS = ("shared-direction", "layer-specific", "drift", "phases", "every second another")
 TROUBLES = (None, "outlier channels", "heavy tails", "tails, ends, bfloat16", "tails, ends, bfloat16, massive channels")
 TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 ACCUSED = {"shifted", "scaled", "permuted", "other-layer", "other-site", "foreign", "dead", "non-finite", "missing"}
+
+_EVERY = 6
+"""One in so many checkpoints has real gains."""
+
+_WIDE = ("input", "pre_mlp", "final")
 
 Sites = dict[str, Tensor]
 Planted = set[tuple[str, int, str]]
@@ -31,10 +36,32 @@ Planted = set[tuple[str, int, str]]
 
 
 def sites(seed: int, layers: int, hidden: int) -> Sites:
-    """Gains of three sites of one model."""
+    """Gains of four sites of one model; queries have a profile over rotary frequency that every model has."""
+    if seed % _EVERY == _EVERY - 1:
+        return {**real(), "query": queries(seed, 30)}
     world, trouble = WORLDS[seed % len(WORLDS)], TROUBLES[seed // len(WORLDS) % len(TROUBLES)]
     one, other = (torch.from_numpy(draw(world, 1000 * seed + n, layers, hidden, trouble)) for n in range(2))
-    return {"input": one[:layers], "pre_mlp": other, "final": other.mean(dim=0, keepdim=True) * one[:1]}
+    final = other.mean(dim=0, keepdim=True) * one[:1]
+    return {"input": one, "pre_mlp": other, "final": final, "query": queries(seed, layers)}
+
+
+def real() -> Sites:
+    """The trained gains of SmolLM2-135M-Instruct."""
+    kept = {key: torch.frombuffer(bytearray(raw), dtype=torch.bfloat16) for key, raw in trained_gains().items()}
+    names = {"input": "input_layernorm", "pre_mlp": "post_attention_layernorm"}
+    by_layer = {
+        site: torch.stack([kept[f"model.layers.{layer}.{name}.weight"] for layer in range(30)]).double()
+        for site, name in names.items()
+    }
+    return {**by_layer, "final": kept["model.norm.weight"].double()[None]}
+
+
+def queries(seed: int, layers: int) -> Tensor:
+    """Gains of heads of width 128: a profile, the same in all models, times what is the model's and the layer's."""
+    random = torch.Generator().manual_seed(seed + 900)
+    profile = (torch.cos(torch.arange(64) / 64 * torch.pi) * 0.5).repeat(2).double()
+    own = 0.1 * torch.randn(128, generator=random).double() + 0.15 * torch.randn(layers, 128, generator=random).double()
+    return torch.exp(profile + own)
 
 
 def stored(gains: Sites, dtype: str = "F32", offset: float = 0.0) -> dict[str, StoredWeights]:
@@ -107,10 +134,17 @@ def _everywhere(verdict: str, change: Callable[[Tensor], Tensor]) -> Callable[[S
 def _foreign(rows: list[int], seed: int) -> Callable[[Sites], Planted]:
     def plant(gains: Sites) -> Planted:
         depth, hidden = gains["input"].shape
-        strange = torch.from_numpy(draw("shared-direction", seed, depth, hidden))
-        return _of_rows(
-            "input", [row % depth for row in rows], "foreign", lambda _: strange[[row % depth for row in rows]]
-        )(gains)
+        placed = [row % depth for row in rows]
+        strange = torch.from_numpy(draw("shared-direction", seed, depth, hidden))[placed]
+        return _of_rows("input", placed, "foreign", lambda _: strange)(gains)
+
+    return plant
+
+
+def _queries_of_another(seed: int) -> Callable[[Sites], Planted]:
+    def plant(gains: Sites) -> Planted:
+        gains["query"] = queries(seed, len(gains["query"]))
+        return {("query", row, "foreign") for row in range(len(gains["query"]))}
 
     return plant
 
@@ -118,11 +152,11 @@ def _foreign(rows: list[int], seed: int) -> Callable[[Sites], Planted]:
 def _all_foreign(seed: int) -> Callable[[Sites], Planted]:
     def plant(gains: Sites) -> Planted:
         depth, hidden = gains["input"].shape
-        for number, site in enumerate(gains):
+        for number, site in enumerate(_WIDE):
             gains[site] = torch.from_numpy(draw("drift", seed + number, depth, hidden))[: len(gains[site])]
         return {
             (site, row if site != "final" else depth - 1, "foreign")
-            for site in gains
+            for site in _WIDE
             for row in range(len(gains[site]))
         }
 
@@ -142,6 +176,7 @@ def faults(seed: int) -> dict[str, Callable[[Sites], Planted]]:
         "layers of another model": _foreign([3, 4], 77_000 + seed),
         "last layers of another model": _foreign([-1], 78_000 + seed),
         "all of another model": _all_foreign(79_000 + seed),
+        "queries of another model": _queries_of_another(80_000 + seed),
         "doubled": _everywhere("scaled", lambda gamma: gamma * 2),
         "three layers a fifth larger": _of_rows("input", [4, 5, 6], "scaled", lambda gamma: gamma * 1.2),
         "rolled": _of_rows("pre_mlp", [5], "permuted", lambda gamma: gamma.roll(3, dims=-1)),
@@ -160,44 +195,56 @@ def named(found: list[LayerVerdict]) -> Planted:
     return {(one.site, one.layer, one.verdict) for one in found if one.verdict in ACCUSED}
 
 
+CASTS = (("F32", "F32", 0.0, 0.0), ("F32", "BF16", 0.03, 1.0), ("BF16", "F32", 0.06, 0.0), ("BF16", "BF16", 0.03, 1.0))
+"""Types of model and reference, how far the model was trained on, and what both add to w."""
+
+DRIFTS = (0.0, 0.02, 0.1, 0.3, 0.5)
+
+
+def faulty(seed: int, layers: int, hidden: int) -> Iterator[tuple[str, Planted, list[LayerVerdict]]]:
+    """Each fault in each cast: its name, what was planted, and what was found."""
+    base = sites(seed, layers, hidden)
+    for own, reference, drift, offset in CASTS:
+        moved = trained(base, drift, seed) if drift else base
+        held = stored(base, reference, offset)
+        for name, plant in faults(seed).items():
+            gains = dict(moved)
+            planted = plant(gains)
+            yield f"{name}, {own}, drift {drift}", planted, hold_against(stored(gains, own, offset), held)
+
+
+def honest(seed: int, layers: int, hidden: int) -> Iterator[tuple[str, list[LayerVerdict]]]:
+    """Casts and continued training, in either convention: a name, and what was found."""
+    base = sites(seed, layers, hidden)
+    for drift, kind, reference in itertools.product(DRIFTS, TYPES, ("F32", "BF16")):
+        gains = trained(base, drift, seed + 1) if drift else base
+        offset = float(reference == "F32")
+        found = hold_against(stored(gains, kind, offset), stored(base, reference, 1 - offset))
+        yield f"{kind} against {reference}, drift {drift}", found
+
+
 def count(seeds: range, layers: int, hidden: int) -> None:
     """Print what was missed and who was accused."""
-    missed, done, accused, honest, unsure = Counter[str](), Counter[str](), Counter[str](), 0, 0
+    done, silent, misnamed, sound, accused, unsure = 0, 0, 0, 0, 0, 0
     for seed in seeds:
-        base = sites(seed, layers, hidden)
-        for (own, reference), drift, offset in zip(
-            itertools.product(("F32", "BF16"), ("F32", "BF16")),
-            (0.0, 0.03, 0.06, 0.03),
-            (0.0, 1.0, 0.0, 1.0),
-            strict=True,
-        ):
-            moved = trained(base, drift, seed) if drift else base
-            for name, plant in faults(seed).items():
-                gains = dict(moved)
-                planted = plant(gains)
-                found = named(hold_against(stored(gains, own, offset), stored(base, reference, offset)))
-                done[name] += 1
-                if found != planted:
-                    missed[name] += 1
-                    kinds = Counter((one[0], one[2]) for one in found ^ planted)
-                    print(
-                        f"seed {seed} {WORLDS[seed % 5]}/{TROUBLES[seed // 5 % 5]}, {own}, drift {drift}: {name}: {dict(kinds)}"
-                    )
-            for more in (0.0, 0.02, 0.1, 0.3, 0.5):
-                gains = trained(base, more, seed + 1) if more else base
-                for kind in ("F32", "BF16", "F16"):
-                    verdicts = hold_against(stored(gains, kind, offset), stored(base, reference, 1 - offset))
-                    honest += 1
-                    unsure += any(one.verdict == "undetermined" for one in verdicts)
-                    if named(verdicts):
-                        accused[f"drift {more}"] += 1
-                        print(
-                            f"accused: seed {seed} {WORLDS[seed % 5]}/{TROUBLES[seed // 5 % 5]}, {kind}, drift {more}: {sorted(named(verdicts))[:3]}"
-                        )
-    print(f"{layers} × {hidden}: {done.total()} faults, missed or misnamed {missed.total()} {dict(missed)}")
-    print(f"{honest} honest, accused {accused.total()} {dict(accused)}, undetermined somewhere {unsure}")
+        for name, planted, found in faulty(seed, layers, hidden):
+            done, silent = done + 1, silent + (not named(found))
+            if named(found) != planted:
+                misnamed += 1
+                print(f"seed {seed}: {name}: {dict(Counter((one[0], one[2]) for one in named(found) ^ planted))}")
+        for name, found in honest(seed, layers, hidden):
+            sound, unsure = sound + 1, unsure + any(one.verdict == "undetermined" for one in found)
+            if any(one.verdict == "undetermined" for one in found):
+                print(
+                    f"seed {seed}: {name}: unsure of {Counter(one.site for one in found if one.verdict == 'undetermined')}"
+                )
+            if named(found):
+                accused += 1
+                print(f"seed {seed}: {name}: accused of {sorted(named(found))[:4]}")
+    print(f"{layers} × {hidden}: {done} faults, {silent} not seen, {misnamed} with other layers or another name")
+    print(f"{sound} honest checkpoints, {accused} accused, {unsure} undetermined somewhere")
 
 
 if __name__ == "__main__":
-    first, seeds = (int(one) for one in (*sys.argv[1:], *("0", "25")[len(sys.argv) - 1 :]))
-    count(range(first, first + seeds), 12, 640)
+    first, seeds, layers, hidden = (int(one) for one in (*sys.argv[1:], *("0", "12", "12", "640")[len(sys.argv) - 1 :]))
+    count(range(first, first + seeds), layers, hidden)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from gammatorch.analysis.audit import non_finite
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.gains.stack import StoredWeights
+from tests.checkpoints.test_gguf import write as write_gguf
 
 KEY = "model.layers.{}.input_layernorm.weight"
 
@@ -28,6 +31,7 @@ def folder(tmp_path):
             save_file(weights, path)
         return folder
 
+    make.top = tmp_path
     return make
 
 
@@ -153,3 +157,142 @@ def test_an_offset_is_seen_although_some_values_are_not_finite(call, folder):
     assert done.code == 3
     errors = {found for found in findings(done) if found[0] == "error"}
     assert errors == {("error", "non-finite", "input"), ("error", "shifted", "input")}
+
+
+POST = "model.layers.{}.post_attention_layernorm.weight"
+
+
+def exchange(one, other):
+    def change(weights):
+        weights[one], weights[other] = weights[other], weights[one]
+
+    return change
+
+
+def take_from_another(weights):
+    random = torch.Generator().manual_seed(5)
+    for layer in (3, 4):
+        weights[KEY.format(layer)] = torch.exp(0.3 * torch.randn(64, generator=random))
+
+
+FAULTY = {
+    "layers swapped": ("other-layer", exchange(KEY.format(1), KEY.format(4)), [1, 4]),
+    "sites swapped": ("other-site", exchange(KEY.format(2), POST.format(2)), [2]),
+    "foreign layers": ("foreign", take_from_another, [3, 4]),
+    "scaled": ("scaled", spoil(3, lambda w: w * 1.5), [3]),
+    "rolled": ("permuted", spoil(3, lambda w: w.roll(1)), [3]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_layer_that_is_not_what_it_should_be_is_an_error_with_its_index(call, folder, fault):
+    what, change, layers = FAULTY[fault]
+    done = call("check", folder("bad", change=change), "--against", folder("reference"), "--format", "json")
+    document = json.loads(done.stdout)
+    errors = [one for one in document["findings"] if one["level"] == "error"]
+    assert done.code == 3 and document["errors"] == len(errors)
+    assert {(one["what"], *one["layers"]) for one in errors} == {(what, *layers)}
+    assert len(document["verdicts"]) == sum(site["layers"] for site in document["sites"])
+    kept = {one["verdict"] for one in document["verdicts"] if one["layer"] not in layers}
+    assert kept == {"same"}
+    ignored = ("--ignore", f"same,{what}", "--ignore", "outlier channels")
+    done = call("check", folder.top / "bad", "--against", folder.top / "reference", *ignored)
+    assert done.code == 0 and done.stdout.endswith("\n0 errors, 0 warnings, 0 notes\n")
+
+
+def test_exact_makes_training_an_error(call, folder):
+    tuned = folder("tuned", change=spoil(2, lambda w: w * (1 + 0.001 * torch.arange(64) / 64)))
+    assert call("check", tuned, "--against", folder("reference")).code == 0
+    done = call("check", tuned, "--against", folder.top / "reference", "--exact", "--format", "json")
+    assert done.code == 3 and ("error", "tuned", "input") in findings(done)
+
+
+def test_a_cast_is_no_error_even_where_it_must_be_exact(call, folder):
+    def cast(weights):
+        weights.update({key: weight.bfloat16() for key, weight in weights.items()})
+
+    done = call("check", folder("cast", change=cast), "--against", folder("reference"), "--exact", "--format", "json")
+    assert done.code == 0
+    assert {what for _, what, _ in findings(done)} <= {"rounded", "same", "outlier channels"}
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gemma2"])
+def test_a_gguf_file_is_held_against_what_it_was_made_from(call, folder, family):
+    reference = folder("reference", family=family)
+    weights = load_file(next(reference.glob("*.safetensors")))
+    added = float(family == "gemma2")  # llama.cpp's converter stores 1 + w
+    names = {
+        "input_layernorm": "attn_norm",
+        "post_attention_layernorm": "ffn_norm" if family == "qwen3" else "post_attention_norm",
+        "pre_feedforward_layernorm": "ffn_norm",
+        "post_feedforward_layernorm": "post_ffw_norm",
+        "self_attn.q_norm": "attn_q_norm",
+        "self_attn.k_norm": "attn_k_norm",
+    }
+    converted = {"output_norm.weight": weights["model.norm.weight"].numpy() + np.float32(added)}
+    for layer in range(6):
+        for name, short in names.items():
+            if (weight := weights.get(f"model.layers.{layer}.{name}.weight")) is not None:
+                converted[f"blk.{layer}.{short}.weight"] = weight.numpy() + np.float32(added)
+    arch = {"qwen3": "qwen3", "gemma2": "gemma2"}[family]
+    path = write_gguf(folder.top / "model.gguf", converted, arch, layers=6, hidden=64)
+    done = call("check", path, "--against", reference, "--format", "json")
+    document = json.loads(done.stdout)
+    assert done.code == 0, document["findings"]
+    assert {one["verdict"] for one in document["verdicts"]} <= {"same", "rounded"}
+    assert len(document["verdicts"]) == 6 * len([name for name in names if has(weights, name)]) + 1
+
+
+def has(weights, name):
+    return f"model.layers.0.{name}.weight" in weights
+
+
+def test_several_models_are_one_table_worst_first(call, folder):
+    reference, bad = folder("reference"), folder("bad", change=FAULTY["scaled"][1])
+    done = call("check", reference, bad, "--against", reference)
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(str(folder.top))]
+    assert done.code == 3
+    assert [row[:3] for row in rows[:2]] == [[str(bad), "1", "0"], [str(reference), "0", "0"]]
+    document = json.loads(call("check", reference, bad, "--against", reference, "--format", "json").stdout)
+    assert [one["model"] for one in document["models"]] == [str(bad), str(reference)] and document["errors"] == 1
+
+
+def test_junit_has_a_suite_for_each_model_and_a_case_for_each_site(call, folder):
+    reference, bad = folder("reference"), folder("bad", change=FAULTY["scaled"][1])
+    done = call("check", reference, bad, "--against", reference, "--format", "junit")
+    suites = {one.get("name"): one for one in ElementTree.fromstring(done.stdout.encode())}
+    assert done.code == 3 and set(suites) == {str(reference), str(bad)}
+    failed = [case.get("name") for case in suites[str(bad)] if case.find("failure") is not None]
+    assert failed == ["input"] and suites[str(bad)].get("failures") == "1"
+    assert suites[str(reference)].get("failures") == "0" and len(suites[str(reference)]) == len(suites[str(bad)]) > 2
+
+
+def test_copied_and_untouched_layers_are_warnings_without_a_reference(call, folder):
+    def change(weights):
+        weights[KEY.format(2)] = weights[KEY.format(1)].clone()
+        weights[KEY.format(4)] = torch.ones(64)
+
+    done = call("check", folder(change=change), "--format", "json")
+    assert done.code == 0
+    told = {one["what"]: one["layers"] for one in json.loads(done.stdout)["findings"] if one["level"] == "warning"}
+    assert told == {"identical layers": [1, 2], "untouched": [4]}
+
+
+@pytest.mark.parametrize("where", ["config", "card"])
+def test_the_checkpoint_it_was_made_from_is_suggested_as_reference(call, folder, where):
+    model = folder()
+    if where == "config":
+        path = model / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"_name_or_path": "org/base"}))
+    else:
+        (model / "README.md").write_text("---\nlicense: mit\nbase_model:\n- org/base\n---\n# A model\n")
+    assert "note: all: base: made from org/base: --against org/base" in call("check", model).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--ignore", "nonsense"), ("--exact",), ("OTHER", "--revision", "main")], ids=lambda one: one[0]
+)
+def test_wrong_usage_ends_with_2(call, folder, arguments):
+    done = call("check", folder(), *arguments)
+    assert done.code == 2
+    assert arguments[0] != "--ignore" or "non-finite, dead, missing" in done.stderr
