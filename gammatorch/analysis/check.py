@@ -14,7 +14,7 @@ from gammatorch.result import Result, View
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Audit(Audited, Result):
+class Audit(Result, Audited):
     """What is wrong with the gains of a checkpoint, or may be: what ``gammatorch check`` tells.
 
     Attributes:
