@@ -11,7 +11,7 @@ from gammatorch.analysis.kinship import RELATED
 from gammatorch.analysis.matching import ONE_SIDED, SURE, Rows, Sides, adjusted, upper_tail
 from gammatorch.gains.stack import StoredWeights
 
-_BY_CHANCE = 0.01
+_BY_CHANCE = 0.001
 """Share of strangers' layers that may be held to be more alike than chance."""
 
 _BEYOND_POSITIONS = 0.7
@@ -25,7 +25,7 @@ class Alike:
     Attributes:
         correlation: Of their scores, beyond what strangers share.
         error: Its standard deviation between strangers.
-        more_than_chance: Whether strangers are as alike in at most one of a hundred layers.
+        more_than_chance: Whether strangers are as alike in at most one of a thousand layers.
         related: Whether it is beyond doubt, and enough to tell a common origin.
         foreign: Whether it is no more than chance, and a common origin is excluded.
         tells_all: Whether strangers have nothing in common here; they have on queries and keys, and in the first layer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gammatorch.analysis.against import LayerVerdict, hold_against
 from gammatorch.analysis.audit import audit, non_finite
@@ -16,10 +16,17 @@ from gammatorch.checkpoints.base import Advance, Checkpoint, Read
 from gammatorch.checkpoints.opening import read_yaml
 from gammatorch.errors import CheckpointError, IncompleteCheckpoint, SelectionError
 from gammatorch.gains.stack import StoredWeights
+from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.stream import stored_weights
 
 Stage = Callable[[str, int], Advance | None]
 """Called with the site that is read next and its bytes; gives what is called with the bytes that have arrived."""
+
+_BIASES = {"gamma": "beta"}
+"""Name of a norm's bias by that of its gain, where it is not ``bias``."""
+
+ALL = "all"
+"""Stands for every stack where one is named."""
 
 _CARD, _CARD_BYTES = "README.md", 256_000
 _FRONT_MATTER = re.compile(rb"---\s*\n(.*?)\n---", re.DOTALL)
@@ -36,12 +43,16 @@ class ReadSites:
 
     Attributes:
         stack: Name of the stack.
+        main: Whether it is the main one of those that were read.
         sites: Its weights by site, of the layers that are there.
+        biases: The biases β of layer norms, by the site's name and ``bias``, where every layer that is there has one.
         findings: What kept a site from being read whole, and what a reader should know of the stack.
     """
 
     stack: str
+    main: bool
     sites: Mapping[str, StoredWeights] = field(repr=False)
+    biases: Mapping[str, StoredWeights] = field(default_factory=dict, repr=False)
     findings: tuple[Finding, ...] = ()
 
 
@@ -51,8 +62,9 @@ class Audited:
 
     Attributes:
         model: What was audited.
-        stack: Name of the stack whose sites were read.
-        sites: The weights of each site that was read.
+        stack: Name of the stack whose sites were read; several are joined by commas.
+        sites: The weights of each site that was read; sites of other stacks than the main one have its name before
+            their own.
         findings: What was found, worst first.
         verdicts: What each layer of each site is to the reference's; none without a reference.
     """
@@ -66,7 +78,7 @@ class Audited:
 
 def audit_checkpoint(
     checkpoint: Checkpoint,
-    reference: ReadSites | None = None,
+    reference: Sequence[ReadSites] | None = None,
     *,
     stack: str | None = None,
     exact: bool = False,
@@ -78,8 +90,8 @@ def audit_checkpoint(
     Args:
         checkpoint: An open checkpoint.
         reference: What :func:`read_sites` read of the checkpoint that it should equal or descend from. Layers are
-            matched by site and index, not by the names of tensors, so it may be of another format.
-        stack: Name of the stack; the main one if None.
+            matched by stack, site and index, not by the names of tensors, so it may be of another format.
+        stack: Name of the stack, or ``"all"``; the main one if None.
         exact: Whether gains that were trained on are an error.
         ignore: Kinds of findings that do not count, from :data:`~gammatorch.analysis.findings.KINDS`.
         stage: Told which site is read next.
@@ -88,38 +100,103 @@ def audit_checkpoint(
         CheckpointError: It cannot be read.
         SelectionError: It has no such stack.
     """
-    own = read_sites(checkpoint, stack, stage)
-    findings = [*own.findings, *(found for stored in own.sites.values() for found in audit(stored))]
-    verdicts: Sequence[LayerVerdict] = ()
+    parts = read_sites(checkpoint, stack, stage, biases=reference is not None)
+    audits = [_audit_stack(part, _counterpart(part, reference), exact) for part in parts]
+    findings = [finding for _, found, _ in audits for finding in found]
     if reference is not None:
-        findings += [found for stored in reference.sites.values() for found in non_finite(stored, "the reference's ")]
-        verdicts = hold_against(own.sites, reference.sites)
-        told = {found.site for found in own.findings if found.what == "missing"}
-        findings += tell([one for one in verdicts if one.verdict != "missing" or one.site not in told], exact)
+        findings += _missing_stacks(parts, reference)
     elif (base := base_of(checkpoint)) is not None:
-        findings.append(
-            Finding("note", "base", "all", f"made from {base}: --against {base} tells what became of each layer")
-        )
-    left = [found for found in findings if found.what not in set(ignore)]
-    return Audited(checkpoint.model, own.stack, tuple(own.sites.values()), tuple(worst_first(left)), tuple(verdicts))
+        text = f"made from {base}: --against {base} tells what became of each layer"
+        findings.append(Finding("note", "base", "all", text))
+    ignored = set(ignore)
+    return Audited(
+        model=checkpoint.model,
+        stack=", ".join(part.stack for part in parts),
+        sites=tuple(stored for sites, _, _ in audits for stored in sites),
+        findings=tuple(worst_first([found for found in findings if found.what not in ignored])),
+        verdicts=tuple(one for _, _, verdicts in audits for one in verdicts),
+    )
 
 
-def read_sites(checkpoint: Checkpoint, stack: str | None = None, stage: Stage = _unseen) -> ReadSites:
+def _audit_stack(
+    own: ReadSites, reference: ReadSites | None, exact: bool
+) -> tuple[list[StoredWeights], list[Finding], list[LayerVerdict]]:
+    """The weights, findings and verdicts of one stack, its name before those of sites where it is not the main one."""
+    findings = [*own.findings, *(found for stored in own.sites.values() for found in audit(stored))]
+    verdicts: list[LayerVerdict] = []
+    if reference is not None:
+        findings += [found for stored in own.biases.values() for found in non_finite(stored)]
+        for kind in (reference.sites, reference.biases):
+            findings += [found for stored in kind.values() for found in non_finite(stored, "the reference's ")]
+        verdicts = hold_against(own.sites, reference.sites) + hold_against(own.biases, reference.biases)
+        told = {(found.site, found.what) for found in findings}
+        findings += tell([one for one in verdicts if (one.site, one.verdict) not in told], exact)
+    if own.main:
+        return list(own.sites.values()), findings, verdicts
+
+    def named(sites: str) -> str:
+        return ", ".join(f"{own.stack}: {site}" for site in sites.split(", "))
+
+    return (
+        [replace(stored, site=named(stored.site)) for stored in own.sites.values()],
+        [replace(found, site=named(found.site)) for found in findings],
+        [replace(one, site=named(one.site)) for one in verdicts],
+    )
+
+
+def _counterpart(part: ReadSites, of: Sequence[ReadSites] | None) -> ReadSites | None:
+    """The same stack of a reference: the main one of the main one, whatever they are called, else that of its name."""
+    return next((one for one in of or () if (one.main and part.main) or one.stack == part.stack), None)
+
+
+def _missing_stacks(parts: Sequence[ReadSites], reference: Sequence[ReadSites]) -> list[Finding]:
+    return [
+        Finding("error", "missing", "all", f"the reference has a stack {one.stack}, with {len(one.sites)} sites")
+        for one in reference
+        if _counterpart(one, parts) is None
+    ]
+
+
+def read_sites(
+    checkpoint: Checkpoint, stack: str | None = None, stage: Stage = _unseen, *, biases: bool = True
+) -> list[ReadSites]:
     """Read the weights of every site of a stack as stored; where layers are missing, of those that are there.
 
     Args:
         checkpoint: An open checkpoint.
-        stack: Name of the stack; the main one if None.
+        stack: Name of the stack, or ``"all"`` for every one; the main one if None.
         stage: Told which site is read next.
+        biases: Whether to read the biases of layer norms as well, which only a comparison needs.
+
+    Returns:
+        One entry for each stack, the main one first.
 
     Raises:
         CheckpointError: It cannot be read.
         SelectionError: It has no such stack.
     """
     stacks = find_stacks(checkpoint)
-    chosen, holder = choose_stack(stacks, stack, checkpoint)
-    findings = [Finding("note", "stack", "all", note) for note in holder.notes] if holder is not None else []
+    chosen, holder = choose_stack(stacks, None if stack == ALL else stack, checkpoint)
+    notes = [Finding("note", "stack", "all", note) for note in holder.notes] if holder is not None else []
+    parts = [_read_stack(checkpoint, stacks, chosen, notes, stage, biases)]
+    if stack == ALL:
+        others = [one for one in stacks if one.name != chosen.name and one.sites and not one.stages]
+        parts += [_read_stack(checkpoint, stacks, one, None, stage, biases) for one in others]
+    return parts
+
+
+def _read_stack(
+    checkpoint: Checkpoint,
+    stacks: Sequence[Stack],
+    chosen: Stack,
+    notes: list[Finding] | None,
+    stage: Stage,
+    with_biases: bool,
+) -> ReadSites:
+    """One stack; without notes it is not the main one."""
+    findings = list(notes or ())
     sites: dict[str, StoredWeights] = {}
+    biases: dict[str, StoredWeights] = {}
     for site in chosen.sites:
         wanted = {"site": site.place, "stack": chosen.name} if site.place in PLACES else {"pattern": site.pattern}
         selection: Selection | None
@@ -131,7 +208,24 @@ def read_sites(checkpoint: Checkpoint, stack: str | None = None, stage: Stage = 
         if selection is not None:
             advance = stage(site.place, selection.nbytes)
             sites[site.place] = stored_weights(checkpoint, site.place, selection, advance)
-    return ReadSites(chosen.name, sites, tuple(findings))
+            if with_biases and (bias := _bias(checkpoint, selection)) is not None:
+                biases[f"{site.place} bias"] = stored_weights(checkpoint, f"{site.place} bias", bias, None)
+    return ReadSites(chosen.name, notes is not None, sites, biases, tuple(findings))
+
+
+def _bias(checkpoint: Checkpoint, selection: Selection) -> Selection | None:
+    """The biases beside the gains of a site; None where a layer has none, or one of another width or unread type."""
+    keys = [_bias_key(entry.key) for entry in selection.entries]
+    entries = tuple(checkpoint.entries[key] for key in keys if key in checkpoint.entries)
+    width = selection.entries[0].width
+    if len(entries) < len(keys) or any(one.width != width or one.dtype not in STORED_DTYPES for one in entries):
+        return None
+    return replace(selection, entries=entries, offset=0.0, offset_doubt=None)
+
+
+def _bias_key(key: str) -> str:
+    module, _, name = key.rpartition(".")
+    return f"{module}.{_BIASES.get(name, 'bias')}"
 
 
 def _present(site: NormSite, stack: Stack) -> Selection | None:

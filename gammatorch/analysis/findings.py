@@ -105,6 +105,7 @@ class _Kind(NamedTuple):
 
 
 VERDICTS: Mapping[str, _Kind] = {
+    "dead": _Kind("error", lambda run: f"{run.named}: zero in all channels, where the reference is not"),
     "missing": _Kind(
         "error", lambda run: f"the reference has {run.named} of this site; convert again with these tensors"
     ),
@@ -121,11 +122,10 @@ VERDICTS: Mapping[str, _Kind] = {
     "rounded": _Kind("note", lambda run: f"{run.named}: the reference's up to rounding to {run.detail}"),
     "same": _Kind("note", lambda run: f"{run.named}: the reference's bit for bit"),
 }
-"""By verdict, worst first: its level, and how it is told. Layers that are dead or not finite are told by tensor."""
+"""By verdict, worst first: its level, and how it is told. Layers that are not finite are told by tensor."""
 
 KINDS = (
     "non-finite",
-    "dead",
     *VERDICTS,
     "convention",
     "dead channels",

@@ -49,7 +49,7 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: Sequence[s
     metavar="KIND",
     help="Leave findings of a kind out, or of several, parted by commas.",
 )
-@click.option("--stack", metavar="NAME", help="Which stack, where there are several; `inspect` names them.")
+@click.option("--stack", metavar="NAME", help="Which stack, where there are several, or all; `inspect` names them.")
 @out_option
 @click.option(
     "--format",

@@ -296,3 +296,25 @@ def test_wrong_usage_ends_with_2(call, folder, arguments):
     done = call("check", folder(), *arguments)
     assert done.code == 2
     assert arguments[0] != "--ignore" or "non-finite, dead, missing" in done.stderr
+
+
+def test_biases_are_held_against_the_reference_beside_the_gains(call, folder):
+    def change(weights):
+        for layer in (2, 3):
+            weights[f"h.{layer}.ln_1.bias"] = weights[f"h.{layer}.ln_1.bias"].roll(5)
+        weights["h.4.ln_2.bias"].zero_()
+
+    def draw(weights):
+        random = torch.Generator().manual_seed(0)
+        weights.update({key: torch.randn(64, generator=random) for key in weights if ".ln_" in key and "bias" in key})
+
+    def both(weights):
+        draw(weights)
+        change(weights)
+
+    reference, bad = folder("reference", "gpt2", draw), folder("bad", "gpt2", both)
+    done = call("check", bad, "--against", reference, "--format", "json")
+    errors = [one for one in json.loads(done.stdout)["findings"] if one["level"] == "error"]
+    told = {(one["what"], one["site"], *one["layers"]) for one in errors}
+    assert done.code == 3 and told == {("permuted", "input bias", 2, 3), ("dead", "pre_mlp bias", 4)}
+    assert call("check", reference, "--against", reference).code == 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 MAIN, OTHER = "encoder.layers.1.blocks", "encoder.layers.0.blocks"
 NOTE = (
@@ -67,6 +68,22 @@ def test_check_says_which_stage_it_audits(call, swin):
         ("pre_mlp", 6),
         ("final", 1),
     ]
-    assert {"level": "note", "what": "stack", "site": "all", "text": NOTE} in document["findings"]
+    assert {"level": "note", "what": "stack", "site": "all", "text": NOTE, "layers": []} in document["findings"]
     other = json.loads(call("check", swin, "--stack", OTHER, "--format", "json").stdout)
     assert other["stack"] == OTHER and not other["findings"]
+
+
+def test_check_of_all_stacks_holds_each_against_the_same_of_the_reference(call, swin, tmp_path_factory):
+    changed = tmp_path_factory.mktemp("changed")
+    shutil.copytree(swin, changed, dirs_exist_ok=True)
+    gains = load_file(changed / "model.safetensors")
+    gains[f"{OTHER}.1.layernorm_before.weight"] += 1
+    save_file(gains, changed / "model.safetensors")
+    assert call("check", changed, "--against", swin).code == 0
+    done = call("check", changed, "--against", swin, "--stack", "all", "--format", "json")
+    document = json.loads(done.stdout)
+    errors = [(one["what"], one["site"], one["layers"]) for one in document["findings"] if one["level"] == "error"]
+    assert done.code == 3 and errors == [("shifted", f"{OTHER}: input", [1])]
+    assert {site["site"] for site in document["sites"]} >= {"input", "final", f"{OTHER}: input", f"{OTHER}: pre_mlp"}
+    alone = call("check", changed, "--against", swin, "--stack", OTHER, "--format", "json")
+    assert alone.code == 3

@@ -120,7 +120,7 @@ CHECKS: Mapping[str, Entry] = {
     "foreign (check)": Entry(
         "check",
         "The layer is no more like the reference's at its place than layers of unrelated checkpoints are.",
-        formula="no sign of likeness beyond what 1 in 100 unrelated layers show, and a rank correlation of 0.25 is "
+        formula="no sign of likeness beyond what 1 in 1,000 unrelated layers show, and a rank correlation of 0.25 is "
         "excluded with 95 %",
         reading="Massive channels, and the profile that rotary positions give every model, do not count as likeness.",
     ),
