@@ -23,6 +23,9 @@ _NEAR = 0.5
 _HALF = 0.5
 """Another account of a layer must leave at most so much of what the plain difference leaves."""
 
+_TRAINED = 0.15
+"""The same where γ is a multiple, for training makes gains grow: no further may they be trained on since."""
+
 _SHIFT = 0.1
 """How close to 1 the median difference must be to be an offset added twice, or lost."""
 
@@ -166,6 +169,7 @@ class _Group:
         self.spread = torch.maximum(self.reference.std(dim=-1, correction=0), _FLAT * sizes)
         self.apart = torch.cdist(self.own, self.reference, compute_mode="donot_use_mm_for_euclid_dist")
         self.apart /= self.own.shape[1] ** 0.5
+        self.unlike = 1 - _of_one_length(self.own) @ _of_one_length(self.reference).T
 
     def verdicts(self) -> dict[Place, LayerVerdict]:
         """The verdicts on the places that both sides have."""
@@ -206,19 +210,20 @@ class _Group:
                 found.append((left, LayerVerdict(*place, "shifted", drift, f"{sign:+d}")))
         if (scale := self._scaled(place, row, of, drift)) is not None:
             found.append(scale)
-        nearest = int(self._others(row, of).argmin())
+        nearest = int(self._in_spreads(row).argmin())
         left = float(self.apart[row, nearest])
-        if nearest != of and left <= _NEAR * float(self.spread[nearest]):
+        has_its_shape = float(self.unlike[row, nearest]) < _HALF * float(self.unlike[row, of])
+        if nearest != of and has_its_shape and left <= _NEAR * float(self.spread[nearest]):
             named = list(self.theirs.places)[nearest]
             kind = "other-layer" if named[0] == place[0] else "other-site"
             found.append((left, LayerVerdict(*place, kind, drift, other=named)))
-        left, best = min(found, key=lambda one: one[0], default=(float("inf"), None))
+        left, best = min(found, key=lambda account: account[0], default=(float("inf"), None))
         if left < _HALF * float(self.apart[row, of]):
             return best
         is_new_order = drift >= _MOVED and _distinct(one) and reordered(one, other)
         return LayerVerdict(*place, "permuted", drift) if is_new_order else None
 
-    def _others(self, row: int, of: int) -> Tensor:
+    def _in_spreads(self, row: int) -> Tensor:
         """Distances to the rows of the reference in units of their spread; rows that are not finite are at infinity."""
         known = torch.tensor(self.theirs.finite)
         return torch.where(known, self.apart[row] / self.spread, torch.inf)
@@ -231,7 +236,7 @@ class _Group:
         factor = float((own / reference)[reference != 0].median())
         left = _size(own - factor * reference)
         is_exact = abs(factor - 1) >= _SCALE and _distinct(other) and scaled_by(one, other, factor)
-        is_near = abs(factor - 1) >= _TRAINED_SCALE and left <= _NEAR * abs(factor) * float(self.spread[of])
+        is_near = abs(factor - 1) >= _TRAINED_SCALE and left <= _TRAINED * abs(factor) * float(self.spread[of])
         if factor and (is_exact or is_near):
             return left, LayerVerdict(*place, "scaled", drift, f"{factor:.4g}")
         return None
@@ -256,6 +261,11 @@ def _usual(massive: Tensor) -> Tensor:
     if int(out.sum()) * _FEW > len(out):
         out = massive.double().mean(dim=0) > 1 / 2
     return ~out if int(out.sum()) * _FEW <= len(out) else torch.ones_like(out)
+
+
+def _of_one_length(gains: Tensor) -> Tensor:
+    """Gains less their mean over channels, of length 1; constant ones are 0."""
+    return torch.nn.functional.normalize(gains - gains.mean(dim=-1, keepdim=True), dim=-1)
 
 
 def _size(change: Tensor) -> float:
