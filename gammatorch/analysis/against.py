@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.alike import Alike, alike_by_layer
-from gammatorch.analysis.comparable import MASSIVE, comparable_scores, is_rotary
-from gammatorch.analysis.matching import DISTINCT
-from gammatorch.analysis.storage import StoredRow, reordered, rounded_to, scaled_by
+from gammatorch.analysis.comparable import MASSIVE, is_rotary
+from gammatorch.analysis.orders import is_varied, reordered, rolled_by, too_near
+from gammatorch.analysis.storage import StoredRow, rounded_to, scaled_by
 from gammatorch.gains.stack import StoredWeights
 
 Place = tuple[str, int]
@@ -34,13 +34,6 @@ _SCALE, _TRAINED_SCALE = 1e-3, 0.1
 
 _MOVED = 0.1
 """Least distance, in units of the spread, from which on another order of channels is looked for."""
-
-_SORTED, _TAIL, _FEWEST = 0.5, 20, 64
-"""Sorted gains of two draws of one law lie about √(2 / H) spreads apart: the share of it that is too near for chance;
-one in how many channels is left out at either end; fewer channels cannot tell."""
-
-_ROLLED = 0.5
-"""Correlation of scores from which on a layer is the reference's with its channels rolled."""
 
 _FLAT = 1e-3
 """Spread, in units of the size, that constant layers are given."""
@@ -220,7 +213,7 @@ class _Group:
         left, best = min(found, key=lambda account: account[0], default=(float("inf"), None))
         if left < _HALF * float(self.apart[row, of]):
             return best
-        is_new_order = drift >= _MOVED and _distinct(one) and reordered(one, other)
+        is_new_order = drift >= _MOVED and is_varied(one) and reordered(one, other)
         return LayerVerdict(*place, "permuted", drift) if is_new_order else None
 
     def _in_spreads(self, row: int) -> Tensor:
@@ -235,7 +228,7 @@ class _Group:
             return None
         factor = float((own / reference)[reference != 0].median())
         left = _size(own - factor * reference)
-        is_exact = abs(factor - 1) >= _SCALE and _distinct(other) and scaled_by(one, other, factor)
+        is_exact = abs(factor - 1) >= _SCALE and is_varied(other) and scaled_by(one, other, factor)
         is_near = abs(factor - 1) >= _TRAINED_SCALE and left <= _TRAINED * abs(factor) * float(self.spread[of])
         if factor and (is_exact or is_near):
             return left, LayerVerdict(*place, "scaled", drift, f"{factor:.4g}")
@@ -248,9 +241,9 @@ def _unaccounted(place: Place, one: StoredRow, other: StoredRow, drift: float, a
     if drift <= sure or alike.related or _flat(one, other):
         return LayerVerdict(*place, "tuned", drift)
     if not alike.more_than_chance:
-        if alike.tells_all and (channels := _rolled(one.gamma, other.gamma)):
+        if alike.tells_all and (channels := rolled_by(one.gamma, other.gamma)):
             return LayerVerdict(*place, "permuted", drift, f"rolled by {channels}")
-        if _same_law(one.gamma, other.gamma):
+        if too_near(one.gamma, other.gamma):
             return LayerVerdict(*place, "permuted", drift, "nearly")
     return LayerVerdict(*place, "foreign" if alike.foreign else "undetermined", drift, alike.figures)
 
@@ -273,30 +266,7 @@ def _size(change: Tensor) -> float:
     return float(change.square().mean().sqrt())
 
 
-def _distinct(row: StoredRow) -> bool:
-    return int((row.gamma.sort().values.diff() > 0).sum()) >= DISTINCT
-
-
 def _flat(one: StoredRow, other: StoredRow) -> bool:
     """Whether a reference that does not vary over channels, as before training, lies near all the same."""
     flat = not bool((other.gamma != other.gamma[0]).any())
     return flat and _size(one.gamma - other.gamma) <= _NEAR * _size(other.gamma)
-
-
-def _rolled(gamma: Tensor, reference: Tensor) -> int | None:
-    """By how many channels a layer is the reference's rolled: where their scores correlate by more than a half."""
-    own, others = (torch.nn.functional.normalize(comparable_scores(one[None])[0], dim=-1) for one in (gamma, reference))
-    by_lag = torch.fft.irfft(torch.fft.rfft(own) * torch.fft.rfft(others).conj(), n=len(own))
-    lag = int(by_lag.argmax())
-    return lag if len(own) >= _FEWEST and float(by_lag[lag]) > _ROLLED else None
-
-
-def _same_law(gamma: Tensor, reference: Tensor) -> bool:
-    """Whether sorted gains lie nearer to each other than those of two draws of one law do."""
-    hidden = len(gamma)
-    if hidden < _FEWEST:
-        return False
-    tail = hidden // _TAIL
-    own, others = (one.sort().values[tail : hidden - tail] for one in (gamma, reference))
-    spread = float(others.std())
-    return spread > 0 and _size(own - others) <= _SORTED * (2 / hidden) ** 0.5 * spread
