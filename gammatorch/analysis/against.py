@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.alike import Alike, alike_by_layer
-from gammatorch.analysis.comparable import MASSIVE, comparable_scores, is_rotary
-from gammatorch.analysis.matching import DISTINCT
-from gammatorch.analysis.storage import StoredRow, reordered, rounded_to, scaled_by
+from gammatorch.analysis.comparable import MASSIVE, is_rotary
+from gammatorch.analysis.orders import is_varied, reordered, rolled_by, too_near
+from gammatorch.analysis.storage import StoredRow, rounded_to, scaled_by
 from gammatorch.gains.stack import StoredWeights
 
 Place = tuple[str, int]
@@ -23,6 +23,9 @@ _NEAR = 0.5
 _HALF = 0.5
 """Another account of a layer must leave at most so much of what the plain difference leaves."""
 
+_TRAINED = 0.15
+"""The same where γ is a multiple, for training makes gains grow: no further may they be trained on since."""
+
 _SHIFT = 0.1
 """How close to 1 the median difference must be to be an offset added twice, or lost."""
 
@@ -31,13 +34,6 @@ _SCALE, _TRAINED_SCALE = 1e-3, 0.1
 
 _MOVED = 0.1
 """Least distance, in units of the spread, from which on another order of channels is looked for."""
-
-_SORTED, _TAIL, _FEWEST = 0.5, 20, 64
-"""Sorted gains of two draws of one law lie about √(2 / H) spreads apart: the share of it that is too near for chance;
-one in how many channels is left out at either end; fewer channels cannot tell."""
-
-_ROLLED = 0.5
-"""Correlation of scores from which on a layer is the reference's with its channels rolled."""
 
 _FLAT = 1e-3
 """Spread, in units of the size, that constant layers are given."""
@@ -166,6 +162,7 @@ class _Group:
         self.spread = torch.maximum(self.reference.std(dim=-1, correction=0), _FLAT * sizes)
         self.apart = torch.cdist(self.own, self.reference, compute_mode="donot_use_mm_for_euclid_dist")
         self.apart /= self.own.shape[1] ** 0.5
+        self.unlike = 1 - _of_one_length(self.own) @ _of_one_length(self.reference).T
 
     def verdicts(self) -> dict[Place, LayerVerdict]:
         """The verdicts on the places that both sides have."""
@@ -206,19 +203,20 @@ class _Group:
                 found.append((left, LayerVerdict(*place, "shifted", drift, f"{sign:+d}")))
         if (scale := self._scaled(place, row, of, drift)) is not None:
             found.append(scale)
-        nearest = int(self._others(row, of).argmin())
+        nearest = int(self._in_spreads(row).argmin())
         left = float(self.apart[row, nearest])
-        if nearest != of and left <= _NEAR * float(self.spread[nearest]):
+        has_its_shape = float(self.unlike[row, nearest]) < _HALF * float(self.unlike[row, of])
+        if nearest != of and has_its_shape and left <= _NEAR * float(self.spread[nearest]):
             named = list(self.theirs.places)[nearest]
             kind = "other-layer" if named[0] == place[0] else "other-site"
             found.append((left, LayerVerdict(*place, kind, drift, other=named)))
-        left, best = min(found, key=lambda one: one[0], default=(float("inf"), None))
+        left, best = min(found, key=lambda account: account[0], default=(float("inf"), None))
         if left < _HALF * float(self.apart[row, of]):
             return best
-        is_new_order = drift >= _MOVED and _distinct(one) and reordered(one, other)
+        is_new_order = drift >= _MOVED and is_varied(one) and reordered(one, other)
         return LayerVerdict(*place, "permuted", drift) if is_new_order else None
 
-    def _others(self, row: int, of: int) -> Tensor:
+    def _in_spreads(self, row: int) -> Tensor:
         """Distances to the rows of the reference in units of their spread; rows that are not finite are at infinity."""
         known = torch.tensor(self.theirs.finite)
         return torch.where(known, self.apart[row] / self.spread, torch.inf)
@@ -230,8 +228,8 @@ class _Group:
             return None
         factor = float((own / reference)[reference != 0].median())
         left = _size(own - factor * reference)
-        is_exact = abs(factor - 1) >= _SCALE and _distinct(other) and scaled_by(one, other, factor)
-        is_near = abs(factor - 1) >= _TRAINED_SCALE and left <= _NEAR * abs(factor) * float(self.spread[of])
+        is_exact = abs(factor - 1) >= _SCALE and is_varied(other) and scaled_by(one, other, factor)
+        is_near = abs(factor - 1) >= _TRAINED_SCALE and left <= _TRAINED * abs(factor) * float(self.spread[of])
         if factor and (is_exact or is_near):
             return left, LayerVerdict(*place, "scaled", drift, f"{factor:.4g}")
         return None
@@ -243,9 +241,9 @@ def _unaccounted(place: Place, one: StoredRow, other: StoredRow, drift: float, a
     if drift <= sure or alike.related or _flat(one, other):
         return LayerVerdict(*place, "tuned", drift)
     if not alike.more_than_chance:
-        if alike.tells_all and (channels := _rolled(one.gamma, other.gamma)):
+        if alike.tells_all and (channels := rolled_by(one.gamma, other.gamma)):
             return LayerVerdict(*place, "permuted", drift, f"rolled by {channels}")
-        if _same_law(one.gamma, other.gamma):
+        if too_near(one.gamma, other.gamma):
             return LayerVerdict(*place, "permuted", drift, "nearly")
     return LayerVerdict(*place, "foreign" if alike.foreign else "undetermined", drift, alike.figures)
 
@@ -258,35 +256,17 @@ def _usual(massive: Tensor) -> Tensor:
     return ~out if int(out.sum()) * _FEW <= len(out) else torch.ones_like(out)
 
 
+def _of_one_length(gains: Tensor) -> Tensor:
+    """Gains less their mean over channels, of length 1; constant ones are 0."""
+    return torch.nn.functional.normalize(gains - gains.mean(dim=-1, keepdim=True), dim=-1)
+
+
 def _size(change: Tensor) -> float:
     """Root of the mean square."""
     return float(change.square().mean().sqrt())
-
-
-def _distinct(row: StoredRow) -> bool:
-    return int((row.gamma.sort().values.diff() > 0).sum()) >= DISTINCT
 
 
 def _flat(one: StoredRow, other: StoredRow) -> bool:
     """Whether a reference that does not vary over channels, as before training, lies near all the same."""
     flat = not bool((other.gamma != other.gamma[0]).any())
     return flat and _size(one.gamma - other.gamma) <= _NEAR * _size(other.gamma)
-
-
-def _rolled(gamma: Tensor, reference: Tensor) -> int | None:
-    """By how many channels a layer is the reference's rolled: where their scores correlate by more than a half."""
-    own, others = (torch.nn.functional.normalize(comparable_scores(one[None])[0], dim=-1) for one in (gamma, reference))
-    by_lag = torch.fft.irfft(torch.fft.rfft(own) * torch.fft.rfft(others).conj(), n=len(own))
-    lag = int(by_lag.argmax())
-    return lag if len(own) >= _FEWEST and float(by_lag[lag]) > _ROLLED else None
-
-
-def _same_law(gamma: Tensor, reference: Tensor) -> bool:
-    """Whether sorted gains lie nearer to each other than those of two draws of one law do."""
-    hidden = len(gamma)
-    if hidden < _FEWEST:
-        return False
-    tail = hidden // _TAIL
-    own, others = (one.sort().values[tail : hidden - tail] for one in (gamma, reference))
-    spread = float(others.std())
-    return spread > 0 and _size(own - others) <= _SORTED * (2 / hidden) ** 0.5 * spread

@@ -14,6 +14,9 @@ from gammatorch.gains.stack import StoredWeights
 _BY_CHANCE = 0.001
 """Share of strangers' layers that may be held to be more alike than chance."""
 
+_QUANTILE = 3.09
+"""Standard normal quantile that all but that share stay below."""
+
 _BEYOND_POSITIONS = 0.7
 """Correlation that tells a common origin in a first layer, where positions give strangers a common profile."""
 
@@ -41,7 +44,7 @@ class Alike:
     @property
     def figures(self) -> str:
         """Correlation and what it would be by chance, in words."""
-        chance = f"strangers stay below {ONE_SIDED * self.error:.2f}"
+        chance = f"999 of 1,000 strangers stay below {_QUANTILE * self.error:.2f}"
         return f"rank correlation {self.correlation:+.2f}, {chance}"
 
 

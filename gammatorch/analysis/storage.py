@@ -90,22 +90,3 @@ def scaled_by(one: StoredRow, other: StoredRow, factor: float) -> bool:
     """
     reach = one.reach + abs(factor) * other.reach
     return bool(((one.gamma - factor * other.gamma).abs() <= 1.5 * reach).all())
-
-
-def reordered(one: StoredRow, other: StoredRow) -> bool:
-    """Whether two layers have the same gains, but for rounding, in whatever order of channels.
-
-    Args:
-        one: A layer.
-        other: The same of a reference.
-
-    Example:
-        >>> gamma = torch.arange(1.0, 9.0).double()
-        >>> reordered(StoredRow(gamma.roll(1), gamma.roll(1)), StoredRow(gamma, gamma))
-        True
-    """
-    own, others = (row.gamma.sort() for row in (one, other))
-    if one.dtype == other.dtype:
-        return torch.equal(own.values, others.values)
-    reach = one.reach[own.indices] + other.reach[others.indices]
-    return bool(((own.values - others.values).abs() <= reach).all())

@@ -214,8 +214,11 @@ def faulty(seed: int, layers: int, hidden: int) -> Iterator[tuple[str, Planted, 
 
 
 def honest(seed: int, layers: int, hidden: int) -> Iterator[tuple[str, list[LayerVerdict]]]:
-    """Casts and continued training, in either convention: a name, and what was found."""
+    """Casts and continued training, gains that grow by it among them, in either convention: a name, and the verdicts."""
     base = sites(seed, layers, hidden)
+    for growth in (1.1, 1.3):
+        grown = trained({site: growth * gamma for site, gamma in base.items()}, 0.3, seed + 2)
+        yield f"grown by {growth}", hold_against(stored(grown, "BF16"), stored(base, "BF16"))
     for drift, kind, reference in itertools.product(DRIFTS, TYPES, ("F32", "BF16")):
         gains = trained(base, drift, seed + 1) if drift else base
         offset = float(reference == "F32")

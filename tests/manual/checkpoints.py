@@ -3,7 +3,8 @@
     python -m tests.manual.checkpoints FOLDER
 
 `base` and `my-model` hold the trained gains of SmolLM2-135M-Instruct, `instruct` the same with 1 % of noise, `other`
-gains drawn without regard to it, `converted` those of `base` with 1 added, as by an offset that was added twice.
+gains drawn without regard to it, `converted` those of `base` with 1 added, as by an offset that was added twice, `merged`
+those of `instruct` with two layers exchanged, two taken from `other` and one made larger.
 `runs/small` has twelve steps on a way from ones towards the trained gains, of which `checkpoint-300` holds the last
 one's.
 """
@@ -36,6 +37,14 @@ def write(folder: Path, gains: dict[str, torch.Tensor]) -> None:
     write_sparse(folder, smollm2.CONFIG, {key: ("BF16", shape) for key, shape in smollm2.tensor_shapes()}, raw)
 
 
+def merged(gains: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gains as a merge leaves them that went wrong in three ways."""
+    first, second = "model.layers.{}.input_layernorm.weight", "model.layers.{}.post_attention_layernorm.weight"
+    taken = {second.format(layer): other[second.format(layer)] for layer in (12, 13)}
+    exchanged = {first.format(3): gains[first.format(9)], first.format(9): gains[first.format(3)]}
+    return gains | taken | exchanged | {first.format(20): 1.25 * gains[first.format(20)]}
+
+
 def write_checkpoints(folder: Path) -> None:
     """All of them.
 
@@ -50,8 +59,11 @@ def write_checkpoints(folder: Path) -> None:
     gains = trained()
     write(folder / "base", gains)
     write(folder / "my-model", gains)
-    write(folder / "instruct", {key: gain * (1 + 0.01 * noise(gain)) for key, gain in gains.items()})
-    write(folder / "other", {key: gain.mean() * (0.2 * noise(gain)).exp() for key, gain in gains.items()})
+    instruct = {key: gain * (1 + 0.01 * noise(gain)) for key, gain in gains.items()}
+    other = {key: gain.mean() * (0.2 * noise(gain)).exp() for key, gain in gains.items()}
+    write(folder / "instruct", instruct)
+    write(folder / "other", other)
+    write(folder / "merged", merged(instruct, other))
     write(folder / "converted", {key: gain + 1 for key, gain in gains.items()})
     moved = dict.fromkeys(gains, torch.zeros(()))
     for number in range(1, STEPS + 1):

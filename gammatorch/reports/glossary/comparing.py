@@ -127,7 +127,7 @@ CHECKS: Mapping[str, Entry] = {
     "other-layer": Entry(
         "check",
         "The layer is another layer of the reference: it lies less than half as far from that one as from its own "
-        "place's, and within half of the spread over channels.",
+        "place's, by distance and by correlation, and within half of the spread over channels.",
         stored="verdicts.other_layer",
     ),
     "other-site": Entry(
@@ -144,8 +144,8 @@ CHECKS: Mapping[str, Entry] = {
     "scaled": Entry(
         "check",
         "γ is a multiple of the reference's.",
-        formula="to rounding for factors from 0.1 % on, else from 10 % on where it leaves less than half of the "
-        "difference",
+        formula="to rounding for factors from 0.1 % on, else from 10 % on where it leaves at most 0.15 of the "
+        "spread over channels",
     ),
     "permuted (check)": Entry(
         "check",
