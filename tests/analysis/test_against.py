@@ -9,8 +9,8 @@ from gammatorch.analysis.against import LayerVerdict, hold_against
 from gammatorch.analysis.findings import KINDS, VERDICTS, tell
 from tests.analysis.faults import TYPES, faults, faulty, honest, named, sites, stored
 
-SEEDS = (105, 107)
-"""One with real gains among them; thresholds were chosen on seeds below 100."""
+SEEDS = (403, 413)
+"""One with real gains among them; thresholds were chosen on seeds below 200."""
 
 TAKEN_FOR = {"permuted": {"permuted", "foreign"}}
 """A shuffled layer that was trained on since may look like any other layer of no kinship."""
@@ -36,7 +36,7 @@ def test_no_honest_checkpoint_is_accused(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [100, 102])
+@pytest.mark.parametrize("seed", [310, 311])
 def test_the_same_holds_at_the_size_of_a_large_model(seed):
     for _, planted, found in faulty(seed, 36, 2560):
         check_named(planted, found)
