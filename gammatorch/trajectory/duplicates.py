@@ -48,7 +48,16 @@ def returns_by_chance(run: Trajectory) -> bool:
     grain = run.grain.median(dim=0).values
     path = run.points / torch.where(grain > 0, grain, torch.inf)[:, None]
     off = outliers(distances(gram_matrix(path)))
+    again = {at for at in _repeated(run.digests) if at not in off}
+    if 2 * len(again) < len(run):  # a few copies would themselves look like a way back
+        off |= again
     return back_and_forth(path[[at for at in range(len(run)) if at not in off]]) > _FEW
+
+
+def _repeated(digests: Iterable[object]) -> set[int]:
+    """Positions whose gains stand at another place too, with others between."""
+    groups = [positions for positions in _grouped(enumerate(digests)) if len(_blocks(positions)) > 1]
+    return {at for positions in groups for at in positions}
 
 
 def find_copies(run: Trajectory, by_chance: bool) -> tuple[list[Finding], set[int]]:
@@ -62,7 +71,7 @@ def find_copies(run: Trajectory, by_chance: bool) -> tuple[list[Finding], set[in
         What to tell, and the positions that hold the gains of another step.
     """
     shared = [positions for positions in _grouped(enumerate(run.digests)) if len(positions) > 1]
-    several = {at for positions in shared if len(_blocks(positions)) > 1 for at in positions}
+    several = _repeated(run.digests)
     rows, findings, away = list(range(len(run.layers))), list[Finding](), set[int]()
     for positions in shared:
         blocks = _blocks(positions)
