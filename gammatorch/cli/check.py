@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gammatorch.cli.options import DEFAULT_MODEL, Session, hub_options, loudness_options, out_option
+from gammatorch.cli.options import (
+    DEFAULT_MODEL,
+    Session,
+    hub_options,
+    loudness_options,
+    out_option,
+    report_format_option,
+)
 from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 
@@ -51,13 +58,7 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: Sequence[s
 )
 @click.option("--stack", metavar="NAME", help="Which stack, where there are several, or all; `inspect` names them.")
 @out_option
-@click.option(
-    "--format",
-    type=click.Choice(["table", "json", "junit"]),
-    default="table",
-    show_default=True,
-    help="What goes to stdout.",
-)
+@report_format_option
 @loudness_options
 @click.pass_obj
 def check(

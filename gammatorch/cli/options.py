@@ -170,24 +170,32 @@ analysis_options = _all(
     ),
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
-format_option = _all(
-    click.option(
-        "--format",
-        type=click.Choice(["table", "json"]),
-        default="table",
-        show_default=True,
-        callback=_form,
-        help="What goes to stdout.",
-    ),
-    click.option(
-        "--json",
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_want_json,
-        help="The same as --format json.",
-    ),
-)
+
+
+def _format_options(*forms: str) -> Callable[[Command], Command]:
+    """``--format`` with a choice of forms, the first if none is asked for, and ``--json``."""
+    return _all(
+        click.option(
+            "--format",
+            type=click.Choice(forms),
+            default=forms[0],
+            show_default=True,
+            callback=_form,
+            help="What goes to stdout.",
+        ),
+        click.option(
+            "--json",
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_want_json,
+            help="The same as --format json.",
+        ),
+    )
+
+
+format_option = _format_options("table", "json")
+report_format_option = _format_options("table", "json", "junit")
 loudness_options = _all(
     click.option(
         "--no-progress", is_flag=True, expose_value=False, callback=_set("progress", True), help="No progress bar."
