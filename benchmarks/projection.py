@@ -42,8 +42,8 @@ INPUTS = (even, outliers_with_a_stride, near_parallel)
 
 def within(gamma: torch.Tensor) -> float:
     """Share of pairs whose cosine the sketch tells within twice its standard error."""
-    cosine, error = sketch(gamma).cosine()
-    truth = Correlations(moments(gamma).home()[0], tuple(range(len(gamma)))).cosine
+    cosine, error = (of.cpu() for of in sketch(gamma).cosine())
+    truth = torch.from_numpy(Correlations(moments(gamma).home()[0], tuple(range(len(gamma)))).cosine)
     pairs = torch.ones_like(truth).triu(1).bool()
     return float(((cosine - truth).abs() <= 2 * error + 1e-12)[pairs].double().mean())
 

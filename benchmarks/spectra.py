@@ -85,8 +85,7 @@ def script(gamma: Array) -> str:
 def ours(stack: torch.Tensor, method: str, dtype: torch.dtype) -> list[Figures]:
     with default_numerics():
         reduced = reduce_stack(stack, tuple(range(stack.shape[1])), Settings(method, dtype))
-    cosines = reduced.correlations.cosine
-    return [(cosine, axes.explained_var) for cosine, axes in zip(cosines, reduced.axes, strict=True)]
+    return [(one.lenses.stored.cosine, one.axes.explained_var) for one in reduced]
 
 
 def by_svd_lowrank(gamma: torch.Tensor) -> Figures:
