@@ -8,6 +8,7 @@ relative for the ten largest shares of the variance; svd and gram must keep to 1
 any time is reported. Each counted call follows one of the same candidate that is not counted, so the caches are its
 own. scikit-learn takes part where it is installed. The floor is a copy of the same tensor. At 64x10000000 the gains are
 drawn in float32. Candidates that need more memory than is free are left out with a line.
+`analyze` takes gains as checkpoints store them, with all its statistics.
 `benchmarks/wide.py` goes on where gains no longer fit in memory.
 """
 
@@ -220,7 +221,10 @@ def measure(size: str, chosen: Any) -> dict[str, Any]:
     whole: dict[str, Candidate] = {SCRIPT: lambda: [script(one) for one in stack]}
     for device in devices:
         placed = torch.from_numpy(gamma).to(device)
-        whole[f"the whole of analyze() {device}"] = lambda placed=placed: gammatorch.analyze(placed)
+        for dtype in (torch.bfloat16, torch.float32):
+            stored = placed.to(dtype)
+            name = f"the whole of analyze() {str(dtype).removeprefix('torch.')} {device}"
+            whole[name] = lambda stored=stored: gammatorch.analyze(stored)
     candidates |= affordable(whole, gamma)
     times = compare(
         candidates,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, overload
 
@@ -16,13 +17,17 @@ from gammatorch.analysis.reduce import Settings, reduce_stack, reduce_wide
 from gammatorch.analysis.result import Analysis
 from gammatorch.errors import InvalidArgument, NonFiniteGain
 from gammatorch.gains.accept import as_gains
-from gammatorch.gains.device import choose_dtype, default_numerics
+from gammatorch.gains.device import choose_dtype, default_numerics, one_thread
 from gammatorch.gains.stack import Gains
 from gammatorch.gains.stored import STORED_DTYPES, seen_finite
 from gammatorch.gains.wide import WideGains, gains_device
 
 _TOGETHER = 64
 """Checkpoints of a batch that a device takes together, as each call has a cost there; the CPU takes one by one."""
+
+SMALL = 1_000_000
+"""Gains of one checkpoint up to which the CPU computes on one thread. Several wait for each other, and on a busy
+machine for a core: on two cores that others used too, two threads took 450 ms for 64 × 5120, and one took 29."""
 
 
 @overload
@@ -155,20 +160,28 @@ def _analyze(
         stack = stack.to(torch.bfloat16)  # exact, and torch sums no eight-bit floats
     _check(stack, number)
     layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
-    reduced = reduce_stack(stack.detach().to(settings.dtype), layers, settings, number)
+    with _threads(stack[0]):
+        reduced = reduce_stack(stack.detach().to(settings.dtype), layers, settings, number)
     seconds = (time.perf_counter() - started) / len(reduced)
     origins: Sequence[Gains | None] = gains or [None] * len(reduced)
-    return [
-        assemble(one, origin, phases, settings, stack.device, seconds)
-        for one, origin in zip(reduced, origins, strict=True)
-    ]
+    with one_thread():  # what is L × L is small
+        return [
+            assemble(one, origin, phases, settings, stack.device, seconds)
+            for one, origin in zip(reduced, origins, strict=True)
+        ]
+
+
+def _threads(gains: Tensor) -> AbstractContextManager[None]:
+    """What the gains of one checkpoint are worth."""
+    return one_thread() if gains.device.type == "cpu" and gains.numel() <= SMALL else nullcontext()
 
 
 def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis:
     """Analyse gains while they are read."""
     started = time.perf_counter()
-    reduced = reduce_wide(gains, settings)
-    return assemble(reduced, gains.origin(), phases, settings, gains.device, time.perf_counter() - started)
+    reduced, seconds = reduce_wide(gains, settings), time.perf_counter() - started
+    with one_thread():
+        return assemble(reduced, gains.origin(), phases, settings, gains.device, seconds)
 
 
 def _check(stack: Tensor, number: int | None) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gammatorch.analysis.host import Array, Flags, HostMoments, Rows
+from gammatorch.analysis.host import Array, Flags, HostMoments, Rows, product, sum_of_squares
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
 from gammatorch.analysis.layer_kinds import period
 from gammatorch.analysis.pca import eigenvalues, shared_direction
@@ -131,7 +131,7 @@ class Correlations:
             return known
         moved = (self.without - self.filled).reshape(blocks, -1)  # 0 where undefined, and on the diagonal
         mean = moved.mean(axis=0)
-        variance = (np.vdot(moved, moved) - blocks * np.vdot(mean, mean)) * (blocks - 1) / blocks
+        variance = (sum_of_squares(moved) - blocks * sum_of_squares(mean)) * (blocks - 1) / blocks
         expected = np.square(1 - np.square(self.filled))[self.pairs].sum()
         return float(expected / variance) if variance * known > expected else known
 
@@ -176,7 +176,7 @@ def pair_mean(values: Array, pairs: Flags) -> Array:
         0.5
     """
     count = np.count_nonzero(pairs)
-    sums = values.reshape(*values.shape[:-2], -1) @ pairs.ravel().astype(np.float64)
+    sums = product(values.reshape(*values.shape[:-2], -1), pairs.ravel().astype(np.float64))
     return np.asarray(sums / count if count else np.full_like(sums, np.nan))
 
 

@@ -19,7 +19,7 @@ from gammatorch.analysis.change_points import (
 )
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.depth import FEWEST_LAYERS, disattenuated, order_weights
-from gammatorch.analysis.host import Array, Rows
+from gammatorch.analysis.host import Array, Rows, product, sum_of_squares
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
 from gammatorch.analysis.layer_kinds import largest_kind
 from gammatorch.analysis.outliers import outlier_rows
@@ -137,8 +137,8 @@ class _Blocks:
     def figures(self, weights: Sequence[Array]) -> Array:
         """Weighted sums over pairs of layers, shape (weights, 1 + block)."""
         of_pair = np.stack(weights).reshape(len(weights), self.whole.size)
-        whole = of_pair @ self.whole.ravel()
-        changes = of_pair @ self.changes.reshape(len(self.changes), self.whole.size).T
+        whole = product(of_pair, self.whole.ravel())
+        changes = product(of_pair, self.changes.reshape(len(self.changes), self.whole.size).T)
         return np.concatenate([whole[:, None], whole[:, None] + changes], axis=1)
 
     def misfit(self, of_one: Array) -> Array:
@@ -147,10 +147,10 @@ class _Blocks:
         blocks, chance = len(self.changes), 0.0
         if blocks >= FEWEST_BLOCKS:
             mean = self.changes.mean(axis=0)
-            squares = np.vdot(self.changes, self.changes) - blocks * np.vdot(mean, mean)
-            chance = float(squares) * (blocks - 1) / blocks / pairs
+            squares = sum_of_squares(self.changes) - blocks * sum_of_squares(mean)
+            chance = squares * (blocks - 1) / blocks / pairs
         (slope,) = self.figures([2 * left / pairs])
-        mean_square = np.vdot(left, left) / pairs - chance
+        mean_square = sum_of_squares(left) / pairs - chance
         return np.asarray(np.sqrt((mean_square + slope - slope[0]).clip(min=0)))
 
 

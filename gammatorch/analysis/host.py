@@ -69,6 +69,35 @@ class HostMoments:
         return replace(self, products=products, totals=self.totals[:, rows], pivot=self.pivot[rows])
 
 
+def product(left: Array, right: Array) -> Array:
+    """``left @ right`` by PyTorch: for large products NumPy starts threads of its own, which get in PyTorch's way.
+
+    Args:
+        left: Shape (…, n) or (n).
+        right: Shape (n, m) or (n).
+
+    Example:
+        >>> product(np.ones((2, 3)), np.ones(3))
+        array([3., 3.])
+    """
+    found: Array = torch.matmul(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+    return found
+
+
+def sum_of_squares(values: Array) -> float:
+    """Σ x² over all values, likewise by PyTorch.
+
+    Args:
+        values: Of any shape, contiguous.
+
+    Example:
+        >>> sum_of_squares(np.full((2, 2), 3.0))
+        36.0
+    """
+    flat = values.reshape(-1)
+    return float(product(flat, flat))
+
+
 BOUNDS = {torch.float64: (1e-140, 1e140), torch.float32: (1e-15, 1e17)}
 """Root mean squares between which products keep their digits: the squares of deviations of 1e-5 of them are normal
 numbers, sums over 10⁹ channels (in float32, over a chunk of them) are finite."""

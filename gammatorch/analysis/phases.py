@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from gammatorch.analysis.host import Array
+from gammatorch.analysis.host import Array, product
 from gammatorch.analysis.intervals import defined, interval
 from gammatorch.errors import InvalidArgument
 
@@ -213,8 +213,8 @@ def phase_contrasts(rows: Mapping[str, Sequence[int]], pearson: Array, without: 
     """
     counted = tuple(np.isfinite(pearson.diagonal()).tolist())
     weights = np.stack([_weights(tuple(of_phase), counted) for of_phase in rows.values()])
-    values = weights @ np.where(np.isnan(pearson), 0.0, pearson).ravel()
-    found = interval(values, weights @ without.reshape(len(without), -1).T, least=-2.0, most=2.0)
+    values = product(weights, np.where(np.isnan(pearson), 0.0, pearson).ravel())
+    found = interval(values, product(weights, without.reshape(len(without), -1).T), least=-2.0, most=2.0)
     figures = np.stack([found.value, found.low, found.high], axis=-1).tolist()
     return [Contrast(name, *map(defined, of_phase)) for name, of_phase in zip(rows, figures, strict=True)]
 

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gammatorch.analysis.host import Array, Rows
@@ -19,6 +20,9 @@ RANKED_WIDTH = 65_536
 
 _MANTISSA, _WHOLE = 53, 3
 """Bits of a float64, and of the whole part of a score: below 2³ for any width."""
+
+_COUNTED, _SIZE = 10, np.iinfo(np.int64).max
+"""Bits behind the point up to which values are counted, as many as float16 has; all bits of a float64 but its sign."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +48,7 @@ def normal_scores(gains: Tensor) -> Tensor:
     channels are exact, so these have the same bits in any order and on any device.
 
     Args:
-        gains: Gain vectors γ, shape (…, layer, hidden), without NaN.
+        gains: Gain vectors γ, shape (…, layer, hidden), finite.
 
     Returns:
         Scores, same shape, float64; all 0 for a constant layer.
@@ -60,7 +64,7 @@ def rank_layers(gains: Tensor) -> Ranked:
     """Scores and quartiles of each layer, from one sort.
 
     Args:
-        gains: Gain vectors γ, shape (…, layer, hidden), without NaN.
+        gains: Gain vectors γ, shape (…, layer, hidden), finite.
     """
     gains = gains.detach().to(summing_device(gains.device))
     if gains.device.type == "cpu":
@@ -82,40 +86,80 @@ def rank_layers(gains: Tensor) -> Ranked:
 
 
 def _rank_on_host(gains: Tensor) -> Ranked:
-    """The same in NumPy, whose sort has vector instructions."""
+    """The same in NumPy: by counting where gains have few values, else by its sort, which has vector instructions."""
+    rows = gains.to(torch.float64).numpy().reshape(-1, gains.shape[-1])
+    scores, quartiles = _by_counting(rows) or _by_sorting(rows)
+    return Ranked(torch.from_numpy(scores).view(gains.shape), torch.from_numpy(quartiles).view(*gains.shape[:-1], -1))
+
+
+def _by_counting(gains: Array) -> tuple[Array, Array] | None:
+    """Scores and quartiles from how often each value occurs; None where gains could have too many.
+
+    Gains of 8 or 16 bits end in zeros as a float64. Without them its bits are small whole numbers in the same order.
+    """
+    layers, hidden = gains.shape
+    bits = gains.view(np.int64)
+    union = int(np.bitwise_or.reduce(bits, axis=None))
+    zeros = (union & -union).bit_length() - 1
+    if zeros < _MANTISSA - 1 - _COUNTED:
+        return None
+    values = (np.where(bits < 0, -(bits & _SIZE), bits) if union < 0 else bits) >> zeros
+    least = int(values.min())
+    width = int(values.max()) - least + 1
+    if layers * width > gains.size:
+        return None
+    values += np.arange(-least, layers * width - least, width)[:, None]
+    counts = np.bincount(values.ravel(), minlength=layers * width).reshape(layers, width)
+    after = counts.cumsum(axis=-1)
+    of_value = _quantiles(hidden).take(2 * after - counts - 1, mode="clip")  # what does not occur is not asked for
+    place = np.stack([np.count_nonzero(after <= place, axis=-1) for place in _quartile_places(hidden)], axis=-1) + least
+    quartiles = np.copysign((np.abs(place) << zeros).view(np.float64), place)
+    return of_value.ravel()[values.ravel()], quartiles
+
+
+def _by_sorting(gains: Array) -> tuple[Array, Array]:
+    """Scores and quartiles from the gains in order."""
     hidden = gains.shape[-1]
-    ordered, places = _sorted_with_places(gains.to(torch.float64, copy=True).numpy().reshape(-1, hidden))
+    ordered, places = _sorted_with_places(gains)
     first = np.ones(ordered.shape, dtype=np.bool_)  # of the gains equal to it
     np.not_equal(ordered[:, 1:], ordered[:, :-1], out=first[:, 1:])
-    begin = first.ravel().nonzero()[0]
+    in_order = np.tile(_quantiles(hidden)[::2], len(gains))
+    begin = np.append(first.ravel().nonzero()[0], ordered.size)
+    size = np.diff(begin)
+    several = (size > 1).nonzero()[0]
+    if len(several):
+        begin, size = begin[several], size[several]
+        of_group = _quantiles(hidden)[2 * (begin % hidden) + size - 1].repeat(size)
+        in_order[(begin - size.cumsum() + size).repeat(size) + np.arange(len(of_group))] = of_group
     scores = np.empty(ordered.size)
-    if len(begin) == ordered.size:
-        scores[places] = np.broadcast_to(_quantiles(hidden)[::2], ordered.shape).ravel()
-    else:
-        size = np.diff(begin, append=ordered.size)
-        scores[places] = _quantiles(hidden)[2 * (begin % hidden) + size - 1].repeat(size)
-    quartiles = torch.from_numpy(ordered[:, _quartile_places(hidden)])
-    return Ranked(torch.from_numpy(scores).view(gains.shape), quartiles.view(*gains.shape[:-1], -1))
+    scores[places] = in_order
+    return scores, ordered[:, _quartile_places(hidden)]
 
 
 def _sorted_with_places(gains: Array) -> tuple[Array, Rows]:
-    """Each row in ascending order, and where in the whole array each gain stood; the rows themselves are used up.
+    """Each row in ascending order, and where in the whole array each gain stood.
 
     Sorting gains with their places is several times faster than sorting places by gains. Gains of up to 32 bits leave
     at least 29 bits of a float64 empty: there the places go.
     """
     bits = gains.view(np.uint64)
-    places = np.arange(gains.size, dtype=np.uint64).reshape(gains.shape)
+    places = _places(gains.size).reshape(gains.shape)
     used = np.uint64((1 << (gains.size - 1).bit_length()) - 1)
-    if (bits & used).any():  # float64 with digits of its own
+    if int(np.bitwise_or.reduce(bits, axis=None) & used):  # float64 with digits of its own
         order = gains.argsort(axis=-1)
-        ordered = np.take_along_axis(gains, order, axis=-1)
-        return ordered, np.take_along_axis(places, order, axis=-1).ravel().view(np.intp)
-    bits |= places
-    gains.sort(axis=-1)
-    np.bitwise_and(bits, used, out=places)
-    bits &= ~used
-    return gains, places.ravel().view(np.intp)
+        return np.sort(gains, axis=-1), (order + np.arange(0, gains.size, gains.shape[-1])[:, None]).ravel()
+    packed = bits | places
+    ordered = packed.view(np.float64)
+    ordered.sort(axis=-1)
+    places = packed & used
+    packed ^= places
+    return ordered, places.ravel().view(np.intp)
+
+
+@lru_cache(maxsize=2)
+def _places(count: int) -> NDArray[np.uint64]:
+    """0, 1, 2 … as they are written into the gains, of the last size or two."""
+    return np.arange(count, dtype=np.uint64)
 
 
 def _quartile_places(hidden: int) -> list[int]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from gammatorch.analysis.correlations import Correlations, pair_mean
-from gammatorch.analysis.host import Array
+from gammatorch.analysis.host import Array, product
 from gammatorch.analysis.intervals import Interval, defined, first_eigenvalue_null, interval, mean_pearson_null
 
 _STEPS, _STEP = 12, 0.7
@@ -196,7 +196,7 @@ def effective_dimension(correlations: Correlations) -> Interval:
     if not pairs:
         undefined = np.full(len(channels), np.nan)
         return interval(np.nan, undefined)
-    products = (without @ without.T - count) / pairs  # less those of the diagonal, which is 1
+    products = (product(without, without.T) - count) / pairs  # less those of the diagonal, which is 1
     mean_square = float(pair_mean(np.square(correlations.filled), correlations.pairs))
     value = float(_participation(np.array(mean_square), count, channels.sum()))
     parts = _participation(products.diagonal(), count, channels.sum() - channels)

@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from gammatorch.architectures.base import Selection
     from gammatorch.checkpoints.base import Checkpoint
 
-SMALL_BYTES = 2_000_000
-"""Stored bytes up to which a run computes on one thread. Several wait for each other, and on a busy machine for a core:
-64 × 5120 was analysed in 29 ms by one thread and in 450 ms by two, on two cores that others used as well."""
-
 GPU_BYTES = 100_000_000
 """Stored bytes from which on a GPU would have been worth having: less is analysed by a CPU while a GPU gets ready."""
 
@@ -150,17 +146,15 @@ def _analyse(
     from gammatorch.gains.accept import open_gains
     from gammatorch.gains.stack import Gains
     from gammatorch.gains.wide import narrower_when_full
-    from gammatorch.sweep.threads import one_thread
 
     nbytes = chosen[1].nbytes
     progress.stage("reading gains", total=nbytes)
-    with one_thread() if nbytes <= SMALL_BYTES else contextlib.nullcontext():
-        (gains,) = open_gains([chosen], advance=progress.advance, **reading)
-        if isinstance(gains, Gains):
-            progress.stage("analysing")
-        else:
-            progress.stage("reading gains", total=nbytes * passes(method, reading["dtype"], *gains.shape))
-        return narrower_when_full([gains], partial(work, gains))
+    (gains,) = open_gains([chosen], advance=progress.advance, **reading)
+    if isinstance(gains, Gains):
+        progress.stage("analysing")
+    else:
+        progress.stage("reading gains", total=nbytes * passes(method, reading["dtype"], *gains.shape))
+    return narrower_when_full([gains], partial(work, gains))
 
 
 def _tell_of_gpu(session: Session, device: str, selections: Sequence[Selection], analysis: Analysis) -> None:

@@ -214,6 +214,23 @@ def default_numerics() -> Iterator[None]:
 
 
 @contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread, and on as many as before afterwards.
+
+    Example:
+        >>> with one_thread():
+        ...     torch.get_num_threads()
+        1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def _exact_products() -> Iterator[None]:
     """Set by backend: once a caller has done so, the older ``torch.get_float32_matmul_precision`` raises."""
     backends: list[Any] = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from functools import partial
 import torch
 
 from gammatorch.checkpoints.local import is_remote
-from gammatorch.gains.device import choose_device
+from gammatorch.gains.device import choose_device, one_thread
 from gammatorch.sweep.analysing import alike, analyse, batch_size
 from gammatorch.sweep.item import Item
 from gammatorch.sweep.outcome import Failure, Outcome
@@ -26,7 +26,6 @@ from gammatorch.sweep.readers import Readers
 from gammatorch.sweep.reading import Loaded, load
 from gammatorch.sweep.store import Store, StoredItem
 from gammatorch.sweep.task import Task
-from gammatorch.sweep.threads import one_thread
 
 LOCAL_READERS, SPARE_READERS, HUB_READERS, REMOTE_READERS = 1, 1, 8, 16
 """Items read at the same time: on a local disk one, since two would wait for each other and the analysis for both, and

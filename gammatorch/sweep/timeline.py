@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
+from gammatorch.gains.device import one_thread
 from gammatorch.results.files import to_plain
 from gammatorch.results.sweep import Entry, Failure, Item, Noticed, Settings, TimelineDocument, WeightFile
 from gammatorch.sweep.item import natural, run_of
 from gammatorch.sweep.labels import label_items
 from gammatorch.sweep.store import SUFFIX, StoredItem, done_keys, read_item
-from gammatorch.sweep.threads import one_thread
 from gammatorch.trajectory.anomalies import Print, find_anomalies, find_same
 from gammatorch.trajectory.finding import Finding, listed
 from gammatorch.trajectory.measure import Snapshot, trace

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 import gammatorch
 from gammatorch import errors
+from gammatorch.analysis import reduce
 from gammatorch.analysis.phases import assign_phases
 from gammatorch.bench import reference
 from gammatorch.bench.synthetic import write_checkpoint
@@ -368,3 +370,22 @@ def test_half_precision_is_seen_to_be_finite_at_once(monkeypatch, value):
     gamma[1, 3] = value
     with pytest.raises(errors.NonFiniteGain, match="row 1"):
         gammatorch.analyze(gamma)
+
+
+@pytest.mark.parametrize(("small", "expected"), [(64 * 8, 1), (64 * 8 - 1, 2)])
+def test_small_gains_are_analysed_on_one_thread(monkeypatch, small, expected):
+    threads, original, before = [], reduce.reduce_stack, torch.get_num_threads()
+
+    def reduced(*arguments):
+        threads.append(torch.get_num_threads())
+        return original(*arguments)
+
+    module = sys.modules["gammatorch.analysis.analyze"]
+    monkeypatch.setattr(module, "reduce_stack", reduced)
+    monkeypatch.setattr(module, "SMALL", small)
+    try:
+        torch.set_num_threads(2)
+        gammatorch.analyze(torch.rand(8, 64) + 0.5)
+        assert (threads, torch.get_num_threads()) == ([expected], 2)
+    finally:
+        torch.set_num_threads(before)

@@ -6,12 +6,13 @@ import bisect
 import math
 from statistics import NormalDist
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gammatorch.analysis.scores import normal_scores, score_step
+from gammatorch.analysis.scores import normal_scores, rank_layers, score_step
 
 
 def one_by_one(row: list[float]) -> list[float]:
@@ -41,6 +42,25 @@ def test_one_channel_of_fifty_times_the_others_moves_no_other_score_by_more_than
     louder[0, 50] = 50
     assert float((normal_scores(louder) - normal_scores(gains))[0, :50].abs().max()) == 0
     assert float(normal_scores(louder)[0, 50]) == float(normal_scores(gains).max())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("lowest", [-1.0, 0.5], ids=["of both signs", "positive"])
+def test_scores_and_quartiles_are_those_of_numbers_with_all_digits(dtype: torch.dtype, lowest: float) -> None:
+    """Few values are counted, more are sorted with their places packed in, and those with all digits indirectly."""
+    gains = torch.rand(16, 5120, generator=torch.Generator().manual_seed(0)).add(lowest).to(dtype)
+    gains[0, 0], gains[0, 1], gains[1] = 0.0, -0.0, 1.0
+    ranked, stretched = rank_layers(gains), rank_layers(gains.double() / 3)
+    assert torch.equal(ranked.scores, stretched.scores)
+    torch.testing.assert_close(ranked.quartiles / 3, stretched.quartiles)
+    inner = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    truth = gains.double().quantile(inner, dim=-1, interpolation="higher").T
+    assert torch.equal(
+        ranked.quartiles,
+        torch.cat(
+            [gains.double().aminmax(dim=-1).min[:, None], truth, gains.double().aminmax(dim=-1).max[:, None]], dim=-1
+        ),
+    )
 
 
 def products(scores: Tensor) -> Tensor:

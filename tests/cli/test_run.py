@@ -98,24 +98,6 @@ def test_json_is_one_document_and_nothing_else(call, folder, tmp_path):
     assert printed == ours
 
 
-@pytest.mark.parametrize(("small", "expected"), [(2_000_000, 1), (100, 2)])
-def test_small_gains_are_analysed_on_one_thread(call, folder, monkeypatch, small, expected):
-    threads, original, before = [], gammatorch.analyze, torch.get_num_threads()
-
-    def analyze(*arguments, **settings):
-        threads.append(torch.get_num_threads())
-        return original(*arguments, **settings)
-
-    monkeypatch.setattr("gammatorch.analysis.analyze.analyze", analyze)
-    monkeypatch.setattr(sys.modules["gammatorch.cli.run"], "SMALL_BYTES", small)
-    try:
-        torch.set_num_threads(2)
-        assert call("run", folder).code == 0
-        assert (threads, torch.get_num_threads()) == ([expected], 2)
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_every_setting_can_come_from_the_environment(call, folder, monkeypatch):
     monkeypatch.setenv("GAMMATORCH_RUN_FORMAT", "json")
     monkeypatch.setenv("GAMMATORCH_RUN_SITE", "pre_mlp")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gammatorch.bench.training_runs import measure
-from gammatorch.sweep.threads import one_thread
+from gammatorch.gains.device import one_thread
 from gammatorch.trajectory.anomalies import find_anomalies
 
 
