@@ -156,11 +156,11 @@ def _analyze(
 ) -> list[Analysis]:
     """Analyse checkpoints together, shape (checkpoint, layer, hidden); ``number`` is that of the first in its batch."""
     started = time.perf_counter()
-    if stack.dtype in STORED_DTYPES.values() and stack.dtype.itemsize == 1:
-        stack = stack.to(torch.bfloat16)  # exact, and torch sums no eight-bit floats
-    _check(stack, number)
-    layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
-    with _threads(stack[0]):
+    with _threads(stack):
+        if stack.dtype in STORED_DTYPES.values() and stack.dtype.itemsize == 1:
+            stack = stack.to(torch.bfloat16)  # exact, and torch sums no eight-bit floats
+        _check(stack, number)
+        layers = gains[0].layers if gains else tuple(range(stack.shape[1]))
         reduced = reduce_stack(stack.detach().to(settings.dtype), layers, settings, number)
     seconds = (time.perf_counter() - started) / len(reduced)
     origins: Sequence[Gains | None] = gains or [None] * len(reduced)
@@ -171,9 +171,10 @@ def _analyze(
         ]
 
 
-def _threads(gains: Tensor) -> AbstractContextManager[None]:
-    """What the gains of one checkpoint are worth."""
-    return one_thread() if gains.device.type == "cpu" and gains.numel() <= SMALL else nullcontext()
+def _threads(stack: Tensor) -> AbstractContextManager[None]:
+    """What the gains of one checkpoint of a batch are worth."""
+    small = stack.numel() <= SMALL * max(len(stack), 1)
+    return one_thread() if stack.device.type == "cpu" and small else nullcontext()
 
 
 def _analyze_wide(gains: WideGains, phases: str, settings: Settings) -> Analysis:
