@@ -45,7 +45,8 @@ def check(
     """Audit the gains of every site of a stack: missing, dead, non-finite, copied, untouched, in doubtful convention.
 
     Against a reference every layer is held against the one at its place: the same, rounded, tuned, or shifted by 1,
-    scaled, permuted, another layer's or site's, foreign.
+    scaled, permuted, another layer's or site's, foreign. Where tensor-parallel ranks each hold a copy of the norms, the
+    copies are compared bit by bit.
 
     Args:
         model: A name or path, an open checkpoint, a module or a state dict.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from gammatorch.analysis.against import LayerVerdict, hold_against
 from gammatorch.analysis.audit import audit, non_finite
 from gammatorch.analysis.findings import Finding, tell, worst_first
+from gammatorch.analysis.ranks import rank_findings
 from gammatorch.architectures.base import PLACES, NormSite, Selection, Stack
 from gammatorch.architectures.select import choose_stack, select
 from gammatorch.architectures.stacks import find_stacks
@@ -100,8 +101,8 @@ def audit_checkpoint(
         CheckpointError: It cannot be read.
         SelectionError: It has no such stack.
     """
-    parts = read_sites(checkpoint, stack, stage, biases=reference is not None)
-    audits = [_audit_stack(part, _counterpart(part, reference), exact) for part in parts]
+    parts = read_sites(checkpoint, stack, stage, biases=reference is not None or bool(checkpoint.ranks))
+    audits = [_audit_stack(part, _counterpart(part, reference), exact, checkpoint) for part in parts]
     findings = [finding for _, found, _ in audits for finding in found]
     if reference is not None:
         findings += _missing_stacks(parts, reference)
@@ -119,10 +120,11 @@ def audit_checkpoint(
 
 
 def _audit_stack(
-    own: ReadSites, reference: ReadSites | None, exact: bool
+    own: ReadSites, reference: ReadSites | None, exact: bool, checkpoint: Checkpoint
 ) -> tuple[list[StoredWeights], list[Finding], list[LayerVerdict]]:
     """The weights, findings and verdicts of one stack, its name before those of sites where it is not the main one."""
     findings = [*own.findings, *(found for stored in own.sites.values() for found in audit(stored))]
+    findings += rank_findings(checkpoint, {**own.sites, **own.biases})
     verdicts: list[LayerVerdict] = []
     if reference is not None:
         findings += [found for stored in own.biases.values() for found in non_finite(stored)]

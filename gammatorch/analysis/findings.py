@@ -126,6 +126,7 @@ VERDICTS: Mapping[str, _Kind] = {
 
 KINDS = (
     "non-finite",
+    "ranks",
     *VERDICTS,
     "convention",
     "dead channels",

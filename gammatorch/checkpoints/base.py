@@ -179,6 +179,8 @@ class Checkpoint:
         metadata: What the headers say of the files, as safetensors' ``__metadata__`` (``format``, say).
         tensors: The tensors themselves by key, of a model in memory; None for one whose bytes are read.
         search: Finds tensors in the headers without making the whole table, where that can be done.
+        ranks: Opens the same model as each tensor-parallel rank holds it, by the rank's number, the one that was read
+            first; empty where there is one. All should hold the same norms.
     """
 
     model: str
@@ -195,6 +197,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     tensors: Mapping[str, Any] | None = field(default=None, repr=False)
     search: Search = field(default=unsearchable, repr=False)
+    ranks: Mapping[str, Callable[[], Checkpoint]] = field(default_factory=dict, repr=False)
 
     @property
     def name(self) -> str:

@@ -44,6 +44,7 @@ _WITHIN_RUN = re.compile(
 )
 """Folders that trainers make within that of a run, where config.json stands."""
 
+_DIGITS = re.compile(r"[0-9]+")
 _ITERATION = re.compile(r"\d{1,12}", re.ASCII)
 _POINTER_BYTES = 100_000
 
@@ -312,6 +313,23 @@ def folders_with_weights(folder: str | os.PathLike[str]) -> list[str]:
         ]
     except OSError:  # not a folder, or not to be listed
         return []
+
+
+def steps_within(folder: str | os.PathLike[str]) -> list[str]:
+    """The folders of a training run's steps in order, where a folder holds no weights but several that are named alike.
+
+    Args:
+        folder: Any name or path.
+
+    Returns:
+        Their paths; none where it is something else, a pipeline's folder of models, say.
+    """
+    names = folders_with_weights(folder)
+    alike = {_DIGITS.sub("#", name) for name in names}
+    if len(names) < 2 or len(alike) > 1 or "#" not in next(iter(alike)):
+        return []
+    names.sort(key=lambda name: [int(number) for number in _DIGITS.findall(name)])
+    return [os.path.join(folder, name) for name in names]
 
 
 def _holds_weights(folder: str | os.PathLike[str], within: bool = True) -> bool:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
@@ -44,6 +45,7 @@ from gammatorch.checkpoints.weights import (
     LAYER_FILES,
     RANK_FOLDERS,
     TORCH_SUFFIXES,
+    Weights,
     as_weights,
     find_weights,
     is_adapter,
@@ -169,6 +171,19 @@ def open_source(
         weights, missing = find_weights(source.files, source.name), None
     else:
         weights, missing = as_weights(target, source.files)
+    return _open_weights(source, weights, missing, model, target, suffix, above)
+
+
+def _open_weights(
+    source: ByteSource,
+    weights: Weights,
+    missing: str | None,
+    model: str | None,
+    target: str | None,
+    suffix: str | None,
+    above: ByteSource | None,
+) -> Checkpoint:
+    """Open the files that were chosen."""
     config = _json_read(source, CONFIG) if CONFIG in source.files else None
     settings = _yaml_read(source) if config is None and above is None else None
     first = [read for read in (config, settings) if read is not None]
@@ -213,6 +228,10 @@ def open_source(
         metadata=contents.metadata,
         absent=absent,
         search=search,
+        ranks={
+            rank: partial(_open_weights, source, Weights(own, layout=weights.layout), None, model, None, suffix, above)
+            for rank, own in weights.ranks.items()
+        },
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gammatorch.checkpoints.foreign import foreign_files
 from gammatorch.checkpoints.shards import ShardSet, shard_sets, siblings, some
@@ -85,12 +85,14 @@ class Weights:
         index: The index that has to be read to know them, if any.
         notes: What a reader of the results should know about the choice.
         layout: How the files make one model, where that is not one table of tensors each: :data:`LAYER_FILES`, say.
+        ranks: The files of each tensor-parallel rank by its number, those that are read first; empty for one rank.
     """
 
     files: tuple[str, ...]
     index: str | None = None
     notes: tuple[str, ...] = ()
     layout: str | None = None
+    ranks: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
 
 def find_weights(names: Iterable[str], where: str) -> Weights:
@@ -194,12 +196,20 @@ def _find_ranks(present: Sequence[str], where: str) -> Weights | None:
                 "of rank 0: pass the folder that has them all",
                 file=where,
             )
-        files = (
-            *(name for name, rank in ranks.items() if rank == 0),
-            *(name for name in present if name.endswith(_TP_COMMON)),
-        )
-        return Weights(files, notes=_of_ranks(0, len(set(ranks.values()))))
+        by_rank = _by_rank(ranks)
+        common = tuple(name for name in present if name.endswith(_TP_COMMON))
+        notes = _of_ranks(0, len(by_rank))
+        return Weights((*by_rank["0"], *common), notes=notes, ranks=_several(by_rank) if not common else {})
     return None
+
+
+def _by_rank(ranks: Mapping[str, int]) -> dict[str, tuple[str, ...]]:
+    """The files of each rank, the first rank first."""
+    return {str(rank): tuple(name for name in ranks if ranks[name] == rank) for rank in sorted(set(ranks.values()))}
+
+
+def _several(by_rank: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    return by_rank if len(by_rank) > 1 else {}
 
 
 def _of_ranks(first: int, count: int) -> tuple[str, ...]:
@@ -244,10 +254,11 @@ def _find_layer_files(present: Sequence[str], where: str) -> Weights | None:
     files = {name: match for name in present if (match := _LAYER_FILE.fullmatch(name))}
     if not files:
         return None
-    ranks = {int(match["rank"] or 0) for match in files.values()}
-    own = {int(match["layer"]): name for name, match in files.items() if int(match["rank"] or 0) == min(ranks)}
-    notes = _of_ranks(min(ranks), len(ranks))
-    return Weights(tuple(own[layer] for layer in sorted(own)), notes=notes, layout=LAYER_FILES)
+    in_order = sorted(files, key=lambda name: int(files[name]["layer"]))
+    ranks = {name: int(files[name]["rank"] or 0) for name in in_order}
+    notes = _of_ranks(min(ranks.values()), len(set(ranks.values())))
+    by_rank = _by_rank(ranks)
+    return Weights(next(iter(by_rank.values())), notes=notes, layout=LAYER_FILES, ranks=_several(by_rank))
 
 
 def _find_rank_folders(present: Sequence[str], where: str) -> Weights | None:
@@ -255,9 +266,11 @@ def _find_rank_folders(present: Sequence[str], where: str) -> Weights | None:
     files = {name: match for name in present if (match := _RANK_FILE.fullmatch(name))}
     if not files:
         return None
-    first = min((int(match["tensor"]), int(match["expert"] or 0)) for match in files.values())
-    own = [name for name, match in files.items() if (int(match["tensor"]), int(match["expert"] or 0)) == first]
-    return Weights(tuple(own), layout=RANK_FOLDERS)
+    tensor = {name: int(match["tensor"]) for name, match in files.items()}
+    first = min((tensor[name], int(match["expert"] or 0)) for name, match in files.items())
+    ranks = {name: tensor[name] for name, match in files.items() if int(match["expert"] or 0) == first[1]}
+    by_rank = _by_rank(ranks)
+    return Weights(next(iter(by_rank.values())), layout=RANK_FOLDERS, ranks=_several(by_rank))
 
 
 def _find_only_torch(present: Sequence[str], where: str) -> Weights | None:

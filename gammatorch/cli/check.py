@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,14 +79,17 @@ def check(
 
     With --against, every layer is held against REF's at the same site, whatever the format and the names of tensors:
     same, rounded, tuned, or shifted by 1, scaled, permuted, another layer's or site's, foreign. Ends with 3 where it
-    found an error.
+    found an error. Where tensor-parallel ranks each hold a copy, the copies are compared bit by bit; the folder of a
+    training run stands for all its steps.
 
     \b
     gammatorch check ./converted --against google/gemma-2-2b
     gammatorch check ./merged-a ./merged-b --against ./base --format junit
-    gammatorch check ./checkpoints/step1000 --format json
+    gammatorch check ./megatron-run
     """
-    names = models or (DEFAULT_MODEL,)
+    from gammatorch.checkpoints.locate import steps_within
+
+    names = [step for name in models or (DEFAULT_MODEL,) for step in steps_within(name) or [name]]
     if revision is not None and len(names) > 1:
         raise click.UsageError("--revision is of one model: with several, write org/name@revision")
     if exact and against is None:
@@ -115,6 +119,7 @@ def _audit(
 ) -> list[Audited]:
     """Audit one model after the other against the reference, which is read once."""
     from gammatorch.analysis.checkup import audit_checkpoint, read_sites
+    from gammatorch.analysis.ranks import since
     from gammatorch.checkpoints.opening import open_checkpoint
 
     reference, audits = None, []
@@ -134,7 +139,10 @@ def _audit(
                 audits.append(
                     audit_checkpoint(checkpoint, reference, stack=stack, exact=exact, ignore=ignore, stage=stage)
                 )
-    return audits
+    if len(audits) == 1:
+        return audits
+    told = since([(one.model, one.findings) for one in audits])
+    return [replace(one, findings=tuple(findings)) for one, findings in zip(audits, told, strict=True)]
 
 
 def _show(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from gammatorch.analysis.audit import non_finite
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.gains.stack import StoredWeights
+from tests.analysis.test_ranks import deepspeed, drawn, megatron, next_up
 from tests.checkpoints.test_gguf import write as write_gguf
 
 KEY = "model.layers.{}.input_layernorm.weight"
@@ -295,7 +297,7 @@ def test_the_checkpoint_it_was_made_from_is_suggested_as_reference(call, folder,
 def test_wrong_usage_ends_with_2(call, folder, arguments):
     done = call("check", folder(), *arguments)
     assert done.code == 2
-    assert arguments[0] != "--ignore" or "non-finite, dead, missing" in done.stderr
+    assert arguments[0] != "--ignore" or "non-finite, ranks, dead, missing" in done.stderr
 
 
 def test_biases_are_held_against_the_reference_beside_the_gains(call, folder):
@@ -318,3 +320,30 @@ def test_biases_are_held_against_the_reference_beside_the_gains(call, folder):
     told = {(one["what"], one["site"], *one["layers"]) for one in errors}
     assert done.code == 3 and told == {("permuted", "input bias", 2, 3), ("dead", "pre_mlp bias", 4)}
     assert call("check", reference, "--against", reference).code == 0
+
+
+def test_the_steps_of_a_run_tell_since_when(tmp_path: Path, call) -> None:
+    for step in (900, 1000, 1100):
+        gains = drawn()
+        if step >= 1000:
+            next_up(gains[2], 3, 17)
+        megatron(tmp_path / "run" / f"iter_{step:07d}", gains)
+    (tmp_path / "run" / "latest_checkpointed_iteration.txt").write_text("1100")
+    done = call("check", tmp_path / "run", "--json")
+    assert done.code == 3
+    by_model = {Path(one["model"]).name: one["findings"] for one in json.loads(done.stdout)["models"]}
+    assert list(by_model) == ["iter_0001000", "iter_0001100", "iter_0000900"]
+    for step in ("iter_0001000", "iter_0001100"):
+        (told,) = (one["text"] for one in by_model[step] if one["what"] == "ranks")
+        assert told.endswith(
+            f"since {tmp_path / 'run' / 'iter_0001000'}, where {tmp_path / 'run' / 'iter_0000900'} has equal copies"
+        )
+    assert [one["level"] for one in by_model["iter_0000900"] if one["what"] == "ranks"] == ["note"]
+
+
+def test_a_folder_of_unlike_models_is_no_run(tmp_path: Path, call) -> None:
+    for name in ("0_Transformer", "1_Dense"):
+        deepspeed(tmp_path / name, {0: drawn()[0]})
+    done = call("check", tmp_path)
+    assert done.code == 1
+    assert "pass one of them" in done.stderr

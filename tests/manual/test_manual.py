@@ -56,7 +56,7 @@ def is_local(command):
 
 def is_faulty(command):
     """Whether it is about a checkpoint in which `check` finds errors."""
-    return not {"./converted", "./merged"}.isdisjoint(command)
+    return not {"./converted", "./merged", "./megatron-run"}.isdisjoint(command)
 
 
 def is_there(name):

@@ -114,6 +114,13 @@ CHECKS: Mapping[str, Entry] = {
     "error": Entry("check", "A finding that makes `check` end with exit code 3."),
     "warning": Entry("check", "A finding that may be right, and should be looked at."),
     "non-finite": Entry("check", "NaN or infinity among the weights, with the tensor and how many."),
+    "ranks": Entry(
+        "check",
+        "Tensor-parallel ranks hold different copies of one norm, which all of them should hold alike.",
+        formula="compared bit by bit; the rank that differs from most is named",
+        reading="The copies drift apart where the gradient of a norm is not summed over the ranks. Which copy is right "
+        "cannot be told from them; `run` reads the first rank's.",
+    ),
     "dead": Entry("check", "A gain that is zero in all channels of a layer."),
     "missing": Entry("check", "Layers or tensors of a site, or a site that the reference has, are not there."),
     "width": Entry("check", "The layer has another number of channels than the reference's.", also=("layout",)),
