@@ -104,9 +104,19 @@ _SITE_HELP = "Where in the block the norm stands; auto: input, or where there is
 site_option = click.option(
     "--site", type=click.Choice(["auto", *PLACES]), default="auto", show_default=True, help=f"{_SITE_HELP}."
 )
+ALL = "all"
+"""Stands for every site of a stack."""
+
+compared_site_option = click.option(
+    "--site",
+    type=click.Choice(["auto", ALL, *PLACES]),
+    default="auto",
+    show_default=True,
+    help=f"{_SITE_HELP}; all: every site that all have.",
+)
 sites_option = click.option(
     "--site",
-    type=click.Choice(["auto", "all", *PLACES]),
+    type=click.Choice(["auto", ALL, *PLACES]),
     multiple=True,
     default=("auto",),
     show_default=True,

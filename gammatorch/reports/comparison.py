@@ -7,12 +7,58 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console
 from rich.text import Text
 
-from gammatorch.analysis.lineage import Comparison
-from gammatorch.reports.console import Row, cut, print_table
+from gammatorch.analysis.lineage import Comparison, Pair
+from gammatorch.reports.console import NARROWEST, Row, cut, print_table
 from gammatorch.reports.glossary.comparing import COMPARISONS
 from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.text import moved, plural, printable, size
 from gammatorch.results.comparison import ComparisonDocument, PairFigures, comparison_document, letter
+
+_LAYERED = 4
+"""Checkpoints up to which each has a table of its layers, and each pair a row: more of them are a matrix."""
+
+_SIGNS = {
+    "identical": "=",
+    "permuted": "p",
+    "fine-tuned": "f",
+    "related": "r",
+    "partly": "~",
+    "unrelated": ".",
+    "undetermined": "?",
+}
+
+
+def print_comparisons(comparisons: Sequence[Comparison], console: Console) -> None:
+    """Print one line for each site, where there are several, and the comparison at the first in full.
+
+    Args:
+        comparisons: Of the same checkpoints, one of each site.
+        console: Where to.
+    """
+    if len(comparisons) > 1:
+        print_table(
+            console,
+            f"{plural(len(comparisons), 'site')}, all layers together, against {letter(0)}",
+            ("<site", "<pair", "rank r", "chance", "‖Δ‖/spread", "<verdict"),
+            [row for one in comparisons for row in _site_rows(one)],
+            least=("chance", "‖Δ‖/spread"),
+        )
+        console.print()
+    print_comparison(comparisons[0], console)
+
+
+def _site_rows(comparison: Comparison) -> Iterator[Row]:
+    for pair, found in zip(comparison.pairs, comparison_document(comparison).pairs, strict=True):
+        if pair.against == 0:
+            rank = found.mean_rank_correlation
+            yield (
+                comparison.gains[0].site,
+                f"{letter(pair.model)}-{letter(0)}",
+                _figure(rank.value, "+.4f"),
+                _figure(rank.null_95, ".4f"),
+                _figure(found.total_drift_of_spread.value, ".2e"),
+                found.verdict,
+            )
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -25,6 +71,19 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     document = comparison_document(comparison)
     pairs = list(zip(comparison.pairs, document.pairs, strict=True))
     _print_checkpoints(comparison, document.notes, console)
+    if len(comparison.gains) > _LAYERED:
+        _print_matrix(comparison, document, console)
+    else:
+        _print_pairs(pairs, console)
+    console.print()
+    _print_lineage(comparison, document, console)
+    console.print()
+    from_ = document.provenance
+    console.print(f"read {moved(from_.bytes_read, from_.bytes_cached)} of {size(from_.checkpoint_bytes)}")
+
+
+def _print_pairs(pairs: Sequence[tuple[Pair, PairFigures]], console: Console) -> None:
+    """Each layer against the first checkpoint's, and every pair."""
     for pair, found in pairs:
         if pair.against == 0 and pair.evidence is not None:
             print_table(
@@ -43,11 +102,30 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     )
     console.print("rank r: of normal scores; the verdict rests on it. chance: unrelated checkpoints stay below it.")
     console.print(f"CKA {COMPARISONS['CKA'].reference}; those of unrelated checkpoints may, too.")
-    console.print()
-    _print_lineage(comparison, document, console)
-    console.print()
-    from_ = document.provenance
-    console.print(f"read {moved(from_.bytes_read, from_.bytes_cached)} of {size(from_.checkpoint_bytes)}")
+
+
+def _print_matrix(comparison: Comparison, document: ComparisonDocument, console: Console) -> None:
+    """Every checkpoint against every other: mean rank correlations, or signs of the verdicts where there are many."""
+    count, width = len(comparison.gains), max(console.width if console.is_terminal else 80, NARROWEST)
+    figures = {(pair.model, pair.against): found for pair, found in zip(comparison.pairs, document.pairs, strict=True)}
+    names = [letter(number) for number in range(count)]
+    is_wide = 5 + 6 * count > width
+    cell = max(2, len(names[-1])) if is_wide else 5
+    title = "Verdicts on all pairs" if is_wide else "Mean rank correlation of every pair, over all layers"
+    console.print(Text(title, style="bold"))
+    shown = min(count, (width - 5) // (cell + 1))
+    console.print("    " + "".join(f" {name:>{cell}}" for name in names[:shown]))
+    for row in range(count):
+        cells = []
+        for column in range(min(row, shown)):
+            pair = figures[row, column]
+            rank = pair.mean_rank_correlation.value
+            cells.append(_SIGNS[pair.verdict] if is_wide else _figure(rank, "+.2f"))
+        console.print(f"{names[row]:>4}" + "".join(f" {one:>{cell}}" for one in cells))
+    if is_wide:
+        console.print(" · ".join(f"{sign} {verdict}" for verdict, sign in _SIGNS.items()))
+    if shown < count - 1:
+        console.print(f"the columns of {names[shown]} and later ones do not fit: --format json has every pair")
 
 
 def _print_checkpoints(comparison: Comparison, notes: Sequence[str], console: Console) -> None:

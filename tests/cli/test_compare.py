@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from gammatorch.bench.worlds import draw
 
@@ -171,3 +171,119 @@ def test_no_more_memory_is_taken_than_was_allowed(tmp_path):
     assert done.returncode == 0, done.stderr
     code, peak_kilobytes = map(int, done.stdout.split()[-2:])
     assert code == 0 and peak_kilobytes * 1024 <= 400e6
+
+
+@pytest.fixture
+def two_sites(models):
+    """The parent with a second site, and a copy of it of which only the first site was trained on."""
+    for name, of in (("base", "parent"), ("tuned", "child")):
+        (models / name).mkdir()
+        weights = {}
+        for site, source in (("input_layernorm", of), ("post_attention_layernorm", "parent")):
+            for key, row in load_file(models / source / "model.safetensors").items():
+                weights[key.replace("input_layernorm", site)] = row
+        save_file(weights, models / name / "model.safetensors")
+    return models / "base", models / "tuned"
+
+
+def test_all_sites_have_a_line_each_and_json_is_an_array(call, two_sites):
+    lines = call("compare", *two_sites, "--site", "all").stdout.lstrip().splitlines()
+    assert lines[0] == "2 sites, all layers together, against A"
+    assert [(line.split()[0], line.split()[-1]) for line in lines[2:4]] == [
+        ("input", "fine-tuned"),
+        ("pre_mlp", "identical"),
+    ]
+    documents = json.loads(call("compare", *two_sites, "--site", "all", "--json").stdout)
+    assert [one["site"] for one in documents] == ["input", "pre_mlp"]
+    assert documents[0]["pairs"] == json.loads(call("compare", *two_sites, "--json").stdout)["pairs"]
+
+
+def test_a_site_that_one_lacks_is_left_out_with_a_notice(call, two_sites, models):
+    done = call("compare", two_sites[0], models / "child", "--site", "all", "--json")
+    assert json.loads(done.stdout)["site"] == "input"
+    assert "site pre_mlp is left out" in done.stderr
+
+
+def test_a_result_file_stands_for_its_checkpoint(call, models):
+    for name in ("parent", "child"):
+        assert call("run", models / name, "--out", models / f"{name}.json").code == 0
+    by_file = json.loads(call("compare", models / "parent.json", models / "child.json", "--json").stdout)
+    by_name = json.loads(call("compare", models / "parent", models / "child", "--json").stdout)
+    del by_file["provenance"], by_name["provenance"]
+    assert by_file == by_name
+
+
+def test_a_result_file_whose_checkpoint_has_changed_is_refused(call, models):
+    call("run", models / "child", "--out", models / "child.json")
+    weights = load_file(models / "child" / "model.safetensors")
+    weights["model.layers.3.input_layernorm.weight"] *= 1.001
+    save_file(weights, models / "child" / "model.safetensors")
+    done = call("compare", models / "parent", models / "child.json")
+    assert done.code == 1
+    assert "child.json: " in done.stderr and "has changed since this was written (the norm of layer 3" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["compare", "check"])
+def test_other_results_are_no_checkpoints(call, models, command):
+    call(command, models / "parent", *([models / "child"] if command == "compare" else []), "--out", models / "x.json")
+    done = call("compare", models / "parent", models / "x.json")
+    assert done.code == 1 and done.stderr.count("\n") == 1 and "x.json" in done.stderr
+
+
+@pytest.fixture
+def swept(call, models):
+    """Two runs of six steps each from one start, swept."""
+    for run in ("a", "b"):
+        drawn = torch.Generator().manual_seed(ord(run))
+        gains = load_file(models / "parent" / "model.safetensors")
+        for step in range(6):
+            gains = {key: row + 0.01 * torch.randn(row.shape, generator=drawn) for key, row in gains.items()}
+            folder = models / f"run-{run}" / f"step{100 * step + (50 if run == 'b' and step == 5 else 0)}"
+            folder.mkdir(parents=True)
+            save_file(gains, folder / "model.safetensors")
+        assert call("sweep", models / f"run-{run}", "--out", models / f"swept-{run}", "-q").code == 0
+    return models / "swept-a", models / "swept-b"
+
+
+def test_a_sweep_stands_for_its_items(call, swept, models):
+    swept_a = json.loads(call("compare", swept[0], "--json").stdout)
+    steps = [models / "run-a" / f"step{100 * step}" for step in range(6)]
+    direct = json.loads(call("compare", *steps, "--json").stdout)
+    for ours, theirs in zip(swept_a["pairs"], direct["pairs"], strict=True):
+        assert ours["verdict"] == theirs["verdict"]
+        assert ours["rank_correlation"] == theirs["rank_correlation"]
+        assert ours["drift"] == theirs["drift"]
+    assert json.loads(call("compare", models / "parent", swept[0], "--json").stdout)["models"][0] == str(
+        models / "parent"
+    )
+
+
+def test_sweeps_are_compared_at_the_steps_that_both_have(call, swept):
+    done = call("compare", *swept, "--json")
+    names = json.loads(done.stdout)["models"]
+    assert [name.rpartition("step")[2] for name in names] == 2 * ["0", "100", "200", "300", "400"]
+    assert "5 of its 6 items are compared, at common steps" in done.stderr
+
+
+def test_of_many_items_some_are_taken_evenly(call, swept, monkeypatch):
+    monkeypatch.setattr("gammatorch.sweep.compared.MOST_ITEMS", 3)
+    done = call("compare", swept[0], "--json")
+    assert [name.rpartition("step")[2] for name in json.loads(done.stdout)["models"]] == ["0", "200", "500"]
+    assert "3 of its 6 items are compared" in done.stderr
+
+
+def test_a_sweep_keeps_one_site(call, swept):
+    done = call("compare", *swept, "--site", "all")
+    assert done.code == 2 and "a sweep keeps one site" in done.stderr
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(80, "Mean rank correlation of every pair"), (60, "Verdicts on all pairs")])
+def test_many_are_a_matrix(call, swept, models, monkeypatch, columns, shown):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = call("compare", *swept, models / "stranger").stdout
+    rows = [line for line in text.splitlines() if line.startswith("   ") and not line.strip().startswith("A ")]
+    assert shown in text
+    assert [row.split()[0] for row in rows[-11:]] == list("ABCDEFGHIJK")
+    assert len(rows[-1].split()) == 11
+    assert max(map(len, rows)) <= columns
