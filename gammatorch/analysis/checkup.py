@@ -130,7 +130,13 @@ def _audit_stack(
         findings += [found for stored in own.biases.values() for found in non_finite(stored)]
         for kind in (reference.sites, reference.biases):
             findings += [found for stored in kind.values() for found in non_finite(stored, "the reference's ")]
-        verdicts = hold_against(own.sites, reference.sites) + hold_against(own.biases, reference.biases)
+        names = _other_names(own.sites, reference.sites)
+        findings += [
+            Finding("note", "stack", name, f"{site}, the one norm with the same layers and width, is held against it")
+            for site, name in names.items()
+        ]
+        renamed = {names.get(site, site): stored for site, stored in own.sites.items()}
+        verdicts = hold_against(renamed, reference.sites) + hold_against(own.biases, reference.biases)
         told = {(found.site, found.what) for found in findings}
         findings += tell([one for one in verdicts if (one.site, one.verdict) not in told], exact)
     if own.main:
@@ -144,6 +150,22 @@ def _audit_stack(
         [replace(found, site=named(found.site)) for found in findings],
         [replace(one, site=named(one.site)) for one in verdicts],
     )
+
+
+def _other_names(own: Mapping[str, StoredWeights], reference: Mapping[str, StoredWeights]) -> dict[str, str]:
+    """Sites at no known place, which each format names in its own way, with the reference's name where one fits."""
+
+    def unmatched(sites: Mapping[str, StoredWeights], others: Mapping[str, StoredWeights]) -> dict[str, object]:
+        alone = [site for site in sites if site not in others and site not in PLACES]
+        return {site: (sites[site].layers, sites[site].weights.shape[1]) for site in alone}
+
+    ours, theirs = unmatched(own, reference), unmatched(reference, own)
+    return {
+        site: name
+        for site, form in ours.items()
+        for name, other in theirs.items()
+        if form == other and [*ours.values()].count(form) == [*theirs.values()].count(form) == 1
+    }
 
 
 def _counterpart(part: ReadSites, of: Sequence[ReadSites] | None) -> ReadSites | None:
