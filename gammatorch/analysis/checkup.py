@@ -137,7 +137,7 @@ def _audit_stack(
         ]
         renamed = {names.get(site, site): stored for site, stored in own.sites.items()}
         verdicts = hold_against(renamed, reference.sites) + hold_against(own.biases, reference.biases)
-        told = {(found.site, found.what) for found in findings}
+        told = {(names.get(found.site, found.site), found.what) for found in findings}
         findings += tell([one for one in verdicts if (one.site, one.verdict) not in told], exact)
     if own.main:
         return list(own.sites.values()), findings, verdicts

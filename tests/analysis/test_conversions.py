@@ -22,6 +22,7 @@ import gammatorch
 from gammatorch.bench.worlds import draw
 
 LAYERS, HIDDEN, HEAD = 8, 256, 64
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.distributed is disabled")
 Weights = dict[str, torch.Tensor]
 Planted = tuple[str, set[int]]
 """Verdict, and the layers of ``input`` that it is on."""
@@ -200,6 +201,14 @@ def test_a_norm_at_no_place_is_found_under_the_name_that_the_format_gives_it(tmp
     assert [(one.what, one.site) for one in found.errors] == [("shifted", "linear_attn.norm")]
     (note,) = [one.text for one in found.findings if one.site == "linear_attn.norm" and one.what == "stack"]
     assert note == "ssm_norm, the one norm with the same layers and width, is held against it"
+
+
+def test_what_such_a_norm_shows_by_itself_is_told_once(tmp_path: Path) -> None:
+    weights = original("qwen3_next")
+    reference = to_safetensors(tmp_path / "original", "qwen3_next", weights)
+    spoilt = {name: torch.zeros_like(one) if name.endswith(GATED) else one for name, one in weights.items()}
+    found = gammatorch.check(to_gguf(tmp_path / "converted", "qwen3_next", spoilt), against=reference)
+    assert [one.what for one in found.errors] == ["dead"]
 
 
 def test_norms_at_no_place_are_not_paired_where_two_would_fit(tmp_path: Path) -> None:
