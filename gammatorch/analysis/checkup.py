@@ -18,10 +18,10 @@ from gammatorch.checkpoints.opening import read_yaml
 from gammatorch.errors import CheckpointError, IncompleteCheckpoint, SelectionError
 from gammatorch.gains.stack import StoredWeights
 from gammatorch.gains.stored import STORED_DTYPES
-from gammatorch.gains.stream import stored_weights
+from gammatorch.gains.stream import stored_sites
 
 Stage = Callable[[str, int], Advance | None]
-"""Called with the site that is read next and its bytes; gives what is called with the bytes that have arrived."""
+"""Called with what is read next and its bytes; gives what is called with the bytes that have arrived."""
 
 _BIASES = {"gamma": "beta"}
 """Name of a norm's bias by that of its gain, where it is not ``bias``."""
@@ -34,7 +34,7 @@ _FRONT_MATTER = re.compile(rb"---\s*\n(.*?)\n---", re.DOTALL)
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
-def _unseen(site: str, nbytes: int) -> None:
+def _unseen(what: str, nbytes: int) -> None:
     """The :data:`Stage` of those who do not watch."""
 
 
@@ -95,7 +95,7 @@ def audit_checkpoint(
         stack: Name of the stack, or ``"all"``; the main one if None.
         exact: Whether gains that were trained on are an error.
         ignore: Kinds of findings that do not count, from :data:`~gammatorch.analysis.findings.KINDS`.
-        stage: Told which site is read next.
+        stage: Told what is read next.
 
     Raises:
         CheckpointError: It cannot be read.
@@ -130,8 +130,14 @@ def _audit_stack(
         findings += [found for stored in own.biases.values() for found in non_finite(stored)]
         for kind in (reference.sites, reference.biases):
             findings += [found for stored in kind.values() for found in non_finite(stored, "the reference's ")]
-        verdicts = hold_against(own.sites, reference.sites) + hold_against(own.biases, reference.biases)
-        told = {(found.site, found.what) for found in findings}
+        names = _other_names(own.sites, reference.sites)
+        findings += [
+            Finding("note", "stack", name, f"{site}, the one norm with the same layers and width, is held against it")
+            for site, name in names.items()
+        ]
+        renamed = {names.get(site, site): stored for site, stored in own.sites.items()}
+        verdicts = hold_against(renamed, reference.sites) + hold_against(own.biases, reference.biases)
+        told = {(names.get(found.site, found.site), found.what) for found in findings}
         findings += tell([one for one in verdicts if (one.site, one.verdict) not in told], exact)
     if own.main:
         return list(own.sites.values()), findings, verdicts
@@ -144,6 +150,22 @@ def _audit_stack(
         [replace(found, site=named(found.site)) for found in findings],
         [replace(one, site=named(one.site)) for one in verdicts],
     )
+
+
+def _other_names(own: Mapping[str, StoredWeights], reference: Mapping[str, StoredWeights]) -> dict[str, str]:
+    """Sites at no known place, which each format names in its own way, with the reference's name where one fits."""
+
+    def unmatched(sites: Mapping[str, StoredWeights], others: Mapping[str, StoredWeights]) -> dict[str, object]:
+        alone = [site for site in sites if site not in others and site not in PLACES]
+        return {site: (sites[site].layers, sites[site].weights.shape[1]) for site in alone}
+
+    ours, theirs = unmatched(own, reference), unmatched(reference, own)
+    return {
+        site: name
+        for site, form in ours.items()
+        for name, other in theirs.items()
+        if form == other and [*ours.values()].count(form) == [*theirs.values()].count(form) == 1
+    }
 
 
 def _counterpart(part: ReadSites, of: Sequence[ReadSites] | None) -> ReadSites | None:
@@ -167,7 +189,7 @@ def read_sites(
     Args:
         checkpoint: An open checkpoint.
         stack: Name of the stack, or ``"all"`` for every one; the main one if None.
-        stage: Told which site is read next.
+        stage: Told what is read next.
         biases: Whether to read the biases of layer norms as well, which only a comparison needs.
 
     Returns:
@@ -195,10 +217,27 @@ def _read_stack(
     stage: Stage,
     with_biases: bool,
 ) -> ReadSites:
-    """One stack; without notes it is not the main one."""
-    findings = list(notes or ())
-    sites: dict[str, StoredWeights] = {}
-    biases: dict[str, StoredWeights] = {}
+    """One stack, all of its sites in one round; without notes it is not the main one."""
+    gains, lacking = _select_sites(checkpoint, stacks, chosen)
+    biases = {f"{site} bias": _bias(checkpoint, one) for site, one in gains.items()} if with_biases else {}
+    wanted = {**gains, **{site: bias for site, bias in biases.items() if bias is not None}}
+    advance = stage("gains", sum(one.nbytes for one in wanted.values()))
+    read = stored_sites(checkpoint, wanted, advance)
+    return ReadSites(
+        stack=chosen.name,
+        main=notes is not None,
+        sites={site: one for site, one in read.items() if site in gains},
+        biases={site: one for site, one in read.items() if site in biases},
+        findings=(*(notes or ()), *lacking),
+    )
+
+
+def _select_sites(
+    checkpoint: Checkpoint, stacks: Sequence[Stack], chosen: Stack
+) -> tuple[dict[str, Selection], list[Finding]]:
+    """What to read of each site, and which sites are not whole."""
+    selections: dict[str, Selection] = {}
+    findings = []
     for site in chosen.sites:
         wanted = {"site": site.place, "stack": chosen.name} if site.place in PLACES else {"pattern": site.pattern}
         selection: Selection | None
@@ -208,11 +247,8 @@ def _read_stack(
             findings.append(Finding("error", "missing", site.place, str(error)))
             selection = _present(site, chosen) if checkpoint.missing is None else None
         if selection is not None:
-            advance = stage(site.place, selection.nbytes)
-            sites[site.place] = stored_weights(checkpoint, site.place, selection, advance)
-            if with_biases and (bias := _bias(checkpoint, selection)) is not None:
-                biases[f"{site.place} bias"] = stored_weights(checkpoint, f"{site.place} bias", bias, None)
-    return ReadSites(chosen.name, notes is not None, sites, biases, tuple(findings))
+            selections[site.place] = selection
+    return selections, findings
 
 
 def _bias(checkpoint: Checkpoint, selection: Selection) -> Selection | None:

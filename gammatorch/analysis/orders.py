@@ -16,6 +16,10 @@ one in how many channels is left out at either end; fewer channels cannot tell."
 _ROLLED = 0.5
 """Correlation of scores from which on a layer is the reference's with its channels rolled."""
 
+_COARSE = 0.5
+"""Rounding that reaches further, in units of the distance between two layers, fits their sorted gains together although
+each channel has only moved a little in place."""
+
 
 def is_varied(row: StoredRow) -> bool:
     """Whether a layer has enough different gains for their order to tell of it.
@@ -28,6 +32,8 @@ def is_varied(row: StoredRow) -> bool:
 
 def reordered(one: StoredRow, other: StoredRow) -> bool:
     """Whether two layers have the same gains, but for rounding, in whatever order of channels.
+
+    Not told of layers of two types that lie so near that rounding could account for it.
 
     Args:
         one: A layer.
@@ -42,7 +48,9 @@ def reordered(one: StoredRow, other: StoredRow) -> bool:
     if one.dtype == other.dtype:
         return torch.equal(own.values, others.values)
     reach = one.reach[own.indices] + other.reach[others.indices]
-    return bool(((own.values - others.values).abs() <= reach).all())
+    apart = (one.gamma - other.gamma).square().mean().sqrt()
+    tells = float(reach.median()) <= _COARSE * float(apart)
+    return tells and bool(((own.values - others.values).abs() <= reach).all())
 
 
 def rolled_by(gamma: Tensor, reference: Tensor) -> int | None:

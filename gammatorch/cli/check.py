@@ -125,8 +125,8 @@ def _audit(
     reference, audits = None, []
     with Progress(session) as progress, contextlib.ExitStack() as opened:
 
-        def stage(site: str, nbytes: int) -> Advance:
-            progress.stage(f"reading {site}", total=nbytes)
+        def stage(what: str, nbytes: int) -> Advance:
+            progress.stage(f"reading {what}", total=nbytes)
             return progress.advance
 
         if against is not None:

@@ -36,9 +36,21 @@ def stage(
     Returns:
         The buffer, shape (byte), for :func:`unpack`.
     """
-    staging = make_staging(stored_bytes(entries), device)
-    fill(staging, checkpoint, entries, advance)
+    (staging,) = stage_together(checkpoint, [entries], device, advance)
     return staging
+
+
+def stage_together(
+    checkpoint: Checkpoint,
+    groups: Sequence[Sequence[TensorEntry]],
+    device: torch.device,
+    advance: Advance | None = None,
+) -> list[Tensor]:
+    """A buffer for each group of tensors, as of :func:`stage`, all of them read in one round."""
+    stagings = [make_staging(stored_bytes(entries), device) for entries in groups]
+    reads = [read for staging, entries in zip(stagings, groups, strict=True) for read in _reads(staging, entries)]
+    checkpoint.source.read(sorted(reads, key=_PLACE), advance)
+    return stagings
 
 
 def make_staging(count: int, device: torch.device) -> Tensor:
@@ -49,6 +61,11 @@ def make_staging(count: int, device: torch.device) -> Tensor:
 
 def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry], advance: Advance | None) -> None:
     """Read the stored bytes of all entries into a buffer that holds just them; see :func:`stage`."""
+    checkpoint.source.read(sorted(_reads(staging, entries), key=_PLACE), advance)
+
+
+def _reads(staging: Tensor, entries: Sequence[TensorEntry]) -> list[Read]:
+    """What fills a buffer with the stored bytes of all entries."""
     buffer = memoryview(staging.numpy())  # type: ignore[arg-type]  # an ndarray is a buffer since Python 3.12's typing
     reads, position = [], 0
     for row in _order(entries):
@@ -56,8 +73,7 @@ def fill(staging: Tensor, checkpoint: Checkpoint, entries: Sequence[TensorEntry]
         end = position + stop - start
         reads.append(Read(file, start, buffer[position:end]))
         position = end
-    reads.sort(key=_PLACE)
-    checkpoint.source.read(reads, advance)
+    return reads
 
 
 def unpack(staging: Tensor, entries: Sequence[TensorEntry], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gammatorch.architectures.base import Selection
 from gammatorch.architectures.config import model_config
@@ -17,7 +18,7 @@ from gammatorch.checkpoints.opening import Model, open_checkpoint
 from gammatorch.errors import OutOfDeviceMemory
 from gammatorch.gains.device import DTYPES, choose_device, choose_dtype, device_errors, free_bytes
 from gammatorch.gains.stack import Gains, StoredWeights
-from gammatorch.gains.staging import held_tensors, stack_held, stage, unpack
+from gammatorch.gains.staging import held_tensors, stack_held, stage, stage_together, unpack
 from gammatorch.gains.stored import check_dtypes, check_finite, exact_dtype, offset_notes
 
 _WORKING_COPIES = 4
@@ -132,29 +133,37 @@ def stored_gains(checkpoint: Checkpoint, selection: Selection, *, raw: bool = Fa
     )
 
 
-def stored_weights(
-    checkpoint: Checkpoint, site: str, selection: Selection, advance: Advance | None = None
-) -> StoredWeights:
-    """The weights of a selection as stored, on the CPU, with NaN and infinities.
+def stored_sites(
+    checkpoint: Checkpoint, selections: Mapping[str, Selection], advance: Advance | None = None
+) -> dict[str, StoredWeights]:
+    """The weights of several sites as stored, read in one round, on the CPU, with NaN and infinities.
 
     Args:
         checkpoint: An open checkpoint.
-        site: The site's name.
-        selection: What was chosen from it.
+        selections: What was chosen from it, by the site's name.
         advance: Called with the bytes that have arrived since its last call.
 
     Raises:
         UnsupportedFormat: An entry is stored in a type that holds no gains.
     """
-    check_dtypes(checkpoint, selection.entries)
+    for selection in selections.values():
+        check_dtypes(checkpoint, selection.entries)
     device = torch.device("cpu")
-    staging = stage(checkpoint, selection.entries, device, advance)
+    stagings = stage_together(checkpoint, [one.entries for one in selections.values()], device, advance)
+    return {
+        site: _as_stored(site, selection, unpack(staging, selection.entries, device, torch.float64))
+        for (site, selection), staging in zip(selections.items(), stagings, strict=True)
+    }
+
+
+def _as_stored(site: str, selection: Selection, weights: Tensor) -> StoredWeights:
+    """The weights of a site with what the checkpoint says of them."""
     return StoredWeights(
         site=site,
         layers=selection.layers,
         keys=tuple(entry.key for entry in selection.entries),
         offset=selection.offset,
-        weights=unpack(staging, selection.entries, device, torch.float64),
+        weights=weights,
         doubt=selection.offset_doubt,
         dtypes=tuple(entry.dtype for entry in selection.entries),
     )

@@ -7,7 +7,7 @@ import torch
 
 from gammatorch.analysis.against import LayerVerdict, hold_against
 from gammatorch.analysis.findings import KINDS, VERDICTS, tell
-from tests.analysis.faults import TYPES, faults, faulty, honest, named, sites, stored
+from tests.analysis.faults import TYPES, faults, faulty, honest, named, real, sites, stored, trained
 
 SEEDS = (403, 413)
 """One with real gains among them; thresholds were chosen on seeds below 200."""
@@ -105,6 +105,13 @@ def test_gains_before_training_are_near_or_undetermined_never_foreign():
     assert {one.verdict for one in hold_against(stored(begun), stored(ones))} == {"tuned"}
     twice = {"input": begun["input"] + 1}
     assert {one.verdict for one in hold_against(stored(twice), stored(ones))} == {"shifted"}
+
+
+def test_coarse_rounding_that_fits_any_order_of_channels_is_no_permutation():
+    """γ of 0.26 ± 0.03 stored as γ - 1 in bfloat16, in steps of 0.004: sorted, they match those before training."""
+    base = {site: gains for site, gains in real().items() if site != "final"}
+    found = hold_against(stored(trained(base, 0.1, 510), "BF16", 1.0), stored(base, "F32", 0.0))
+    assert {one.verdict for one in found} <= {"tuned", "rounded"}
 
 
 def test_every_verdict_is_a_kind_that_can_be_ignored():

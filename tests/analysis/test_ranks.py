@@ -128,6 +128,17 @@ def test_half_of_the_spread_parts_copies_from_parts(tmp_path: Path, moved: float
     assert ("cut over the ranks" in error.text) is cut
 
 
+@pytest.mark.parametrize(("units", "counted"), [(700, True), (1400, False)])
+def test_units_in_the_last_place_are_counted_up_to_a_thousand(tmp_path: Path, units: int, counted: bool) -> None:
+    rows = torch.rand(LAYERS, HIDDEN, generator=torch.Generator().manual_seed(1)) + 1
+    rows[2, 5] = 1.5
+    other = rows.clone()
+    other[2, 5] += units * torch.finfo(torch.float32).eps
+    deepspeed(tmp_path, {0: rows, 1: other})
+    (error,) = gammatorch.check(tmp_path).errors
+    assert ("units in the last place" in error.text) is counted
+
+
 def test_differences_that_are_no_numbers_are_told(tmp_path: Path) -> None:
     gains = drawn()
     gains[1][2, 5] = float("nan")

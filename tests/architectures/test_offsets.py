@@ -12,7 +12,7 @@ import gammatorch
 from gammatorch.analysis.audit import audit
 from gammatorch.architectures import shortcut
 from gammatorch.architectures.select import select
-from gammatorch.gains.stream import stored_weights
+from gammatorch.gains.stream import stored_sites
 
 LAYERS, WIDTH, KERNEL, CHANNELS = 4, 16, 4, 24
 NORMS = ("input_layernorm", "post_attention_layernorm")
@@ -95,7 +95,7 @@ def test_files_of_which_both_exist_are_read_by_their_type_with_what_speaks_again
     (note,) = [note for note in read.notes if "MLX" in note]
     assert read.offset == 1 and f"mean {gains.mean() - stored_less:.3g}" in note
     with gammatorch.open_checkpoint(folder) as checkpoint:
-        (finding,) = audit(stored_weights(checkpoint, "input", select(checkpoint, "input")))
+        (finding,) = audit(stored_sites(checkpoint, {"input": select(checkpoint, "input")})["input"])
     assert (finding.level, finding.what) == ("warning", "convention")
     assert finding.text.startswith("suspect: files for MLX of type 'qwen4_exp_text' exist with w and with 1 + w; read")
 
