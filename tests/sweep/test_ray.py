@@ -58,6 +58,7 @@ def workers(out, wait_seconds=20.0):
     raise AssertionError("no worker was ever at an item")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_removed_node_lose_nothing_and_repeat_only_what_was_in_flight(
     cluster, checkpoints, tmp_path
 ):
