@@ -81,7 +81,12 @@ def test_a_local_run_and_the_demo_import_no_transformers_and_no_hub_client(tmp_p
     write_checkpoint(tmp_path, layers=2, hidden=8, shards=1)
     runs = [["run", str(tmp_path)], ["run", "--demo"]]
     loop = f"    for run in {runs}:\n        with contextlib.suppress(SystemExit):\n            main(run)"
-    assert imported_by(f"import contextlib\n    from gammatorch.cli import main\n{loop}") == {"torch", "numpy", "rich", "einops"}
+    assert imported_by(f"import contextlib\n    from gammatorch.cli import main\n{loop}") == {
+        "torch",
+        "numpy",
+        "rich",
+        "einops",
+    }
 
 
 def test_a_dry_run_of_local_items_needs_rich_alone(tmp_path):

@@ -15,6 +15,7 @@ from contextlib import closing
 import pytest
 
 import gammatorch
+from benchmarks.hub_server import COMMIT, FakeHub, Handler, Request
 from gammatorch import errors
 from gammatorch.checkpoints.hub import client
 from gammatorch.checkpoints.hub.retry import Clock, Pace, RetryPolicy, Silence
@@ -22,7 +23,6 @@ from gammatorch.cli import main
 from gammatorch.sweep import workers
 from tests.checkpoints.hub.faults import REPO, SHARD, always, by_hand, check, first, kind, refuse
 from tests.hub_client import be_patient, run_command
-from tests.hub_server import COMMIT, FakeHub, Handler, Request
 
 SAID = "does not answer"
 
