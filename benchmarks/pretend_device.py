@@ -2,8 +2,8 @@
 
 Tensors on it are wrappers around tensors on the CPU, under the name that PyTorch keeps for devices of other makers.
 Where there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own, and
-counts what a GPU would have to do: kernels, copies, and times that the host waits for it. Once it is registered, parts of
-PyTorch take it for the machine's accelerator, so it wants a process of its own.
+counts what a GPU would have to do: kernels, copies, and times that the host waits for it. Once it is registered, parts
+of PyTorch take it for the machine's accelerator, so it wants a process of its own.
 """
 
 from __future__ import annotations
