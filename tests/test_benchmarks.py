@@ -12,7 +12,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 TINY = {
-    "anomalies": "--items 20 --layers 2 --hidden 32 --honest 1 --planted 1 --kinds drift",
+    "anomalies": "--items 60 --layers 2 --hidden 32 --honest 1 --planted 1 --kinds drift",
     "callback": "--steps 4",
     "device": "--columns 2000 --repeats 1 --device cpu",
     "extraction": "--repeats 1 --layouts Qwen3-32B",
@@ -21,8 +21,8 @@ TINY = {
     "picture": "",
     "projection": "--repeats 1 --columns 20000 --device cpu --no-peers",
     "spectra": "--repeats 1 --sizes 4x64 2x4x64 --device cpu",
-    "sweep": "--repeats 1 --items 8 --revisions 2 --parts hub memory",
-    "trained": "--steps 200 --every 20 --planted 1",
+    "sweep": "--repeats 1 --items 8 --revisions 4 --parts hub memory",
+    "trained": "--steps 60 --every 1 --planted 1 --runs 1",
     "wide": "--repeats 1 --layers 4 --columns 20000 --device cpu",
     "worlds": "--seeds 1 --coverage 2",
 }
