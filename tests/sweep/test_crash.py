@@ -122,6 +122,7 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing_behind(checkpoints, tmp_path
     assert not [name for name in os.listdir(out / "items") if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_workers_whose_sweep_was_killed_end_too(checkpoints, tmp_path):
     runs, out = checkpoints(*range(300), layers=16, hidden=128), tmp_path / "out"
     process = start(runs, out, "--workers", "2")
