@@ -1,8 +1,8 @@
 """What GainsCallback costs a training run: a reading, with and without a store, and a step without one.
 
-    OMP_NUM_THREADS=1 python benchmarks/callback.py
+    OMP_NUM_THREADS=1 python benchmarks/callback.py [--steps 20] [--out FILE]
 
-Tiny Llamas are trained on the CPU for 20 steps, every second of which is read. The last figures that were logged are
+Tiny Llamas are trained on the CPU, and every second step is read. The last figures that were logged are
 held against an analysis of the model before a time is told. Needs accelerate, as transformers' Trainer does.
 """
 
@@ -17,13 +17,14 @@ import time
 from typing import Any
 
 import torch
+from common import parser, save
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
 import gammatorch
 from gammatorch.integrations import GainsCallback
 
 SHAPES = ((2, 64), (30, 576))
-STEPS, EVERY = 20, 2
+EVERY = 2
 
 
 class Words(torch.utils.data.Dataset):  # type: ignore[type-arg]
@@ -52,7 +53,7 @@ class Timed(GainsCallback):
         (self.idle if state.global_step % EVERY else self.read).append(time.perf_counter() - started)
 
 
-def train(layers: int, hidden: int, store: str | None) -> Timed:
+def train(layers: int, hidden: int, steps: int, store: str | None) -> Timed:
     """Train a model of that shape, and check what was logged last."""
     config = LlamaConfig(
         vocab_size=32, hidden_size=hidden, intermediate_size=64, num_hidden_layers=layers, num_attention_heads=2
@@ -63,7 +64,7 @@ def train(layers: int, hidden: int, store: str | None) -> Timed:
             if "norm" in name:
                 weight.add_(0.2 * torch.randn_like(weight))
     arguments = TrainingArguments(
-        output_dir=tempfile.mkdtemp(), max_steps=STEPS, per_device_train_batch_size=2, learning_rate=0.01, use_cpu=True,
+        output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=2, learning_rate=0.01, use_cpu=True,
         report_to=[], save_strategy="no", disable_tqdm=True, logging_steps=1000,
     )  # fmt: skip
     trainer = Trainer(model, arguments, train_dataset=Words(), callbacks=[callback])
@@ -77,13 +78,18 @@ def train(layers: int, hidden: int, store: str | None) -> Timed:
 
 
 def main() -> None:
-    """Print the medians."""
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=20, help="steps that each model is trained for")
+    chosen = options.parse_args()
+    results: dict[str, dict[str, float]] = {}
     print("layers × hidden  store  reading ms  step without one µs")
     for layers, hidden in SHAPES:
         for store in (None, tempfile.mkdtemp()):
-            timed = train(layers, hidden, store)
+            timed = train(layers, hidden, chosen.steps, store)
             read, idle = 1e3 * statistics.median(timed.read), 1e6 * statistics.median(timed.idle)
             print(f"{f'{layers} × {hidden}':15}  {'yes' if store else 'no':5}  {read:10.1f}  {idle:19.1f}")
+            results[f"{layers}x{hidden}{', stored' if store else ''}"] = {"reading_ms": read, "idle_step_us": idle}
+    save(chosen.out, results)
 
 
 if __name__ == "__main__":

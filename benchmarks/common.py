@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,8 +16,6 @@ from typing import Any, TypeVar
 import torch
 
 from gammatorch.bench.timing import Timing, machine
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/ holds simulated runs, and a Hub on this machine
 
 PEERS = ("fastsafetensors", "runai-model-streamer", "mergekit", "scikit-learn")
 LIBRARIES = ("gammatorch", "torch", "numpy", "safetensors", "huggingface_hub", *PEERS)

@@ -2,7 +2,7 @@
 
     python benchmarks/device.py [--device cuda] [--columns 1000000] [--folder DIR] [--repeats 15] [--out FILE]
 
-Counted on a device that is the CPU and does not let on (`tests/pretend_device.py`): every operation that computes
+Counted on a device that is the CPU and does not let on (`benchmarks/pretend_device.py`): every operation that computes
 there, every time the host waits for a result, and the bytes between them. That holds on any machine; how long it takes
 does not follow from it.
 
@@ -23,20 +23,20 @@ from typing import Any
 
 import torch
 from common import devices, parser, print_times, save, settle, synchronize
+from device_jobs import HIDDEN, LAYERS, TOGETHER, jobs
 from safetensors import safe_open
 from torch import Tensor
 
 import gammatorch
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.bench.timing import Timing, compare
-from tests.device_jobs import HIDDEN, LAYERS, TOGETHER, jobs
 
 FULL_SIZE = {"layers": 64, "hidden": 5120, "shards": 17}
 
 
 def count(columns: int) -> dict[str, dict[str, Any]]:
     """What each job asks of the device; in a process of its own, which takes it for its accelerator."""
-    from tests.pretend_device import DEVICE, Pretending, counted, register
+    from pretend_device import DEVICE, Pretending, counted, register
 
     register()
     found = {}

@@ -29,12 +29,12 @@ from typing import Any
 
 import torch
 from common import parser, save
+from hub_server import serve as serve_hub
 from huggingface_hub.utils import close_session
 from safetensors import safe_open
 
 from gammatorch.bench.layouts import FULL_SIZE
 from gammatorch.bench.synthetic import write_checkpoint
-from tests.hub_server import serve as serve_hub
 
 ROOT = Path(__file__).parents[1]
 REPO = "org/model"

@@ -36,6 +36,7 @@ import numpy as np
 import torch
 from common import parser, save
 from extraction import KEY, bare_search, by_memmem, shards_of_keys
+from hub_server import serve as serve_hub
 from safetensors import safe_open
 
 import gammatorch
@@ -48,7 +49,6 @@ from gammatorch.sweep.run import run_sweep
 from gammatorch.sweep.store import read_items
 from gammatorch.sweep.task import Task
 from gammatorch.sweep.timeline import make_timeline
-from tests.hub_server import serve as serve_hub
 
 REPO = "org/model"
 SHAPES = ((12, 768, 2), (24, 2048, 4), (36, 4096, 8), (64, 5120, 17))

@@ -1,6 +1,6 @@
 """What the search for anomalies tells of real training: small Llamas, trained here on the source of Python's library.
 
-    python benchmarks/trained.py [--out FILE] [--steps 2000] [--every 20] [--planted 4] [--gains FOLDER]
+    python benchmarks/trained.py [--out FILE] [--steps 2000] [--every 20] [--planted 4] [--runs 9] [--gains FOLDER]
 
 Nine runs, by each of three optimizers and three schedules, keep their gains every so many steps (4 minutes each on one
 core; ``--gains`` keeps them for the next time). Honest ones, whole and with every second or fourth checkpoint alone, in
@@ -110,7 +110,7 @@ def score(
 
 def main() -> None:
     options = parser(__doc__)
-    for name, default in (("steps", 2000), ("every", 20), ("planted", 4)):
+    for name, default in (("steps", 2000), ("every", 20), ("planted", 4), ("runs", 9)):
         options.add_argument(f"--{name}", type=int, default=default)
     options.add_argument("--gains", type=Path, help="folder to keep trained gains in, and to read those that are there")
     chosen = options.parse_args()
@@ -118,7 +118,7 @@ def main() -> None:
     steps = list(range(0, chosen.steps + 1, chosen.every))
     runs: dict[str, Any] = {}
     planted, together = {name: Counter[str]() for name in PLANTS}, Counter[str]()
-    for seed, (optimizer, schedule) in enumerate(product(OPTIMIZERS, SCHEDULES)):
+    for seed, (optimizer, schedule) in enumerate(list(product(OPTIMIZERS, SCHEDULES))[: chosen.runs]):
         kept = trained(chosen.gains, optimizer, schedule, seed, chosen.steps, chosen.every)
         accused, found, several = score(steps, kept, chosen.planted)
         planted = {name: total([planted[name], found[name]]) for name in PLANTS}

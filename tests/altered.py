@@ -20,15 +20,18 @@ def changed(document):
     """The document with each of its values replaced, and with each deleted."""
     for place in places(document):
         for value in (*VALUES, DELETED):
-            other = copy.deepcopy(document)
-            *parts, last = place
-            around = other
-            for part in parts:
-                around = around[part]
-            around[last] = value
-            if value is DELETED:
-                del around[last]
-            yield place, other
+            yield place, with_value(document, place, value)
+
+
+def with_value(document, place, value):
+    """A copy, shared with the original but for what lies around the place."""
+    name, *rest = place
+    around = copy.copy(document)
+    if value is DELETED and not rest:
+        del around[name]
+    else:
+        around[name] = with_value(document[name], rest, value) if rest else value
+    return around
 
 
 def names_place(said, place):

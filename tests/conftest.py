@@ -14,11 +14,16 @@ import pytest
 os.environ.setdefault(
     "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
 )
+for name in os.environ.keys() & {
+    *("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "PYTHONIOENCODING", "SOURCE_DATE_EPOCH"),
+    *("HF_TOKEN", "HF_HOME", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"),
+} | {name for name in os.environ if name.startswith("GAMMATORCH_")}:
+    del os.environ[name]  # what whoever calls the tests has set changes none of them
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "0"
 os.environ["GAMMATORCH_CACHE_GB"] = "0"  # but where a test is about the cache
 
-from tests.zoo import TABLE, save_tiny_model  # after the environment is set
+from tests.zoo import TABLE, save_tiny_model  # noqa: E402  after the environment is set
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

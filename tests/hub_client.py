@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.hub_server import FakeHub
 from gammatorch.checkpoints.hub import client
 from gammatorch.checkpoints.hub.retry import RetryPolicy
-from tests.hub_server import FakeHub
 
 
 def point_client_at(server: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import gammatorch
+from benchmarks.device_jobs import jobs
+from benchmarks.pretend_device import DEVICE, NAME, Pretending, counted, register
 from gammatorch import errors
 from gammatorch.analysis.analyze import analyze_together
 from gammatorch.analysis.pca import Triangle
@@ -19,8 +21,6 @@ from gammatorch.gains import device, stream, wide
 from gammatorch.sweep.analysing import analyse
 from gammatorch.sweep.item import Item, Settings
 from gammatorch.sweep.reading import Loaded
-from tests.device_jobs import jobs
-from tests.pretend_device import DEVICE, NAME, Pretending, counted, register
 
 METHODS = [
     {"method": "svd"},

@@ -103,6 +103,23 @@ def test_a_stage_imports_only_the_stages_before_it(path):
             assert rooms & CONFINED[top], f"{place} imports {name}"
 
 
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_takes_the_private_names_of_another(path):
+    ours: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gammatorch"):
+            names = [alias.name for alias in node.names]
+            ours |= {alias.asname or alias.name for alias in node.names}
+            assert not [name for name in names if is_private(name)], f"{path} imports {names}"
+            assert not any(map(is_private, node.module.split("."))), f"{path} imports {node.module}"
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ours:
+            assert not is_private(node.attr), f"{path} uses {node.value.id}.{node.attr}"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
 @pytest.mark.parametrize("folder", FILES)
 def test_a_file_imports_only_the_files_before_it(folder):
     names = FILES[folder].split()

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gammatorch
+from benchmarks.hub_server import serve
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.dtypes import GGUF_TYPES
 from gammatorch.checkpoints.gguf import read_gguf
 from gammatorch.checkpoints.opening import open_source
 from tests.hub_client import point_client_at
-from tests.hub_server import serve
 from tests.sources import MemorySource, RecordingSource
 from tests.zoo import TABLE
 

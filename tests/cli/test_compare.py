@@ -159,6 +159,7 @@ except SystemExit as ended:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
+@pytest.mark.slow
 def test_no_more_memory_is_taken_than_was_allowed(tmp_path):
     folders = [tmp_path / name for name in ("small", "one", "other")]
     for folder in folders:  # the large ones hold 128 MB each in bfloat16, which would be 512 MB in float64

@@ -93,12 +93,6 @@ def test_a_comparison_becomes_a_page(call, tmp_path):
     assert page.count("<figure>") == len(COMPARISON_FIGURES) and "identical" in page
 
 
-def test_a_model_is_run_first(call, result, tmp_path):
-    pages = [call("report", tmp_path / one).stdout for one in ("result.json", "model", "model/model.safetensors")]
-    assert all(page.count("<figure>") == len(FIGURES) for page in pages)
-    assert all(json.loads(result.read_text())["answer"]["sentence"] in page for page in pages)
-
-
 def test_no_page_is_written_to_a_terminal(call, result, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     done = call("report", result)

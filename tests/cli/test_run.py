@@ -304,7 +304,7 @@ def with_a_terminal_for_stderr(*arguments: str, **environment: str) -> tuple[str
 
 
 def test_a_bar_shows_what_takes_over_a_second_and_leaves_the_output_alone(folder, tmp_path):
-    from tests.hub_server import serve
+    from benchmarks.hub_server import serve
 
     with serve("org/slow", folder) as hub:
         hub.fault = lambda request: time.sleep(0.5)

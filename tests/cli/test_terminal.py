@@ -47,10 +47,10 @@ def test_a_reader_that_has_had_enough_ends_it_quietly(trained):
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
-def test_an_export_has_the_same_bytes_on_every_terminal(trained, tmp_path, form):
+def test_an_export_has_the_same_bytes_on_every_terminal(call, trained, tmp_path, form):
     named = tmp_path / "Größe γ"
     named.symlink_to(trained)
-    assert called("sweep", named, "--out", tmp_path / "kept", "--device", "cpu").returncode == 0
-    assert called("export", tmp_path / "kept", "--format", form, "--out", tmp_path / "table").returncode == 0
+    assert call("sweep", named, "--out", tmp_path / "kept", "--device", "cpu").code == 0
+    assert call("export", tmp_path / "kept", "--format", form, "--out", tmp_path / "table").code == 0
     done = called("export", tmp_path / "kept", "--format", form, PYTHONIOENCODING="ascii")
     assert done.stdout == (tmp_path / "table").read_bytes()

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 import gammatorch
+from benchmarks.hub_server import serve
 from gammatorch import errors
 from gammatorch.bench import reference
 from gammatorch.gains import wide
 from gammatorch.gains.memory import parse_bytes
 from tests.hub_client import point_client_at
-from tests.hub_server import serve
 
 PATTERN = "model.layers.{layer}.self_attn.q_proj.weight"
 LAYERS, SHAPE = 6, (64, 100)

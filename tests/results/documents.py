@@ -32,12 +32,16 @@ def as_sweep(document: dict[str, Any]) -> CurvesDocument:
     return msgspec.convert(document, CurvesDocument)
 
 
+def analysed_as(layers: int, hidden: int) -> dict[str, Any]:
+    """A result with phases and one odd layer, as it comes back from its file."""
+    gains = torch.from_numpy(draw("phases", 0, layers, hidden))
+    gains[0] = torch.exp(0.3 * torch.randn(hidden, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
+    return json.loads(to_json(run_document(gammatorch.analyze(gains))))
+
+
 @pytest.fixture(scope="session")
 def analysed() -> dict[str, Any]:
-    """A result with phases and one odd layer, as it comes back from its file."""
-    gains = torch.from_numpy(draw("phases", 0, 24, 512))
-    gains[0] = torch.exp(0.3 * torch.randn(512, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
-    return json.loads(to_json(run_document(gammatorch.analyze(gains))))
+    return analysed_as(24, 512)
 
 
 @pytest.fixture

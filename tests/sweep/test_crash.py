@@ -35,7 +35,7 @@ def done(out: Path) -> dict[str, tuple[int, int]]:
     return {name: (status.st_ino, status.st_mtime_ns) for name, status in stats.items()}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(checkpoints, tmp_path, kills):
     runs, out = checkpoints(*range(60)), tmp_path / "out"
     sweep(runs, out=tmp_path / "whole")
@@ -54,6 +54,7 @@ def test_kill_9_at_random_moments_loses_nothing_and_repeats_nothing(checkpoints,
     assert not list((out / "claims").iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_folder_and_the_work(checkpoints, tmp_path):
     runs, out = checkpoints(*range(80), layers=16, hidden=128), tmp_path / "out"
     pair = [start(runs, out, "--format", "json") for _ in range(2)]
@@ -102,7 +103,9 @@ def group_of(pid: int) -> int | None:
         return None
 
 
-@pytest.mark.parametrize("whole_group", [False, True], ids=["kill -INT", "a terminal's Ctrl-C"])
+@pytest.mark.parametrize(
+    "whole_group", [pytest.param(False, marks=pytest.mark.slow), True], ids=["kill -INT", "a terminal's Ctrl-C"]
+)
 def test_ctrl_c_ends_all_workers_and_leaves_nothing_behind(checkpoints, tmp_path, whole_group):
     runs, out = checkpoints(*range(300), layers=16, hidden=128), tmp_path / "out"
     process = start(runs, out, "--workers", "2")
@@ -119,6 +122,7 @@ def test_ctrl_c_ends_all_workers_and_leaves_nothing_behind(checkpoints, tmp_path
     assert not [name for name in os.listdir(out / "items") if name.endswith(".tmp")]
 
 
+@pytest.mark.slow
 def test_workers_whose_sweep_was_killed_end_too(checkpoints, tmp_path):
     runs, out = checkpoints(*range(300), layers=16, hidden=128), tmp_path / "out"
     process = start(runs, out, "--workers", "2")

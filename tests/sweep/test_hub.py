@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from benchmarks.hub_server import COMMIT, serve
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.hub import client as hub_client
 from gammatorch.checkpoints.hub.retry import Pace
@@ -14,7 +15,6 @@ from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.store import read_items
 from gammatorch.sweep.survey import survey_document
 from tests.hub_client import point_client_at
-from tests.hub_server import COMMIT, serve
 from tests.sweep.conftest import USUAL, sweep
 
 

@@ -58,6 +58,7 @@ def workers(out, wait_seconds=20.0):
     raise AssertionError("no worker was ever at an item")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_removed_node_lose_nothing_and_repeat_only_what_was_in_flight(
     cluster, checkpoints, tmp_path
 ):
@@ -86,6 +87,7 @@ def test_a_killed_worker_and_a_removed_node_lose_nothing_and_repeat_only_what_wa
     assert ray.is_initialized(), "a cluster that was there stays"
 
 
+@pytest.mark.slow
 def test_an_item_that_kills_its_worker_fails_alone(cluster, checkpoints, tmp_path, monkeypatch):
     runs, out = checkpoints(*range(6)), tmp_path / "out"
     plan = make_plan([str(runs)], Settings())

@@ -31,7 +31,18 @@ GROUPS = {
     "backbone": ((), "AutoModel"),
 }
 """Each group's tables in transformers and the class that builds it. ``backbone`` are the types that no group before it
-has: detectors, codecs, parts of other models; it runs with ``-m slow``."""
+has: detectors, codecs, parts of other models."""
+QUICK = {
+    "causal": "llama gpt2 gemma3_text olmo2 qwen3_moe gpt_neox mamba cohere deepseek_v3 falcon",
+    "masked": "bert modernbert",
+    "seq2seq": "t5 bart",
+    "multimodal": "llava qwen2_vl",
+    "speech": "whisper",
+    "text": "t5gemma distilbert",
+    "image": "vit",
+    "sound": "wav2vec2",
+}
+"""Types that take part without ``-m slow``: a block of each kind, pre-norm and post-norm, parallel, sandwich, mixer."""
 
 
 def cases() -> list[tuple[str, str]]:
@@ -44,7 +55,6 @@ def cases() -> list[tuple[str, str]]:
     return [(group, model_type) for group, types in found.items() for model_type in types]
 
 
-SLOW = {"blt", "xlm", "flaubert", "gemma4", "gemma4_text", "longformer", "hiera", "swin2sr"}
 NOT_TOLD = {
     "flaubert",  # its norms are in lists beside those of attentions and MLPs, so no block holds any
     "mgp-str",  # its blocks are in a Sequential, which is called as one
@@ -110,7 +120,7 @@ def main_stack(blocks: tuple[ObservedBlock, ...]) -> list[ObservedBlock]:
 @pytest.mark.parametrize(
     ("group", "model_type"),
     [
-        pytest.param(group, model_type, marks=[pytest.mark.slow] * (group == "backbone" or model_type in SLOW))
+        pytest.param(group, model_type, marks=[pytest.mark.slow] * (model_type not in QUICK.get(group, "").split()))
         for group, model_type in cases()
     ],
 )
@@ -136,6 +146,10 @@ def test_what_is_read_is_what_acts(group, model_type, tmp_path, record_property)
     assert outcome != "wrong", (gains.site, gains.keys, sorted(acting))
     assert (outcome == "not told") == (model_type in NOT_TOLD), "say why in NOT_TOLD, or take it out"
     assert not [found for found in compare(observed, tmp_path) if found.verdict == "differ"]
+
+
+def test_quick_types_are_of_their_groups():
+    assert {(group, model_type) for group in QUICK for model_type in QUICK[group].split()} <= set(cases())
 
 
 def judge(gains, acting: dict[int, torch.Tensor], main: list[ObservedBlock]) -> str:

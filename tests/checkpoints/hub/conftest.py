@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.hub_server import serve
 from gammatorch.bench.synthetic import write_checkpoint
 from tests.checkpoints.hub.faults import REPO
 from tests.hub_client import point_client_at
-from tests.hub_server import serve
 
 
 @pytest.fixture

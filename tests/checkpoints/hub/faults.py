@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import gammatorch
+from benchmarks.hub_server import FakeHub, Handler, Request
 from gammatorch import errors
-from tests.hub_server import FakeHub, Handler, Request
 
 REPO = "org/small"
 SHARD = "model-00002-of-00003.safetensors"

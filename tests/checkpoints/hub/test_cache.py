@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import gammatorch
+from benchmarks.hub_server import COMMIT, serve
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.hub import cache as ours
 from gammatorch.checkpoints.hub.cache import Cache, find_cache
 from gammatorch.checkpoints.hub.repository import list_refs
 from tests.hub_client import be_patient, point_client_at, run_command
-from tests.hub_server import COMMIT, serve
 
 REPO = "org/small"
 OTHER = "b" * 40

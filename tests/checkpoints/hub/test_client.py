@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import gammatorch
+from benchmarks.hub_server import COMMIT, FakeHub
 from gammatorch import errors
 from tests.checkpoints.hub.faults import REPO, always, first, refuse
 from tests.hub_client import run_command
-from tests.hub_server import COMMIT, FakeHub
 
 
 def written(path: Path, content: bytes) -> str:

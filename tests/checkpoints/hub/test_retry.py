@@ -15,6 +15,7 @@ from contextlib import closing
 import pytest
 
 import gammatorch
+from benchmarks.hub_server import COMMIT, FakeHub, Handler, Request
 from gammatorch import errors
 from gammatorch.checkpoints.hub import client
 from gammatorch.checkpoints.hub.retry import Clock, Pace, RetryPolicy, Silence
@@ -22,7 +23,6 @@ from gammatorch.cli import main
 from gammatorch.sweep import workers
 from tests.checkpoints.hub.faults import REPO, SHARD, always, by_hand, check, first, kind, refuse
 from tests.hub_client import be_patient, run_command
-from tests.hub_server import COMMIT, FakeHub, Handler, Request
 
 SAID = "does not answer"
 
@@ -94,7 +94,7 @@ def test_a_name_that_nobody_knows_is_told_of(tmp_path):
 def test_a_server_that_takes_the_request_and_is_silent_is_told_of_before_the_first_try_ends(
     hub, monkeypatch, caplog, of
 ):
-    policy = RetryPolicy(2.0, 5.0, first_pause_seconds=0.01, first_word_seconds=0.05)
+    policy = RetryPolicy(1.0, 5.0, first_pause_seconds=0.01, first_word_seconds=0.05)
     monkeypatch.setattr(client, "RETRY_POLICY", policy)
     hub.fault = always(of, by_hand(silent_for_long))
     with pytest.raises(errors.UnreadableCheckpoint):
@@ -104,7 +104,7 @@ def test_a_server_that_takes_the_request_and_is_silent_is_told_of_before_the_fir
 
 
 def silent_for_long(handler) -> None:
-    time.sleep(2.5)
+    time.sleep(1.5)
     handler.close_connection = True
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import gammatorch
+from benchmarks.hub_server import COMMIT, FakeHub, serve
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.checkpoints.hub.source import CONNECTIONS
 from tests.hub_client import point_client_at, run_command
-from tests.hub_server import COMMIT, FakeHub, serve
 
 REPO = "Qwen/Qwen3-32B"
 

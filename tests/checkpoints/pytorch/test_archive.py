@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 import gammatorch
+from benchmarks.hub_server import serve
 from gammatorch import errors
 from gammatorch.checkpoints.base import Read
 from gammatorch.checkpoints.dtypes import STRIDED, in_form
@@ -24,7 +25,6 @@ from gammatorch.checkpoints.pytorch import archive
 from gammatorch.checkpoints.pytorch.archive import read_torch
 from gammatorch.gains.stored import STORED_DTYPES
 from tests.hub_client import point_client_at
-from tests.hub_server import serve
 from tests.sources import MemorySource, RecordingSource
 from tests.zoo import TABLE
 

@@ -1,9 +1,9 @@
 """A device that is the CPU but does not let on: what mixes devices fails on it as on a GPU, all else gives its numbers.
 
-Tensors on it are wrappers around tensors on the CPU, under the name that PyTorch keeps for devices of other makers. Where
-there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own, and counts
-what a GPU would have to do: kernels, copies, and times that the host waits for it. Once it is registered, parts of
-PyTorch take it for the machine's accelerator, so it wants a process of its own.
+Tensors on it are wrappers around tensors on the CPU, under the name that PyTorch keeps for devices of other makers.
+Where there is no GPU, this tells of every line that forgets a device, or asks the device for a number of its own, and
+counts what a GPU would have to do: kernels, copies, and times that the host waits for it. Once it is registered, parts
+of PyTorch take it for the machine's accelerator, so it wants a process of its own.
 """
 
 from __future__ import annotations

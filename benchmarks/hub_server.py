@@ -1,4 +1,4 @@
-"""A Hub on 127.0.0.1: listings of commits, files by links to a second origin, range requests, round trips, and faults."""
+"""A Hub on 127.0.0.1: listings of commits, files by links to a second origin, ranges, round trips, and faults."""
 
 from __future__ import annotations
 
