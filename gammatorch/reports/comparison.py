@@ -9,7 +9,7 @@ from rich.text import Text
 
 from gammatorch.analysis.lineage import Comparison
 from gammatorch.reports.console import Row, cut, print_table
-from gammatorch.reports.glossary.comparing import COMPARISONS
+from gammatorch.reports.glossary import GLOSSARY
 from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.text import moved, plural, printable, size
 from gammatorch.results.comparison import ComparisonDocument, PairFigures, comparison_document, letter
@@ -42,7 +42,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         least=("‖Δ‖/spread", "CKA", "pearson", "chance", "‖Δ‖/‖γ‖"),
     )
     console.print("rank r: of normal scores; the verdict rests on it. chance: unrelated checkpoints stay below it.")
-    console.print(f"CKA {COMPARISONS['CKA'].reference}; those of unrelated checkpoints may, too.")
+    console.print(f"CKA {GLOSSARY['CKA'].reference}; those of unrelated checkpoints may, too.")
     console.print()
     _print_lineage(comparison, document, console)
     console.print()

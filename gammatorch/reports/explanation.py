@@ -13,8 +13,7 @@ from rich.text import Text
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.reports.console import reading_width
-from gammatorch.reports.glossary.entry import GROUPS, Entry, formula_label
-from gammatorch.reports.glossary.table import GLOSSARY, entries_of, names_of
+from gammatorch.reports.glossary import GLOSSARY, GROUPS, Entry, entries_of, formula_label, names_of
 from gammatorch.reports.text import printable
 
 _LABELS = {
