@@ -20,9 +20,8 @@ import click
 from gammatorch.cli.bench import bench
 from gammatorch.cli.check import check
 from gammatorch.cli.compare import compare
-from gammatorch.cli.explain import explain
 from gammatorch.cli.export import export
-from gammatorch.cli.help import help
+from gammatorch.cli.help import explain, help
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
 from gammatorch.cli.report import report

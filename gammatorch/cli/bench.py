@@ -59,7 +59,7 @@ def bench(
     from gammatorch.reports.console import make_console
     from gammatorch.reports.document import write_atomically
     from gammatorch.reports.throughput import print_throughput
-    from gammatorch.results.bench import BenchDocument
+    from gammatorch.results.documents import BenchDocument
     from gammatorch.results.files import to_json
 
     measured = []

@@ -18,8 +18,8 @@ from gammatorch.cli.options import (
     loudness_options,
     out_option,
     report_format_option,
+    show,
 )
-from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from gammatorch.cli.options import (
     memory_option,
     out_option,
     selection_options,
+    show,
 )
-from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:

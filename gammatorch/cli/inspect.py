@@ -59,7 +59,7 @@ def inspect(
     if format == "json":
         document = inspection.inspection_document(checkpoint, stacks, config)
         if verify:
-            from gammatorch.reports.verification import with_verification
+            from gammatorch.reports.inspection import with_verification
 
             document = with_verification(document, findings, doubt)
         click.echo(to_json(document), nl=False)
@@ -67,7 +67,7 @@ def inspect(
     console = make_console()
     inspection.print_inspection(checkpoint, stacks, config, console)
     if verify:
-        from gammatorch.reports.verification import print_verification
+        from gammatorch.reports.inspection import print_verification
 
         print_verification(findings, doubt, console)
 

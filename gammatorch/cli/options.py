@@ -1,12 +1,12 @@
-"""What the commands share: options, and how loud they are."""
+"""What the commands share: options, how loud they are, and where a result goes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,9 @@ from gammatorch.architectures.base import PLACES
 from gammatorch.checkpoints.opening import DEFAULT_MODEL
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.memory import parse_bytes
+
+if TYPE_CHECKING:
+    from gammatorch.results.base import Document
 
 _JSON = "gammatorch.json"
 """Where a call keeps that --json was given, until --format is read."""
@@ -227,3 +230,41 @@ __all__ = [
     "sites_option",
     "tensor_options",
 ]
+
+
+def show(
+    session: Session,
+    form: str,
+    out: Path | None,
+    document: Callable[[], Document] | Sequence[Callable[[], Document]],
+    print_tables: Callable[[Any], None],
+) -> None:
+    """Print the result and write it; a reader that closes the pipe early does not cost the file.
+
+    Args:
+        session: How loud this call is.
+        form: ``"table"`` or ``"json"``.
+        out: File to write, if any.
+        document: Makes the document; several make an array of them, unless it is one alone.
+        print_tables: Prints the tables to a console.
+    """
+    from gammatorch.reports.console import make_console
+    from gammatorch.reports.document import write_atomically
+
+    text = _as_json(document) if form == "json" or out is not None else ""
+    try:
+        if form == "json":
+            click.echo(text, nl=False)
+        else:
+            print_tables(make_console())
+    finally:
+        if out is not None:
+            write_atomically(out, text)
+            session.notice(f"saved {out}")
+
+
+def _as_json(document: Callable[[], Document] | Sequence[Callable[[], Document]]) -> str:
+    from gammatorch.results.files import to_json
+
+    texts = [to_json(make()) for make in (document if isinstance(document, Sequence) else [document])]
+    return texts[0] if len(texts) == 1 else "[\n" + ",\n".join(map(str.rstrip, texts)) + "\n]\n"

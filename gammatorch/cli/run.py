@@ -21,10 +21,10 @@ from gammatorch.cli.options import (
     loudness_options,
     model_options,
     out_option,
+    show,
     sites_option,
     tensor_options,
 )
-from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 from gammatorch.errors import GammatorchError, SelectionError
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from gammatorch.reports.console import print_table
 from gammatorch.reports.text import plural, printable, size
-from gammatorch.results.bench import Throughput, Times
+from gammatorch.results.documents import Throughput, Times
 
 _NAMES = {
     "open": "open, headers",

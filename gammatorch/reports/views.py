@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gammatorch.errors import InvalidArgument
 from gammatorch.reports.page.html import bullets, facts, page, section, table
 from gammatorch.reports.page.of_check import check_page, counted
 from gammatorch.reports.page.of_result import result_page
@@ -15,11 +16,13 @@ from gammatorch.results.comparison import letter
 from gammatorch.results.tidy import COLUMNS, figure_rows, pair_rows
 
 if TYPE_CHECKING:
+    from pandas import DataFrame  # type: ignore[import-untyped]
+
     from gammatorch.analysis.check import Audit
     from gammatorch.analysis.lineage import Comparison
     from gammatorch.analysis.result import Analysis
     from gammatorch.gains.stack import Gains
-    from gammatorch.results.gains import GainsDocument
+    from gammatorch.results.documents import GainsDocument
 
 _FEW = 12
 """Pairs or findings that a summary or a notebook's table names."""
@@ -103,7 +106,7 @@ def gains_view(gains: Gains) -> View:
     Args:
         gains: The gains.
     """
-    from gammatorch.results.gains import gains_document
+    from gammatorch.results.documents import gains_document
 
     layers, hidden = gains.gamma.shape
     summary = (
@@ -150,3 +153,25 @@ def gains_page(document: GainsDocument, sizes: str) -> str:
         ("stored", document.stored_dtype),
     ]
     return page(document.model, [facts(told), section("Notes", bullets(document.notes)), section("Layers", sizes)])
+
+
+TYPES: Mapping[str, str] = {"layer": "Int64", "step": "Int64", "value": "float64"}
+"""Columns that are not of texts; ``Int64`` holds whole numbers of which some are missing."""
+
+
+def frame(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFrame:
+    """Rows as a table whose whole numbers are whole, also where some are missing.
+
+    Args:
+        names: Its columns.
+        rows: Their values.
+
+    Raises:
+        InvalidArgument: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise InvalidArgument(f"to_dataframe needs pandas ({error}): pip install pandas") from None
+    table = pandas.DataFrame(list(rows), columns=list(names), dtype=object)
+    return table.astype({name: TYPES.get(name, "str") for name in names})

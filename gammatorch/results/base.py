@@ -1,10 +1,11 @@
-"""What all documents have in common: their numbers, and the checks that types cannot express."""
+"""What all documents have in common: their numbers, plain values, and the checks that types cannot express."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+import math
+from collections.abc import Mapping, Sequence, Sized
 from itertools import pairwise
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
@@ -128,3 +129,25 @@ def check_layers(layers: Sequence[int], num_layers: int | None = None) -> None:
         raise ValueError("`layers` is not in ascending order")
     if num_layers is not None and num_layers != len(layers):
         raise ValueError(f"`num_layers` is {num_layers}, not {len(layers)}")
+
+
+def plain(value: Any) -> Any:
+    """Tensors and arrays as nested lists, NaN and infinity as None, mappings and lists likewise within.
+
+    Args:
+        value: A tensor or array, mapping, list, or what JSON holds.
+
+    Example:
+        >>> import torch
+        >>> plain({"gains": torch.tensor([1.0, float("nan")])})
+        {'gains': [1.0, None]}
+    """
+    if isinstance(value, float):  # the most by far, so they come first
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):  # a tensor or an array, told without importing either
+        return value.tolist() if math.isfinite(value.sum()) else plain(value.tolist())
+    return value

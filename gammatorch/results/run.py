@@ -17,8 +17,8 @@ from gammatorch.results.base import (
     check_layers,
     check_length,
     check_matrix,
+    plain,
 )
-from gammatorch.results.plain import plain
 from gammatorch.results.statistics import MATRICES, AllStatistics, Statistics, check_schedules
 from gammatorch.version import __version__
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gammatorch.results.base import ChanceInterval, Document, Figure, Interval, Matrix, Number, Whole, check_length
-from gammatorch.results.courses import COURSES
 
 MATRICES = ("pearson", "rank_correlation")
 """Statistics that are layer × layer."""
@@ -153,3 +152,13 @@ def _has_course(name: str, parameters: Mapping[str, float], last: int) -> bool:
         return name not in COURSES or math.isfinite(COURSES[name](parameters, last))
     except (KeyError, ArithmeticError):
         return False
+
+
+COURSES: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
+    "none": lambda fit, k: fit["t0"],
+    "geometric": lambda fit, k: fit["t0"] * fit["a"] ** (k - 1),
+    "linear": lambda fit, k: fit["t0"] + fit["b"] * (k - 1),
+    "logarithmic": lambda fit, k: fit["c"] / math.log1p(k),
+    "power": lambda fit, k: fit["t0"] * k ** -fit["p"],
+}
+"""By the name of a schedule of ``SCHEDULES`` in ``analysis/schedules.py``: its course, k = 1 at the first layer."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.moments import moments
 from gammatorch.analysis.schedules import NONE, SCHEDULES, schedules
-from gammatorch.results.courses import COURSES
+from gammatorch.results.statistics import COURSES
 
 LAYERS = (12, 24, 64)
 

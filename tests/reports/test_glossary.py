@@ -25,9 +25,9 @@ from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
 from gammatorch.reports import glossary
 from gammatorch.reports.console import make_console
-from gammatorch.reports.explanation import find_entries
 from gammatorch.reports.glossary import GLOSSARY, GROUPS, entries_of, names_of
-from gammatorch.reports.verification import print_verification
+from gammatorch.reports.help import find_entries
+from gammatorch.reports.inspection import print_verification
 from gammatorch.verify.oracle import Finding
 
 PACKAGE = Path(gammatorch.__file__).parent

@@ -22,7 +22,7 @@ from gammatorch.reports.pictures.of_comparison import FIGURES as COMPARISON_FIGU
 from gammatorch.reports.pictures.of_run import FIGURES
 from gammatorch.reports.pictures.of_sweep import FIGURES as SWEEP_FIGURES
 from gammatorch.results.comparison import LETTERS
-from gammatorch.results.courses import COURSES
+from gammatorch.results.statistics import COURSES
 from tests.results.documents import as_comparison, as_run, as_sweep
 
 BY_LAYER = {

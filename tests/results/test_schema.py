@@ -21,8 +21,8 @@ from gammatorch.bench.worlds import draw
 from gammatorch.errors import OutputError
 from gammatorch.results.base import Document
 from gammatorch.results.comparison import Lineage
+from gammatorch.results.documents import InspectedSite
 from gammatorch.results.files import to_json, to_plain
-from gammatorch.results.inspection import InspectedSite
 from gammatorch.results.run import (
     PhaseFigures,
     Provenance,

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, label, legend_below, numbers, whole_ticks
 from gammatorch.reports.pictures.phases import shade_phases
-from gammatorch.results.courses import COURSES
 from gammatorch.results.run import RunDocument
-from gammatorch.results.statistics import Schedule
+from gammatorch.results.statistics import COURSES, Schedule
 
 
 def norms(document: RunDocument) -> Figure:
