@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from gammatorch.analysis.result import Analysis
     from gammatorch.architectures.base import Selection
     from gammatorch.checkpoints.base import Checkpoint
+    from gammatorch.gains.stack import Gains
+    from gammatorch.gains.wide import WideGains
 
 GPU_BYTES = 100_000_000
 """Stored bytes from which on a GPU would have been worth having: less is analysed by a CPU while a GPU gets ready."""
@@ -98,11 +100,13 @@ def run(
             selections = _selections(checkpoint, site, stack, pattern, session)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
+            from gammatorch.analysis.reduce import passes
+            from gammatorch.gains.accept import open_gains
 
-            settings = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
-            work = partial(analyze, **settings)
-            reading = {"device": device, "raw": raw, "dtype": dtype, "memory": memory}
-            analyses = [_analyse((checkpoint, one), work, reading, method, progress) for one in selections]
+            read = partial(open_gains, device=device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
+            work = partial(analyze, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
+            times = partial(passes, method, dtype)
+            analyses = [_analyse((checkpoint, one), read, work, times, progress) for one in selections]
     _tell_of_gpu(session, device, selections, analyses[0])
     from gammatorch.results.run import run_document
 
@@ -136,24 +140,22 @@ def _selections(
 
 def _analyse(
     chosen: tuple[Checkpoint, Selection],
-    work: Callable[..., Analysis],
-    reading: dict[str, Any],
-    method: str,
+    read: Callable[[Sequence[tuple[Checkpoint, Selection]]], Sequence[Gains | WideGains]],
+    work: Callable[[Gains | WideGains], Analysis],
+    passes: Callable[[int, int], int],
     progress: Progress,
 ) -> Analysis:
     """Read one site, and analyse it."""
-    from gammatorch.analysis.reduce import passes
-    from gammatorch.gains.accept import open_gains
     from gammatorch.gains.stack import Gains
     from gammatorch.gains.wide import narrower_when_full
 
     nbytes = chosen[1].nbytes
     progress.stage("reading gains", total=nbytes)
-    (gains,) = open_gains([chosen], advance=progress.advance, **reading)
+    (gains,) = read([chosen])
     if isinstance(gains, Gains):
         progress.stage("analysing")
     else:
-        progress.stage("reading gains", total=nbytes * passes(method, reading["dtype"], *gains.shape))
+        progress.stage("reading gains", total=nbytes * passes(*gains.shape))
     return narrower_when_full([gains], partial(work, gains))
 
 

@@ -20,12 +20,7 @@ MOST_AXES = 10
 
 
 def print_analysis(analysis: Analysis, console: Console) -> None:
-    """Print an analysis: what was read, four tables, what they say, what it cost.
-
-    Args:
-        analysis: The analysis.
-        console: Where to.
-    """
+    """Print an analysis: what was read, four tables, what they say, what it cost."""
     if analysis.gains is not None:
         _print_head(analysis, analysis.gains, console)
     for note in analysis.notes:

@@ -47,12 +47,7 @@ _SUSPECT = "suspect"
 
 
 def print_answer(analysis: Analysis, console: Console) -> None:
-    """Print the answer of a run: what was read, the verdict, its figures, a picture, what it cost.
-
-    Args:
-        analysis: The analysis.
-        console: Where to.
-    """
+    """Print the answer of a run: what was read, the verdict, its figures, a picture, what it cost."""
     width = max(reading_width(console), NARROWEST)
     top = [*_head(analysis, width), *_doubts(analysis, width)]
     if analysis.num_layers == 1:
@@ -73,12 +68,7 @@ def print_answer(analysis: Analysis, console: Console) -> None:
 
 
 def print_sites(analyses: Sequence[Analysis], console: Console) -> None:
-    """Print one line for each site that was read.
-
-    Args:
-        analyses: One of each site.
-        console: Where to.
-    """
+    """Print one line for each site that was read."""
     rows = [
         (
             printable(analysis.gains.site, 24) if analysis.gains else "-",
@@ -99,12 +89,7 @@ def print_sites(analyses: Sequence[Analysis], console: Console) -> None:
 
 
 def short_cost(analysis: Analysis, gains: Origin) -> str:
-    """What was read and how long it took, in a few words.
-
-    Args:
-        analysis: The analysis.
-        gains: Where its gains came from.
-    """
+    """What was read and how long it took, in a few words."""
     read = moved(gains.bytes_read, gains.bytes_cached)
     seconds = analysis.seconds + gains.seconds
     return f"read {read} of {size(gains.checkpoint_bytes)}, {seconds:.2f} s on {analysis.device}"

@@ -126,10 +126,6 @@ def refuse_overwriting(path: Path, inputs: Sequence[str | os.PathLike[str]] = ()
     An earlier result of ours is replaced, and so is other text; weights never are, nor what is read, nor what stands
     beside weights and may belong to them. Files are compared by what they are, whatever path or link leads to them.
 
-    Args:
-        path: Where the result is to go.
-        inputs: What the run reads: paths, or names on the Hub.
-
     Raises:
         OutputError: It is such a place.
 

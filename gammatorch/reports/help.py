@@ -54,11 +54,7 @@ def find_entries(name: str | None) -> Mapping[str, Entry]:
 
 
 def print_names(console: Console) -> None:
-    """Print the titles of all entries, group by group.
-
-    Args:
-        console: Where to.
-    """
+    """Print the titles of all entries, group by group."""
     width = reading_width(console)
     for group, heading in GROUPS.items():
         titles = [title.replace(" ", _GLUE) for title, entry in GLOSSARY.items() if entry.group == group]
@@ -73,12 +69,7 @@ _GLUE = "\N{NO-BREAK SPACE}"
 
 
 def print_entries(entries: Mapping[str, Entry], console: Console) -> None:
-    """Print entries in full.
-
-    Args:
-        entries: By title.
-        console: Where to.
-    """
+    """Print entries in full."""
     width = reading_width(console)
     for number, (title, entry) in enumerate(entries.items()):
         if number:
@@ -109,11 +100,7 @@ def _lines(text: str, width: int, indent: str = "", label: str = "") -> list[str
 
 
 def entries_json(entries: Mapping[str, Entry]) -> str:
-    """Entries as one JSON document.
-
-    Args:
-        entries: By title.
-    """
+    """Entries as one JSON document."""
     return json.dumps({"entries": [{"name": title, **asdict(entry)} for title, entry in entries.items()]}, indent=2)
 
 
@@ -141,9 +128,6 @@ _COMMENT = re.compile(r"<!--.*?-->\n*")
 def page_text(topic: str) -> str:
     """A page as it is written, in Markdown.
 
-    Args:
-        topic: One of :data:`TOPICS`.
-
     Example:
         >>> page_text("models").splitlines()[0]
         '# Models, sites and formats'
@@ -153,10 +137,6 @@ def page_text(topic: str) -> str:
 
 def find_topic(name: str, others: Iterable[str] = ()) -> str:
     """The page of that name.
-
-    Args:
-        name: What was asked for; case makes no difference.
-        others: Names that would have been understood as well.
 
     Raises:
         InvalidArgument: There is none; the message names the nearest.
@@ -174,11 +154,7 @@ def find_topic(name: str, others: Iterable[str] = ()) -> str:
 
 
 def print_topics(console: Console) -> None:
-    """Print the name and the heading of every page.
-
-    Args:
-        console: Where to.
-    """
+    """Print the name and the heading of every page."""
     longest = max(map(len, TOPICS))
     console.print(Text("Pages of the manual", style="bold"))
     for topic in TOPICS:
@@ -189,12 +165,7 @@ def print_topics(console: Console) -> None:
 
 
 def print_page(topic: str, console: Console) -> None:
-    """Print a page, no wider than the terminal.
-
-    Args:
-        topic: One of :data:`TOPICS`.
-        console: Where to.
-    """
+    """Print a page, no wider than the terminal."""
     page = Markdown(_COMMENT.sub("", page_text(topic)), hyperlinks=False, code_theme="ansi_dark")
     with console.use_theme(_PLAIN_CODE), console.capture() as captured:
         console.print(page, width=reading_width(console))

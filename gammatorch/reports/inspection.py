@@ -74,14 +74,7 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
 
 
 def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig, console: Console) -> None:
-    """Print the checkpoint as a tree: stack, site, keys.
-
-    Args:
-        checkpoint: An open checkpoint.
-        stacks: Its stacks.
-        config: Its configuration.
-        console: Where to.
-    """
+    """Print the checkpoint as a tree: stack, site, keys."""
     commit = f" @ {checkpoint.revision[:7]}" if checkpoint.revision else ""
     facts = [
         config.model_type and f"model type {printable(config.model_type)}",
@@ -146,25 +139,13 @@ _COLUMNS = ("<verdict", "<place", "offset", "observed", "<input", "<norm")
 def with_verification(
     document: InspectionDocument, findings: Sequence[Finding], doubt: str | None
 ) -> InspectionDocument:
-    """An inspection's document with what transformers says.
-
-    Args:
-        document: The inspection.
-        findings: What was found.
-        doubt: Why nothing could be found, None if something was.
-    """
+    """An inspection's document with what transformers says."""
     norms = msgspec.convert(findings, list[VerifiedNorm], from_attributes=True)
     return msgspec.structs.replace(document, verification=norms, verification_doubt=doubt)
 
 
 def print_verification(findings: Sequence[Finding], doubt: str | None, console: Console) -> None:
-    """Print a line per norm and, where the table is wrong, what to change in it.
-
-    Args:
-        findings: What was found.
-        doubt: Why nothing could be found, None if something was.
-        console: Where to.
-    """
+    """Print a line per norm and, where the table is wrong, what to change in it."""
     if doubt is not None:
         console.print(f"\nVerification cannot tell: {printable(doubt, None)}")
         return

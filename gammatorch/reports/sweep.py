@@ -16,12 +16,7 @@ _NAMED = 3
 
 
 def print_summary(summary: SweepDocument, console: Console) -> None:
-    """Print what a sweep did, and what failed.
-
-    Args:
-        summary: What it did.
-        console: Where to.
-    """
+    """Print what a sweep did, and what failed."""
     part = f", shard {summary.shard}" if summary.shard else ""
     console.print()
     planned = f": {plural(summary.planned, 'item')} planned{part}"
@@ -36,12 +31,7 @@ def print_summary(summary: SweepDocument, console: Console) -> None:
 
 
 def print_failures(failures: Sequence[Failure], console: Console) -> None:
-    """Print what failed and why, each reason once; the next run tries it again.
-
-    Args:
-        failures: What failed.
-        console: Where to.
-    """
+    """Print what failed and why, each reason once; the next run tries it again."""
     reasons: dict[str, list[Failure]] = {}
     for failure in failures:
         reasons.setdefault(_reason(failure), []).append(failure)
@@ -66,12 +56,7 @@ def _failed_row(reason: str, group: Sequence[Failure]) -> list[str]:
 
 
 def print_plan(plan: PlanDocument, console: Console) -> None:
-    """Print the items that a sweep would read, and how many bytes of each.
-
-    Args:
-        plan: What it would read.
-        console: Where to.
-    """
+    """Print the items that a sweep would read, and how many bytes of each."""
     rows = []
     for one in plan.items:
         shape = f"{one.layers} × {one.width}" if one.layers is not None else "-"
@@ -104,12 +89,7 @@ COLUMNS = {
 
 
 def print_timeline(told: TimelineDocument | SweepDocument, console: Console) -> None:
-    """Print a sweep's items step by step, then what is odd about them.
-
-    Args:
-        told: What a sweep tells.
-        console: Where to.
-    """
+    """Print a sweep's items step by step, then what is odd about them."""
     entries = told.timeline
     odd = {name for finding in told.anomalies for name in finding.items}
     rows = [
@@ -131,12 +111,7 @@ def print_timeline(told: TimelineDocument | SweepDocument, console: Console) -> 
 
 
 def figure(name: str, value: float | None) -> str:
-    """A figure in a table, with the digits that it needs.
-
-    Args:
-        name: One of :data:`COLUMNS`.
-        value: The figure, None where it is undefined.
-    """
+    """A figure in a table, with the digits that it needs."""
     if value is None:
         return "-"
     return f"{value:.2e}" if name == "drift" else f"{value:.4f}"

@@ -29,11 +29,7 @@ _FEW = 12
 
 
 def analysis_view(analysis: Analysis) -> View:
-    """An analysis: its verdict, and the figures that bear on the question with their bounds.
-
-    Args:
-        analysis: The analysis.
-    """
+    """An analysis: its verdict, and the figures that bear on the question with their bounds."""
     from gammatorch.reports.says import says_rows
     from gammatorch.results.run import run_document, run_statistics
 
@@ -53,11 +49,7 @@ def analysis_view(analysis: Analysis) -> View:
 
 
 def comparison_view(comparison: Comparison) -> View:
-    """A comparison: the verdict on each pair.
-
-    Args:
-        comparison: The comparison.
-    """
+    """A comparison: the verdict on each pair."""
     from gammatorch.reports.comparison import pair_row
     from gammatorch.results.comparison import comparison_document
 
@@ -79,11 +71,7 @@ def comparison_view(comparison: Comparison) -> View:
 
 
 def audit_view(audit: Audit) -> View:
-    """What ``check`` found: how many errors, and each finding.
-
-    Args:
-        audit: The audit.
-    """
+    """What ``check`` found: how many errors, and each finding."""
     from gammatorch.results.audit import check_document
 
     document = check_document(audit, audit.against)
@@ -101,11 +89,7 @@ def audit_view(audit: Audit) -> View:
 
 
 def gains_view(gains: Gains) -> View:
-    """Gains: where they are from, and the size of each layer's.
-
-    Args:
-        gains: The gains.
-    """
+    """Gains: where they are from, and the size of each layer's."""
     from gammatorch.results.documents import gains_document
 
     layers, hidden = gains.gamma.shape
@@ -139,12 +123,7 @@ def _sizes(gains: Gains) -> Iterator[tuple[int, *tuple[float, ...]]]:
 
 
 def gains_page(document: GainsDocument, sizes: str) -> str:
-    """The page of gains.
-
-    Args:
-        document: The gains.
-        sizes: The table of their sizes.
-    """
+    """The page of gains."""
     shape = f"{plural(document.num_layers, 'layer')} × {document.hidden}"
     told = [
         ("site", f"{document.site}: {document.site_reason}"),
@@ -161,10 +140,6 @@ TYPES: Mapping[str, str] = {"layer": "Int64", "step": "Int64", "value": "float64
 
 def frame(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFrame:
     """Rows as a table whose whole numbers are whole, also where some are missing.
-
-    Args:
-        names: Its columns.
-        rows: Their values.
 
     Raises:
         InvalidArgument: pandas is not installed.

@@ -85,11 +85,6 @@ class ChanceInterval(Interval, frozen=True, kw_only=True):
 def check_length(name: str, found: Sized | None, wanted: int) -> None:
     """Check that a list is as long as another one asks for; null has any length.
 
-    Args:
-        name: Of the list.
-        found: The list.
-        wanted: Its length.
-
     Raises:
         ValueError: It is longer or shorter.
     """
@@ -99,11 +94,6 @@ def check_length(name: str, found: Sized | None, wanted: int) -> None:
 
 def check_matrix(name: str, rows: Matrix | None, wanted: int) -> None:
     """Check that a matrix is square.
-
-    Args:
-        name: Of the matrix.
-        rows: The matrix.
-        wanted: Rows and columns that it has.
 
     Raises:
         ValueError: It has another shape.
@@ -115,10 +105,6 @@ def check_matrix(name: str, rows: Matrix | None, wanted: int) -> None:
 
 def check_layers(layers: Sequence[int], num_layers: int | None = None) -> None:
     """Check that layer indices ascend, and that there are as many as their count says.
-
-    Args:
-        layers: Layer index of each row.
-        num_layers: Their number, where it is given beside them.
 
     Raises:
         ValueError: They do not.

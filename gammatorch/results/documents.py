@@ -52,11 +52,7 @@ class GainsDocument(Document, frozen=True, kw_only=True):
 
 
 def gains_document(gains: Gains) -> GainsDocument:
-    """Gains as a document.
-
-    Args:
-        gains: The gains.
-    """
+    """Gains as a document."""
     layers, hidden = gains.gamma.shape
     fields = {name: getattr(gains, name) for name in _NAMES}
     return build({**fields, "num_layers": layers, "hidden": hidden, "gamma": plain(gains.gamma)}, GainsDocument)
