@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from gammatorch.reports.console import Row
-from gammatorch.reports.glossary import GLOSSARY
+from gammatorch.reports.glossary import GLOSSARY, entries_of
 from gammatorch.reports.text import printable
 from gammatorch.results.base import Interval
 from gammatorch.results.statistics import Outliers, Schedule, Statistics
@@ -55,6 +55,12 @@ def says_rows(found: Statistics, layers: int, *, ranked: bool, digits: int = 4) 
         yield bounded(f"every {kinds.period} layers", kinds, GLOSSARY["period"].reference)
     if outliers.channels:
         yield _outlier_row(outliers)
+    for name, value in (found.more or {}).items():
+        label, references = name.replace("_", " "), [entry.reference for entry in entries_of(name).values()]
+        if isinstance(value, Interval):
+            yield bounded(label, value, "".join(references[:1]))
+        elif not isinstance(value, list):
+            yield (label, shown(value), "", "", "".join(references[:1]))
     if found.schedules:
         yield from _schedule_rows(found.schedules)
 

@@ -19,7 +19,7 @@ from gammatorch.results.base import (
     check_matrix,
     plain,
 )
-from gammatorch.results.statistics import MATRICES, AllStatistics, Statistics, check_schedules
+from gammatorch.results.statistics import MATRICES, AllStatistics, Statistics, check_schedules, with_more
 from gammatorch.version import __version__
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def run_document(analysis: Analysis) -> RunDocument:
         OutputError: A number that is always defined is NaN or infinite.
     """
     fields = _fields(analysis) | {
-        "statistics": plain(analysis.statistics),
+        "statistics": with_more(plain(analysis.statistics)),
         "cosine": plain(analysis.cosine),
         "provenance": run_provenance(analysis),
     }
@@ -190,7 +190,7 @@ def run_summary(analysis: Analysis) -> Summary:
 def run_statistics(analysis: Analysis) -> Statistics:
     """The figures of an analysis, without matrices."""
     figures = {name: value for name, value in analysis.statistics.items() if name not in MATRICES}
-    return build(plain(figures), Statistics)
+    return build(with_more(plain(figures)), Statistics)
 
 
 def run_provenance(analysis: Analysis) -> Provenance:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from msgspec import UNSET, UnsetType
+
 from gammatorch.results.base import ChanceInterval, Document, Figure, Interval, Matrix, Number, Whole, check_length
 
 MATRICES = ("pearson", "rank_correlation")
@@ -96,6 +98,7 @@ class Statistics(Document, frozen=True, kw_only=True):
         phase_contrasts: One of each phase.
         singular_gap: Relative gap between the first two singular values.
         outliers: Massive channels.
+        more: What ``STATISTICS`` in ``analysis/statistics.py`` has beyond these, by name; absent where it has no more.
     """
 
     cos_ones: list[Figure]
@@ -120,6 +123,7 @@ class Statistics(Document, frozen=True, kw_only=True):
     phase_contrasts: list[PhaseContrast]
     singular_gap: Figure
     outliers: Outliers
+    more: dict[str, Figure | list[Figure] | Interval] | UnsetType = UNSET
 
 
 class AllStatistics(Statistics, frozen=True, kw_only=True):
@@ -127,6 +131,18 @@ class AllStatistics(Statistics, frozen=True, kw_only=True):
 
     pearson: Matrix
     rank_correlation: Matrix | None
+
+
+def with_more(figures: Mapping[str, object]) -> Mapping[str, object]:
+    """The figures of an analysis, those that have no field of their own put together as ``more``.
+
+    Example:
+        >>> with_more({"misfit": 0.1, "new": 0.2})
+        {'misfit': 0.1, 'more': {'new': 0.2}}
+    """
+    known = {name: value for name, value in figures.items() if name in AllStatistics.__struct_fields__}
+    more = {name: value for name, value in figures.items() if name not in known}
+    return {**known, "more": more} if more else known
 
 
 def check_schedules(fits: Mapping[str, Schedule] | None, depth: int) -> None:

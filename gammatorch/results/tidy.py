@@ -33,6 +33,7 @@ def figure_rows(document: Summary) -> Iterator[Figure]:
     """The figures of an analysis without its matrices; ``cos_adjacent`` stands at the first of its two layers."""
     found = msgspec.to_builtins(document, order="sorted")
     statistics = {name: value for name, value in found["statistics"].items() if name not in MATRICES}
+    statistics |= statistics.pop("more", {})
     return _flatten("", {name: found[name] for name in _FIGURES} | statistics, document.layers)
 
 
