@@ -40,8 +40,11 @@ def cli() -> None:
     """Read the norm gains γ of every layer out of a checkpoint, without loading the model, and tell what their
     directions say.
 
-    MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hugging Face Hub. Every
-    option can be set in the environment as GAMMATORCH_<COMMAND>_<OPTION>.
+    MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hugging Face Hub.
+
+    `gammatorch run --demo` shows an example. `gammatorch help` lists the pages of the manual, and
+    `gammatorch explain NAME` tells what any name on screen or in a file means. Every option can be set in the
+    environment as GAMMATORCH_<COMMAND>_<OPTION>.
     """
 
 

@@ -15,10 +15,14 @@ from gammatorch.cli.progress import Progress
 @click.command()
 @model_options
 @click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where the gains go."
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N|mps",
+    help="Device that the gains are read to.",
 )
 @click.option(
-    "--repeats", type=click.IntRange(1), default=15, show_default=True, help="Counted repeats; medians are shown."
+    "--repeats", type=click.IntRange(1), default=15, show_default=True, help="Timed repeats; medians are shown."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
 @format_option
@@ -46,7 +50,7 @@ def bench(
     gammatorch bench /mnt/nas/checkpoints/step1000 --device cuda --repeats 5
     """
     if model is None and revision is not None:
-        raise click.UsageError("--revision is of a MODEL: name it")
+        raise click.UsageError("--revision needs a MODEL")
     from gammatorch.reports.document import check_writable
 
     if out is not None:

@@ -14,7 +14,7 @@ from gammatorch.cli.options import Session, format_option, loudness_options
 def help(context: click.Context, topic: str | None) -> None:
     """Show a page of the manual, or the options of a command.
 
-    Without TOPIC the pages are listed.
+    TOPIC is a page or a command; without TOPIC the pages are listed.
 
     \b
     gammatorch help
@@ -40,9 +40,9 @@ def help(context: click.Context, topic: str | None) -> None:
 @loudness_options
 @click.pass_obj
 def explain(session: Session, name: str | None, format: str) -> None:
-    """Explain a figure, column, verdict, site or field: what it is, its formula, how to read it, its source.
+    """Explain any name on screen or in a file: what it is, its formula, how to read it, its source.
 
-    NAME is any name that a table, a sentence or a result file has; without it all names are listed.
+    NAME is a figure, a column, a verdict, a note, a site or a key of a file; without NAME all are listed.
 
     \b
     gammatorch explain

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
-@click.option("--verify", is_flag=True, help="Ask transformers, by running the model tiny, whether this is right.")
+@click.option(
+    "--verify", is_flag=True, help="Check places and offsets by running a tiny copy of the model in transformers."
+)
 @format_option
 @loudness_options
 @click.pass_obj
@@ -31,9 +33,9 @@ def inspect(
     verify: bool,
     format: str,
 ) -> None:
-    """List the stacks, the norm sites in them, their keys and offsets.
+    """List the stacks of a model, their norms by site, the tensors that hold them and their offsets.
 
-    Reads headers only, loads no tensor and needs no torch.
+    Only headers are read. This needs no PyTorch and takes no time to speak of.
 
     \b
     gammatorch inspect ./checkpoints/step1000

@@ -93,17 +93,17 @@ def check_selection(site: str, stack: str | None, pattern: str | None) -> None:
 
 
 hub_options = _all(
-    click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps."),
     click.option(
-        "--no-cache", is_flag=True, help="Read from the Hub what earlier runs have read already, and keep nothing."
+        "--token", metavar="TOKEN", help="Access token for the Hub; by default the one that `hf auth login` stored."
     ),
+    click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of what was read from the Hub."),
 )
 model_options = _all(
     click.argument("model", required=False),
     click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
     hub_options,
 )
-_SITE_HELP = "Where in the block the norm stands; auto: input, or where there is none the nearest analogue"
+_SITE_HELP = "Which norm of the block; auto: input, or the nearest equivalent where the model has none there"
 site_option = click.option(
     "--site", type=click.Choice(["auto", *PLACES]), default="auto", show_default=True, help=f"{_SITE_HELP}."
 )
@@ -116,13 +116,15 @@ sites_option = click.option(
     help=f"{_SITE_HELP}; all: every site of the stack. May be repeated.",
 )
 tensor_options = _all(
-    click.option("--stack", metavar="NAME", help="Which stack, where there are several; `inspect` names them."),
+    click.option("--stack", metavar="NAME", help="Which stack to read, if there are several; `inspect` lists them."),
     click.option(
         "--pattern",
         metavar="KEYS",
         help="Read these tensors instead of a site: 'model.layers.{layer}.input_layernorm.weight'.",
     ),
-    click.option("--raw", is_flag=True, help="The stored weights, without the offset of zero-centred norms."),
+    click.option(
+        "--raw", is_flag=True, help="Use the stored weights as they are, without adding the 1 of zero-centred norms."
+    ),
 )
 selection_options = _all(site_option, tensor_options)
 device_options = _all(
@@ -134,7 +136,7 @@ device_options = _all(
         type=click.Choice(["float64", "float32"]),
         default="float64",
         show_default=True,
-        help="In which precision.",
+        help="Precision of the computation.",
     ),
 )
 memory_option = click.option(
@@ -143,7 +145,7 @@ memory_option = click.option(
     default="2GB",
     show_default=True,
     metavar="BYTES",
-    help="Wider gains than fit in so much are read and analysed in column blocks.",
+    help="Gains that do not fit into this much memory are read and analysed in column blocks.",
 )
 analysis_options = _all(
     click.option(
@@ -160,7 +162,7 @@ analysis_options = _all(
         default=4096,
         show_default=True,
         metavar="K",
-        help="Numbers kept of each layer by project, and in a sweep of layers too wide to be kept.",
+        help="Numbers kept of each layer by the method project, and by sweeps of layers too wide to store.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the projection."),
     memory_option,
@@ -169,7 +171,7 @@ analysis_options = _all(
         default="auto",
         show_default=True,
         metavar="auto|qwen3-32b|BOUNDS",
-        help="Runs of layers to compare; bounds like 'early=0-9,late=10-'.",
+        help="Runs of layers to compare: found in the data (auto), a preset, or bounds like 'early=0-9,late=10-'.",
     ),
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
@@ -184,7 +186,7 @@ def _format_options(*forms: str) -> Callable[[Command], Command]:
             default=forms[0],
             show_default=True,
             callback=_form,
-            help="What goes to stdout.",
+            help="What to print on stdout.",
         ),
         click.option(
             "--json",
@@ -203,14 +205,14 @@ loudness_options = _all(
     click.option(
         "--no-progress", is_flag=True, expose_value=False, callback=_set("progress", True), help="No progress bar."
     ),
-    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Results only."),
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Print results only."),
     click.option(
         "-v",
         "--verbose",
         is_flag=True,
         expose_value=False,
         callback=_be_verbose,
-        help="Tracebacks on errors; what is tried again, and why nothing is cached.",
+        help="Show tracebacks of errors, what is retried, and why something is not cached.",
     ),
 )
 

@@ -42,13 +42,15 @@ GPU_BYTES = 100_000_000
 @click.command()
 @model_options
 @click.option(
-    "--demo", is_flag=True, help="Run on SmolLM2-135M-Instruct's trained gains, which the package carries: no network."
+    "--demo",
+    is_flag=True,
+    help="Run on the trained gains of SmolLM2-135M-Instruct, which come with the package; needs no network.",
 )
 @sites_option
 @tensor_options
 @device_options
 @analysis_options
-@click.option("--full", is_flag=True, help="Print every table, the answer last.")
+@click.option("--full", is_flag=True, help="Print every table and note, the answer last.")
 @out_option
 @format_option
 @loudness_options
@@ -78,7 +80,7 @@ def run(
     """Read one site's gains and analyse their directions across layers.
 
     MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hub; Qwen/Qwen3-32B if left
-    out. Of several sites one line each is printed, then the answer of the first; JSON is an array of their results.
+    out. With several sites, one line is printed for each, then the answer for the first; JSON is an array of results.
 
     \b
     gammatorch run --demo

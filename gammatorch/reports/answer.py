@@ -150,8 +150,8 @@ def _picture(analysis: Analysis, console: Console, width: int, has_map: bool) ->
     room = width - side - _GAP if shown else width
     left = list(_strips(analysis, name, cells, room, BLOCKS if has_blocks(console) else DIGITS))
     if shown:
-        left.append(f"right: {name} of every two layers, the first at the top left,")
-        left.append("blue -1, white 0, orange +1" if coloured else "- below 0, then . : + * # @ from 0 to 1")
+        left.append(f"right: {name} between every two layers, first layer at top left;")
+        left.append("blue -1, white 0, orange +1" if coloured else "- is below 0, and . : + * # @ go from 0 to 1")
     left += _ending(analysis)
     beside = [line if len(line) <= room else None for line in left]
     below = [Text(line) for line, fits in zip(left, beside, strict=True) if fits is None]

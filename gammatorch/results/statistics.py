@@ -158,19 +158,19 @@ def check_schedules(fits: Mapping[str, Schedule] | None, depth: int) -> None:
     if fits is not None and len(fits) < 2:
         raise ValueError("`statistics.schedules` has too few entries")
     for name, fit in (fits or {}).items():
-        if not _has_course(name, fit.parameters, depth):
+        if not _has_curve(name, fit.parameters, depth):
             raise ValueError(f"`statistics.schedules.{name}.parameters` are not those of the {name} schedule")
 
 
-def _has_course(name: str, parameters: Mapping[str, float], last: int) -> bool:
+def _has_curve(name: str, parameters: Mapping[str, float], last: int) -> bool:
     """Whether the curve of a schedule that can be drawn has a finite height at the last layer."""
     try:
-        return name not in COURSES or math.isfinite(COURSES[name](parameters, last))
+        return name not in CURVES or math.isfinite(CURVES[name](parameters, last))
     except (KeyError, ArithmeticError):
         return False
 
 
-COURSES: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
+CURVES: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
     "none": lambda fit, k: fit["t0"],
     "geometric": lambda fit, k: fit["t0"] * fit["a"] ** (k - 1),
     "linear": lambda fit, k: fit["t0"] + fit["b"] * (k - 1),
