@@ -218,8 +218,8 @@ def _drift(statistics: Mapping[str, Any], _: Support) -> str:
     without_noise = fall["disattenuated"]
     true = f" ({without_noise:.3f} without each layer's own noise)" if without_noise is not None else ""
     return (
-        f"Drift: the direction turns steadily with depth, without jumps: correlation {fall['near']:.3f} between layers one "
-        f"or two apart, {fall['far']:.3f} between those half the depth apart, a loss of {_with_bounds(fall)}{true}."
+        "Drift: the direction turns steadily with depth, without jumps: correlation "
+        f"{fall['near']:.3f} between layers one or two apart, {fall['far']:.3f} between those half the depth apart, a loss of {_with_bounds(fall)}{true}."
     )
 
 
