@@ -219,7 +219,8 @@ def _drift(statistics: Mapping[str, Any], _: Support) -> str:
     true = f" ({without_noise:.3f} without each layer's own noise)" if without_noise is not None else ""
     return (
         "Drift: the direction turns steadily with depth, without jumps: correlation "
-        f"{fall['near']:.3f} between layers one or two apart, {fall['far']:.3f} between those half the depth apart, a loss of {_with_bounds(fall)}{true}."
+        f"{fall['near']:.3f} between layers one or two apart, {fall['far']:.3f} between "
+        f"those half the depth apart, a loss of {_with_bounds(fall)}{true}."
     )
 
 

@@ -39,7 +39,9 @@ def bench(
     out: Path | None,
     format: str,
 ) -> None:
-    """Time each stage of a run, cold and warm, beside safetensors' safe_open on the same files.
+    """Time each stage of a run on this machine.
+
+    Warm and cold times are shown beside those of safetensors' safe_open on the same files.
 
     Without MODEL: on layouts of Qwen3-32B, DeepSeek-V3 and Kimi-K2 in full size, made on the spot as sparse files.
     Cold means that the checkpoint's own files were dropped from the page cache; nothing else of the machine is touched.

@@ -77,7 +77,9 @@ def check(
     out: Path | None,
     format: str,
 ) -> int:
-    """Check the norms of a checkpoint: is any gain missing, dead, not finite, copied or never trained?
+    """Check the norms of a checkpoint, alone or against a reference.
+
+    Alone: is any gain missing, dead, not finite, copied or never trained?
 
     With --against REF, every layer is compared with the same layer of REF, whatever the two formats and names of
     tensors are: the same, rounded or fine-tuned, or else shifted by 1, scaled, permuted, taken from another layer or

@@ -25,7 +25,9 @@ FORMATS = ("csv", "jsonl", "parquet", "sqlite")
 @loudness_options
 @click.pass_obj
 def export(session: Session, folder: Path, format: str | None, wide: bool, out: Path | None) -> None:
-    """Write a sweep as one long table: item, step, layer, statistic, value, text, run.
+    """Write a sweep as one table.
+
+    Its columns are item, step, layer, statistic, value, text, run.
 
     There is one row for each figure of each item, for its verdict, and for the anomalies and notes that name it. With
     --wide there is one row for each item, with the figures that concern all its layers.

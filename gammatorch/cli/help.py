@@ -40,7 +40,9 @@ def help(context: click.Context, topic: str | None) -> None:
 @loudness_options
 @click.pass_obj
 def explain(session: Session, name: str | None, format: str) -> None:
-    """Explain any name on screen or in a file: what it is, its formula, how to read it, its source.
+    """Explain any name on screen or in a file.
+
+    Tells what it is, its formula, how to read it, the papers behind it, and where files hold it.
 
     NAME is a figure, a column, a verdict, a note, a site or a key of a file; without NAME all are listed.
 

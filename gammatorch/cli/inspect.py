@@ -33,7 +33,9 @@ def inspect(
     verify: bool,
     format: str,
 ) -> None:
-    """List the stacks of a model, their norms by site, the tensors that hold them and their offsets.
+    """List the norms of a model and the tensors that hold them.
+
+    Norms are listed by stack and site, with what is added to the stored weight.
 
     Only headers are read. This needs no PyTorch and takes no time to speak of.
 
