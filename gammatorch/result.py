@@ -68,7 +68,7 @@ class Result:
         Raises:
             InvalidArgument: pandas is not installed.
         """
-        from gammatorch.reports.frames import frame
+        from gammatorch.reports.views import frame
 
         view = self._view()
         return frame(view.names, view.figures())

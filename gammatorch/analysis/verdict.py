@@ -161,7 +161,7 @@ class Answer:
     """Is γ one direction that all layers share, or does each have its own?
 
     Attributes:
-        verdict: ``"shared-direction"`` (one direction times a magnitude: the original study's isotropic case),
+        verdict: ``"shared-direction"`` (one direction times a magnitude),
             ``"drift"`` (it turns steadily with depth), ``"phases"`` (it holds over runs of layers and turns between),
             ``"several-directions"`` (layers belong to several, which depth does not order), ``"layer-specific"`` (each
             layer has its own), ``"undecided"`` or ``"degenerate"`` (there is nothing to tell).
@@ -208,8 +208,8 @@ def _degenerate(why: str) -> Answer:
 
 def _shared(statistics: Mapping[str, Any], _: Support) -> str:
     return (
-        "Shared direction: all layers have one direction, times a magnitude (the isotropic case of the original "
-        f"study): {_mean(statistics)}, {statistics['shared_energy']['value']:.1%} of the energy in one direction."
+        f"Shared direction: all layers share one direction and differ only in magnitude ({_mean(statistics)}; "
+        f"{statistics['shared_energy']['value']:.1%} of the energy lies in one direction)."
     )
 
 
@@ -218,8 +218,9 @@ def _drift(statistics: Mapping[str, Any], _: Support) -> str:
     without_noise = fall["disattenuated"]
     true = f" ({without_noise:.3f} without each layer's own noise)" if without_noise is not None else ""
     return (
-        f"Drift: the direction turns with depth and jumps nowhere: correlation {fall['near']:.3f} between layers one "
-        f"or two apart, {fall['far']:.3f} between those half the depth apart, a loss of {_with_bounds(fall)}{true}."
+        "Drift: the direction turns steadily with depth, without jumps: correlation "
+        f"{fall['near']:.3f} between layers one or two apart, {fall['far']:.3f} between "
+        f"those half the depth apart, a loss of {_with_bounds(fall)}{true}."
     )
 
 
@@ -228,7 +229,7 @@ def _phases(statistics: Mapping[str, Any], _: Support) -> str:
     sharp = f"jumps at {_layers(starts)}" if starts else ""
     wide = " and ".join(f"turns from layer {turn['first']} to {turn['last']}" for turn in turns)
     where = " and ".join(filter(None, (sharp, wide)))
-    return f"Phases: the direction {where} and holds between ({_mean(statistics)} over all layers)."
+    return f"Phases: the direction {where} and is stable in between ({_mean(statistics)} over all layers)."
 
 
 def _several(statistics: Mapping[str, Any], _: Support) -> str:
@@ -244,7 +245,7 @@ def _specific(statistics: Mapping[str, Any], _: Support) -> str:
     return (
         f"Layer-specific: each layer has a direction of its own: {_mean(statistics)}, where unrelated layers stay "
         f"within ±{chance:.4f}; the {statistics['shared_energy']['value']:.1%} of the energy in one direction is what "
-        "gains of one sign share anyway."
+        "gains of one sign have in common anyway."
     )
 
 
@@ -279,9 +280,9 @@ def _reservations(statistics: Mapping[str, Any]) -> Iterator[str]:
         )
     if odd:
         names = ", ".join(map(str, odd))
-        yield f"Layer {names} stands apart from all others." if len(odd) == 1 else f"Layers {names} stand apart."
+        yield f"Layer {names} is an outlier." if len(odd) == 1 else f"Layers {names} are outliers."
     if statistics["depth_order"] is None:
-        yield "With fewer than six layers neither a drift nor several directions could be told."
+        yield "With fewer than six layers neither a drift nor several directions can be detected."
     pearson, ranks = statistics["mean_pearson"]["value"], statistics["mean_rank_correlation"]["value"]
     if statistics["rank_correlation"] is not None and None not in (pearson, ranks) and abs(pearson - ranks) > CARRIED:
         yield f"Pearson's mean correlation is {pearson:.3f} instead: {_carriers(statistics['outliers'])}."

@@ -20,7 +20,7 @@ from gammatorch.errors import GammatorchError
 from gammatorch.gains.device import choose_device, choose_dtype, synchronize
 from gammatorch.gains.staging import stage, unpack
 from gammatorch.gains.stream import stream_gains
-from gammatorch.results.bench import Stages, Throughput, Times
+from gammatorch.results.documents import Stages, Throughput, Times
 
 EXTRACTION = ("open", "select", "read", "transfer")
 """Stages that give gains, in order: headers, choice of tensors, their bytes, the device."""

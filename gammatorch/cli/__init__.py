@@ -20,9 +20,8 @@ import click
 from gammatorch.cli.bench import bench
 from gammatorch.cli.check import check
 from gammatorch.cli.compare import compare
-from gammatorch.cli.explain import explain
 from gammatorch.cli.export import export
-from gammatorch.cli.help import help
+from gammatorch.cli.help import explain, help
 from gammatorch.cli.inspect import inspect
 from gammatorch.cli.options import Session
 from gammatorch.cli.report import report
@@ -41,8 +40,11 @@ def cli() -> None:
     """Read the norm gains γ of every layer out of a checkpoint, without loading the model, and tell what their
     directions say.
 
-    MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hugging Face Hub. Every
-    option can be set in the environment as GAMMATORCH_<COMMAND>_<OPTION>.
+    MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hugging Face Hub.
+
+    `gammatorch run --demo` shows an example. `gammatorch help` lists the pages of the manual, and
+    `gammatorch explain NAME` tells what any name on screen or in a file means. Every option can be set in the
+    environment as GAMMATORCH_<COMMAND>_<OPTION>.
     """
 
 

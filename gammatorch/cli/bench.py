@@ -15,10 +15,14 @@ from gammatorch.cli.progress import Progress
 @click.command()
 @model_options
 @click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda|cuda:N|mps", help="Where the gains go."
+    "--device",
+    default="auto",
+    show_default=True,
+    metavar="auto|cpu|cuda|cuda:N|mps",
+    help="Device that the gains are read to.",
 )
 @click.option(
-    "--repeats", type=click.IntRange(1), default=15, show_default=True, help="Counted repeats; medians are shown."
+    "--repeats", type=click.IntRange(1), default=15, show_default=True, help="Timed repeats; medians are shown."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
 @format_option
@@ -35,7 +39,9 @@ def bench(
     out: Path | None,
     format: str,
 ) -> None:
-    """Time each stage of a run, cold and warm, beside safetensors' safe_open on the same files.
+    """Time each stage of a run on this machine.
+
+    Warm and cold times are shown beside those of safetensors' safe_open on the same files.
 
     Without MODEL: on layouts of Qwen3-32B, DeepSeek-V3 and Kimi-K2 in full size, made on the spot as sparse files.
     Cold means that the checkpoint's own files were dropped from the page cache; nothing else of the machine is touched.
@@ -46,7 +52,7 @@ def bench(
     gammatorch bench /mnt/nas/checkpoints/step1000 --device cuda --repeats 5
     """
     if model is None and revision is not None:
-        raise click.UsageError("--revision is of a MODEL: name it")
+        raise click.UsageError("--revision needs a MODEL")
     from gammatorch.reports.document import check_writable
 
     if out is not None:
@@ -59,7 +65,7 @@ def bench(
     from gammatorch.reports.console import make_console
     from gammatorch.reports.document import write_atomically
     from gammatorch.reports.throughput import print_throughput
-    from gammatorch.results.bench import BenchDocument
+    from gammatorch.results.documents import BenchDocument
     from gammatorch.results.files import to_json
 
     measured = []

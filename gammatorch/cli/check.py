@@ -18,8 +18,8 @@ from gammatorch.cli.options import (
     loudness_options,
     out_option,
     report_format_option,
+    show,
 )
-from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EXIT_FOUND = 3
 
 
 def _kinds(context: click.Context, parameter: click.Parameter, value: Sequence[str]) -> tuple[str, ...]:
-    """Kinds of findings, each option with one or several, parted by commas."""
+    """Kinds of findings, each option with one or several separated by commas."""
     kinds = tuple(kind.strip() for one in value for kind in one.split(",") if kind.strip())
     if kinds:
         from gammatorch.analysis.findings import KINDS
@@ -39,7 +39,7 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: Sequence[s
         for kind in kinds:
             if kind not in KINDS:
                 raise click.BadParameter(
-                    f"{kind!r} is no kind of finding; there are {', '.join(KINDS)}", context, parameter
+                    f"{kind!r} is not a kind of finding; the kinds are {', '.join(KINDS)}", context, parameter
                 )
     return kinds
 
@@ -48,16 +48,18 @@ def _kinds(context: click.Context, parameter: click.Parameter, value: Sequence[s
 @click.argument("models", nargs=-1, metavar="[MODEL]...")
 @click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub, of one MODEL.")
 @hub_options
-@click.option("--against", metavar="REF", help="A checkpoint that MODEL should equal, or descend from, layer by layer.")
-@click.option("--exact", is_flag=True, help="With --against: gains that were trained on are an error too.")
+@click.option("--against", metavar="REF", help="A checkpoint that MODEL should be equal to, or descend from.")
+@click.option("--exact", is_flag=True, help="With --against: gains that differ as after training are errors too.")
 @click.option(
     "--ignore",
     multiple=True,
     callback=_kinds,
     metavar="KIND",
-    help="Leave findings of a kind out, or of several, parted by commas.",
+    help="Leave out findings of this kind, or of several kinds separated by commas.",
 )
-@click.option("--stack", metavar="NAME", help="Which stack, where there are several, or all; `inspect` names them.")
+@click.option(
+    "--stack", metavar="NAME", help="Which stack to check, if there are several, or all; `inspect` lists them."
+)
 @out_option
 @report_format_option
 @loudness_options
@@ -75,12 +77,14 @@ def check(
     out: Path | None,
     format: str,
 ) -> int:
-    """Audit the gains of every site of a stack: missing, dead, non-finite, copied, untouched, in doubtful convention.
+    """Check the norms of a checkpoint, alone or against a reference.
 
-    With --against, every layer is held against REF's at the same site, whatever the format and the names of tensors:
-    same, rounded, tuned, or shifted by 1, scaled, permuted, another layer's or site's, foreign. Ends with 3 where it
-    found an error. Where tensor-parallel ranks each hold a copy, the copies are compared bit by bit; the folder of a
-    training run stands for all its steps.
+    Alone: is any gain missing, dead, not finite, copied or never trained?
+
+    With --against REF, every layer is compared with the same layer of REF, whatever the two formats and names of
+    tensors are: the same, rounded or fine-tuned, or else shifted by 1, scaled, permuted, taken from another layer or
+    site, or from another model. Where tensor-parallel ranks each hold a copy, the copies are compared bit by bit. The
+    folder of a training run stands for all its steps. The exit code is 3 if there is an error.
 
     \b
     gammatorch check ./converted --against google/gemma-2-2b
@@ -91,7 +95,7 @@ def check(
 
     names = [step for name in models or (DEFAULT_MODEL,) for step in steps_within(name) or [name]]
     if revision is not None and len(names) > 1:
-        raise click.UsageError("--revision is of one model: with several, write org/name@revision")
+        raise click.UsageError("--revision applies to one model: for several, write org/name@revision")
     if exact and against is None:
         raise click.UsageError("--exact needs --against")
     from gammatorch.reports.document import check_writable

@@ -22,9 +22,9 @@ from gammatorch.cli.options import (
     loudness_options,
     memory_option,
     out_option,
+    show,
     tensor_options,
 )
-from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 from gammatorch.errors import SelectionError
 

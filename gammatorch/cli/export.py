@@ -18,17 +18,19 @@ FORMATS = ("csv", "jsonl", "parquet", "sqlite")
 @click.option(
     "--format",
     type=click.Choice(FORMATS),
-    help="By default what the suffix of --out says, or csv. csv and jsonl go to stdout unless --out is given.",
+    help="By default the suffix of --out decides, or csv. csv and jsonl go to stdout unless --out is given.",
 )
 @click.option("--wide", is_flag=True, help="One row for each item instead of one for each figure.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="F", help="Write the table to this file.")
 @loudness_options
 @click.pass_obj
 def export(session: Session, folder: Path, format: str | None, wide: bool, out: Path | None) -> None:
-    """Write a sweep as one long table: item, step, layer, statistic, value, text, run.
+    """Write a sweep as one table.
 
-    Its rows are all figures of every item, its verdict, and the anomalies and notes that name it. With --wide there is
-    one row for each item, with the figures of all its layers.
+    Its columns are item, step, layer, statistic, value, text, run.
+
+    There is one row for each figure of each item, for its verdict, and for the anomalies and notes that name it. With
+    --wide there is one row for each item, with the figures that concern all its layers.
 
     \b
     gammatorch export pythia | head

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @model_options
-@click.option("--verify", is_flag=True, help="Ask transformers, by running the model tiny, whether this is right.")
+@click.option(
+    "--verify", is_flag=True, help="Check places and offsets by running a tiny copy of the model in transformers."
+)
 @format_option
 @loudness_options
 @click.pass_obj
@@ -31,9 +33,11 @@ def inspect(
     verify: bool,
     format: str,
 ) -> None:
-    """List the stacks, the norm sites in them, their keys and offsets.
+    """List the norms of a model and the tensors that hold them.
 
-    Reads headers only, loads no tensor and needs no torch.
+    Norms are listed by stack and site, with what is added to the stored weight.
+
+    Only headers are read. This needs no PyTorch and takes no time to speak of.
 
     \b
     gammatorch inspect ./checkpoints/step1000
@@ -59,7 +63,7 @@ def inspect(
     if format == "json":
         document = inspection.inspection_document(checkpoint, stacks, config)
         if verify:
-            from gammatorch.reports.verification import with_verification
+            from gammatorch.reports.inspection import with_verification
 
             document = with_verification(document, findings, doubt)
         click.echo(to_json(document), nl=False)
@@ -67,7 +71,7 @@ def inspect(
     console = make_console()
     inspection.print_inspection(checkpoint, stacks, config, console)
     if verify:
-        from gammatorch.reports.verification import print_verification
+        from gammatorch.reports.inspection import print_verification
 
         print_verification(findings, doubt, console)
 

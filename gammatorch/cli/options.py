@@ -1,12 +1,12 @@
-"""What the commands share: options, and how loud they are."""
+"""What the commands share: options, how loud they are, and where a result goes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,9 @@ from gammatorch.architectures.base import PLACES
 from gammatorch.checkpoints.opening import DEFAULT_MODEL
 from gammatorch.errors import InvalidArgument
 from gammatorch.gains.memory import parse_bytes
+
+if TYPE_CHECKING:
+    from gammatorch.results.base import Document
 
 _JSON = "gammatorch.json"
 """Where a call keeps that --json was given, until --format is read."""
@@ -90,17 +93,17 @@ def check_selection(site: str, stack: str | None, pattern: str | None) -> None:
 
 
 hub_options = _all(
-    click.option("--token", metavar="TOKEN", help="Access token for the Hub; else the one that `hf auth login` keeps."),
     click.option(
-        "--no-cache", is_flag=True, help="Read from the Hub what earlier runs have read already, and keep nothing."
+        "--token", metavar="TOKEN", help="Access token for the Hub; by default the one that `hf auth login` stored."
     ),
+    click.option("--no-cache", is_flag=True, help="Neither use nor fill the cache of what was read from the Hub."),
 )
 model_options = _all(
     click.argument("model", required=False),
     click.option("--revision", metavar="R", help="Branch, tag or commit on the Hub."),
     hub_options,
 )
-_SITE_HELP = "Where in the block the norm stands; auto: input, or where there is none the nearest analogue"
+_SITE_HELP = "Which norm of the block; auto: input, or the nearest equivalent where the model has none there"
 site_option = click.option(
     "--site", type=click.Choice(["auto", *PLACES]), default="auto", show_default=True, help=f"{_SITE_HELP}."
 )
@@ -123,13 +126,15 @@ sites_option = click.option(
     help=f"{_SITE_HELP}; all: every site of the stack. May be repeated.",
 )
 tensor_options = _all(
-    click.option("--stack", metavar="NAME", help="Which stack, where there are several; `inspect` names them."),
+    click.option("--stack", metavar="NAME", help="Which stack to read, if there are several; `inspect` lists them."),
     click.option(
         "--pattern",
         metavar="KEYS",
         help="Read these tensors instead of a site: 'model.layers.{layer}.input_layernorm.weight'.",
     ),
-    click.option("--raw", is_flag=True, help="The stored weights, without the offset of zero-centred norms."),
+    click.option(
+        "--raw", is_flag=True, help="Use the stored weights as they are, without adding the 1 of zero-centred norms."
+    ),
 )
 selection_options = _all(site_option, tensor_options)
 device_options = _all(
@@ -141,7 +146,7 @@ device_options = _all(
         type=click.Choice(["float64", "float32"]),
         default="float64",
         show_default=True,
-        help="In which precision.",
+        help="Precision of the computation.",
     ),
 )
 memory_option = click.option(
@@ -150,7 +155,7 @@ memory_option = click.option(
     default="2GB",
     show_default=True,
     metavar="BYTES",
-    help="Wider gains than fit in so much are read and analysed in column blocks.",
+    help="Gains that do not fit into this much memory are read and analysed in column blocks.",
 )
 analysis_options = _all(
     click.option(
@@ -167,7 +172,7 @@ analysis_options = _all(
         default=4096,
         show_default=True,
         metavar="K",
-        help="Numbers kept of each layer by project, and in a sweep of layers too wide to be kept.",
+        help="Numbers kept of each layer by the method project, and by sweeps of layers too wide to store.",
     ),
     click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of the projection."),
     memory_option,
@@ -176,7 +181,7 @@ analysis_options = _all(
         default="auto",
         show_default=True,
         metavar="auto|qwen3-32b|BOUNDS",
-        help="Runs of layers to compare; bounds like 'early=0-9,late=10-'.",
+        help="Runs of layers to compare: found in the data (auto), a preset, or bounds like 'early=0-9,late=10-'.",
     ),
 )
 out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
@@ -191,7 +196,7 @@ def _format_options(*forms: str) -> Callable[[Command], Command]:
             default=forms[0],
             show_default=True,
             callback=_form,
-            help="What goes to stdout.",
+            help="What to print on stdout.",
         ),
         click.option(
             "--json",
@@ -210,14 +215,14 @@ loudness_options = _all(
     click.option(
         "--no-progress", is_flag=True, expose_value=False, callback=_set("progress", True), help="No progress bar."
     ),
-    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Results only."),
+    click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help="Print results only."),
     click.option(
         "-v",
         "--verbose",
         is_flag=True,
         expose_value=False,
         callback=_be_verbose,
-        help="Tracebacks on errors; what is tried again, and why nothing is cached.",
+        help="Show tracebacks of errors, what is retried, and why something is not cached.",
     ),
 )
 
@@ -237,3 +242,41 @@ __all__ = [
     "sites_option",
     "tensor_options",
 ]
+
+
+def show(
+    session: Session,
+    form: str,
+    out: Path | None,
+    document: Callable[[], Document] | Sequence[Callable[[], Document]],
+    print_tables: Callable[[Any], None],
+) -> None:
+    """Print the result and write it; a reader that closes the pipe early does not cost the file.
+
+    Args:
+        session: How loud this call is.
+        form: ``"table"`` or ``"json"``.
+        out: File to write, if any.
+        document: Makes the document; several make an array of them, unless it is one alone.
+        print_tables: Prints the tables to a console.
+    """
+    from gammatorch.reports.console import make_console
+    from gammatorch.reports.document import write_atomically
+
+    text = _as_json(document) if form == "json" or out is not None else ""
+    try:
+        if form == "json":
+            click.echo(text, nl=False)
+        else:
+            print_tables(make_console())
+    finally:
+        if out is not None:
+            write_atomically(out, text)
+            session.notice(f"saved {out}")
+
+
+def _as_json(document: Callable[[], Document] | Sequence[Callable[[], Document]]) -> str:
+    from gammatorch.results.files import to_json
+
+    texts = [to_json(make()) for make in (document if isinstance(document, Sequence) else [document])]
+    return texts[0] if len(texts) == 1 else "[\n" + ",\n".join(map(str.rstrip, texts)) + "\n]\n"

@@ -19,16 +19,16 @@ from gammatorch.cli.progress import Progress
     "--out",
     type=click.Path(path_type=Path),
     metavar="F",
-    help="Write the page to this file; else it goes to stdout, if that is no terminal.",
+    help="Write the page to this file; by default it goes to stdout, unless that is a terminal.",
 )
 @loudness_options
 @click.pass_obj
 def report(session: Session, path: str, out: Path | None) -> None:
     """Draw a result file, a sweep or a model as one HTML page.
 
-    PATH is what `run --out`, `compare --out` or `check --out` wrote, or the folder of a sweep, of which no model is
-    opened; or a MODEL as in `run`, which is run first. The page needs no network and no other file. Pictures need
-    matplotlib: pip install 'gammatorch[report]'.
+    PATH is a file that `run --out`, `compare --out` or `check --out` wrote, or the folder of a sweep; their models are
+    not needed any more. PATH can also be a MODEL as in `run`, which is then analysed first. The page needs no network
+    and no other file. Pictures need matplotlib: pip install 'gammatorch[report]'.
 
     \b
     gammatorch report step1000.json --out step1000.html
@@ -39,7 +39,9 @@ def report(session: Session, path: str, out: Path | None) -> None:
     from gammatorch.reports.document import check_writable, write_atomically
 
     if out is None and sys.stdout.isatty():
-        raise click.UsageError("the page is HTML and no text for a terminal: pass --out F, or redirect stdout")
+        raise click.UsageError(
+            "the page is HTML, which a terminal cannot show: pass --out page.html, or redirect stdout to a file"
+        )
     if session.verbose:  # else matplotlib is kept from telling of its fonts and caches
         logging.getLogger("matplotlib").setLevel(logging.INFO)
     if out is not None:

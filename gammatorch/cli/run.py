@@ -21,10 +21,10 @@ from gammatorch.cli.options import (
     loudness_options,
     model_options,
     out_option,
+    show,
     sites_option,
     tensor_options,
 )
-from gammatorch.cli.output import show
 from gammatorch.cli.progress import Progress
 from gammatorch.errors import GammatorchError, SelectionError
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from gammatorch.analysis.result import Analysis
     from gammatorch.architectures.base import Selection
     from gammatorch.checkpoints.base import Checkpoint
+    from gammatorch.gains.stack import Gains
+    from gammatorch.gains.wide import WideGains
 
 GPU_BYTES = 100_000_000
 """Stored bytes from which on a GPU would have been worth having: less is analysed by a CPU while a GPU gets ready."""
@@ -40,13 +42,15 @@ GPU_BYTES = 100_000_000
 @click.command()
 @model_options
 @click.option(
-    "--demo", is_flag=True, help="Run on SmolLM2-135M-Instruct's trained gains, which the package carries: no network."
+    "--demo",
+    is_flag=True,
+    help="Run on the trained gains of SmolLM2-135M-Instruct, which come with the package; needs no network.",
 )
 @sites_option
 @tensor_options
 @device_options
 @analysis_options
-@click.option("--full", is_flag=True, help="Print every table, the answer last.")
+@click.option("--full", is_flag=True, help="Print every table and note, the answer last.")
 @out_option
 @format_option
 @loudness_options
@@ -76,7 +80,7 @@ def run(
     """Read one site's gains and analyse their directions across layers.
 
     MODEL is a folder, a weight file, a *.index.json, or org/name[@revision] on the Hub; Qwen/Qwen3-32B if left
-    out. Of several sites one line each is printed, then the answer of the first; JSON is an array of their results.
+    out. With several sites, one line is printed for each, then the answer for the first; JSON is an array of results.
 
     \b
     gammatorch run --demo
@@ -98,11 +102,13 @@ def run(
             selections = _selections(checkpoint, site, stack, pattern, session)
             progress.stage("starting torch")
             from gammatorch.analysis.analyze import analyze
+            from gammatorch.analysis.reduce import passes
+            from gammatorch.gains.accept import open_gains
 
-            settings = {"phases": phases, "method": method, "dtype": dtype, "dims": dims, "seed": seed}
-            work = partial(analyze, **settings)
-            reading = {"device": device, "raw": raw, "dtype": dtype, "memory": memory}
-            analyses = [_analyse((checkpoint, one), work, reading, method, progress) for one in selections]
+            read = partial(open_gains, device=device, raw=raw, dtype=dtype, memory=memory, advance=progress.advance)
+            work = partial(analyze, phases=phases, method=method, dtype=dtype, dims=dims, seed=seed)
+            times = partial(passes, method, dtype)
+            analyses = [_analyse((checkpoint, one), read, work, times, progress) for one in selections]
     _tell_of_gpu(session, device, selections, analyses[0])
     from gammatorch.results.run import run_document
 
@@ -136,24 +142,22 @@ def _selections(
 
 def _analyse(
     chosen: tuple[Checkpoint, Selection],
-    work: Callable[..., Analysis],
-    reading: dict[str, Any],
-    method: str,
+    read: Callable[[Sequence[tuple[Checkpoint, Selection]]], Sequence[Gains | WideGains]],
+    work: Callable[[Gains | WideGains], Analysis],
+    passes: Callable[[int, int], int],
     progress: Progress,
 ) -> Analysis:
     """Read one site, and analyse it."""
-    from gammatorch.analysis.reduce import passes
-    from gammatorch.gains.accept import open_gains
     from gammatorch.gains.stack import Gains
     from gammatorch.gains.wide import narrower_when_full
 
     nbytes = chosen[1].nbytes
     progress.stage("reading gains", total=nbytes)
-    (gains,) = open_gains([chosen], advance=progress.advance, **reading)
+    (gains,) = read([chosen])
     if isinstance(gains, Gains):
         progress.stage("analysing")
     else:
-        progress.stage("reading gains", total=nbytes * passes(method, reading["dtype"], *gains.shape))
+        progress.stage("reading gains", total=nbytes * passes(*gains.shape))
     return narrower_when_full([gains], partial(work, gains))
 
 

@@ -193,8 +193,7 @@ def _shard(text: str | None, session: Session) -> Shard | None:
 
 def _show(summary: SweepDocument, form: str) -> int:
     from gammatorch.reports.console import make_console
-    from gammatorch.reports.sweep import print_summary
-    from gammatorch.reports.timeline import print_timeline
+    from gammatorch.reports.sweep import print_summary, print_timeline
     from gammatorch.results.files import to_json
 
     if form == "json":

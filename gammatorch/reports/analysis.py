@@ -20,26 +20,21 @@ MOST_AXES = 10
 
 
 def print_analysis(analysis: Analysis, console: Console) -> None:
-    """Print an analysis: what was read, four tables, what they say, what it cost.
-
-    Args:
-        analysis: The analysis.
-        console: Where to.
-    """
+    """Print an analysis: what was read, four tables, what they say, what it cost."""
     if analysis.gains is not None:
         _print_head(analysis, analysis.gains, console)
     for note in analysis.notes:
         console.print(Text(f"note: {printable(note, None)}", style="yellow"))
     print_table(
         console,
-        "‖γ‖ per layer, and its direction's projection on the first and on the shared axis",
+        "Layers: length ‖γ‖, and projections of the unit γ on the first principal axis and the shared direction",
         ("layer", "<phase", "‖γ‖", "proj_top1", "resid", "shared"),
         layer_rows(analysis),
         least=("resid",),
     )
     print_table(
         console,
-        "PCA of the unit γ (direction structure)",
+        "Principal axes of the unit γ",
         ("<axis", "explained", "singular value"),
         axis_rows(analysis),
     )
@@ -55,13 +50,13 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         )
     print_table(
         console,
-        "Neighbouring layers: cosine of the unit γ, and correlation once their means are gone",
+        "Neighbouring layers: cosine, and Pearson's correlation, which removes the means",
         ("<layers", "<phase", "cos", "pearson"),
         neighbour_rows(analysis),
     )
     print_table(
         console,
-        "What it says, with 95 % bounds over channels",
+        "Statistics, with 95 % bounds over channels",
         ("<figure", "value", "low", "high", "<reference"),
         says_rows(
             run_statistics(analysis), analysis.num_layers, ranked=analysis.statistics["rank_correlation"] is not None
@@ -106,7 +101,7 @@ def summary_lines(analysis: Analysis) -> Iterator[str]:
         for count in (3, MOST_AXES):
             yield f"Top-{count} explain: {analysis.explained_var[:count].sum():.4f}"
     energy = plainly(analysis.statistics["shared_energy"]["value"])
-    yield f"Shared direction (uncentred): {energy} of the energy; 1 is one direction for all layers"
+    yield f"Shared direction (uncentred): {energy} of the energy; 1 would be one direction for all layers"
 
 
 def phase_rows(analysis: Analysis) -> Iterator[Row]:

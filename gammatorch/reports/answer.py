@@ -47,12 +47,7 @@ _SUSPECT = "suspect"
 
 
 def print_answer(analysis: Analysis, console: Console) -> None:
-    """Print the answer of a run: what was read, the verdict, its figures, a picture, what it cost.
-
-    Args:
-        analysis: The analysis.
-        console: Where to.
-    """
+    """Print the answer of a run: what was read, the verdict, its figures, a picture, what it cost."""
     width = max(reading_width(console), NARROWEST)
     top = [*_head(analysis, width), *_doubts(analysis, width)]
     if analysis.num_layers == 1:
@@ -73,12 +68,7 @@ def print_answer(analysis: Analysis, console: Console) -> None:
 
 
 def print_sites(analyses: Sequence[Analysis], console: Console) -> None:
-    """Print one line for each site that was read.
-
-    Args:
-        analyses: One of each site.
-        console: Where to.
-    """
+    """Print one line for each site that was read."""
     rows = [
         (
             printable(analysis.gains.site, 24) if analysis.gains else "-",
@@ -99,12 +89,7 @@ def print_sites(analyses: Sequence[Analysis], console: Console) -> None:
 
 
 def short_cost(analysis: Analysis, gains: Origin) -> str:
-    """What was read and how long it took, in a few words.
-
-    Args:
-        analysis: The analysis.
-        gains: Where its gains came from.
-    """
+    """What was read and how long it took, in a few words."""
     read = moved(gains.bytes_read, gains.bytes_cached)
     seconds = analysis.seconds + gains.seconds
     return f"read {read} of {size(gains.checkpoint_bytes)}, {seconds:.2f} s on {analysis.device}"
@@ -165,8 +150,8 @@ def _picture(analysis: Analysis, console: Console, width: int, has_map: bool) ->
     room = width - side - _GAP if shown else width
     left = list(_strips(analysis, name, cells, room, BLOCKS if has_blocks(console) else DIGITS))
     if shown:
-        left.append(f"right: {name} of every two layers, the first at the top left,")
-        left.append("blue -1, white 0, orange +1" if coloured else "- below 0, then . : + * # @ from 0 to 1")
+        left.append(f"right: {name} between every two layers, first layer at top left;")
+        left.append("blue -1, white 0, orange +1" if coloured else "- is below 0, and . : + * # @ go from 0 to 1")
     left += _ending(analysis)
     beside = [line if len(line) <= room else None for line in left]
     below = [Text(line) for line, fits in zip(left, beside, strict=True) if fits is None]

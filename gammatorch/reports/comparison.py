@@ -9,7 +9,7 @@ from rich.text import Text
 
 from gammatorch.analysis.lineage import Comparison, Pair
 from gammatorch.reports.console import NARROWEST, Row, cut, print_table
-from gammatorch.reports.glossary.comparing import COMPARISONS
+from gammatorch.reports.glossary import GLOSSARY
 from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.text import moved, plural, printable, size
 from gammatorch.results.comparison import ComparisonDocument, PairFigures, comparison_document, letter
@@ -101,7 +101,7 @@ def _print_pairs(pairs: Sequence[tuple[Pair, PairFigures]], console: Console) ->
         least=("‖Δ‖/spread", "CKA", "pearson", "chance", "‖Δ‖/‖γ‖"),
     )
     console.print("rank r: of normal scores; the verdict rests on it. chance: unrelated checkpoints stay below it.")
-    console.print(f"CKA {COMPARISONS['CKA'].reference}; those of unrelated checkpoints may, too.")
+    console.print(f"CKA {GLOSSARY['CKA'].reference}; those of unrelated checkpoints may, too.")
 
 
 def _print_matrix(comparison: Comparison, document: ComparisonDocument, console: Console) -> None:
@@ -112,6 +112,7 @@ def _print_matrix(comparison: Comparison, document: ComparisonDocument, console:
     is_wide = 5 + 6 * count > width
     cell = max(2, len(names[-1])) if is_wide else 5
     title = "Verdicts on all pairs" if is_wide else "Mean rank correlation of every pair, over all layers"
+    console.print()
     console.print(Text(title, style="bold"))
     shown = min(count, (width - 5) // (cell + 1))
     console.print("    " + "".join(f" {name:>{cell}}" for name in names[:shown]))

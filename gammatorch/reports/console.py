@@ -44,11 +44,7 @@ def make_console(file: TextIO | None = None) -> Console:
 
 
 def reading_width(console: Console) -> int:
-    """Columns that running text is set in: the terminal's, 100 at most, and 80 where there is no terminal.
-
-    Args:
-        console: Where the text goes.
-    """
+    """Columns that running text is set in: the terminal's, 100 at most, and 80 where there is no terminal."""
     return min(console.width, LONGEST_LINE) if console.is_terminal else 80
 
 
@@ -151,10 +147,6 @@ def _rendered(console: Console, table: Table) -> list[str]:
 def cut(text: str, width: int) -> str:
     """A text with its middle left out where it is wider than that.
 
-    Args:
-        text: Any text that can be shown.
-        width: Columns that it may take.
-
     Example:
         >>> cut("model.layers.0.input_layernorm", 21), cut("short", 21)
         ('model.laye…_layernorm', 'short')
@@ -168,11 +160,5 @@ def cut(text: str, width: int) -> str:
 
 
 def folded_lines(text: str, width: int, indent: str = "") -> list[str]:
-    """Running text in lines, all but the first indented.
-
-    Args:
-        text: Any text that can be shown.
-        width: Columns that a line may take.
-        indent: Spaces before the second line and all after it.
-    """
+    """Running text in lines, all but the first indented."""
     return wrap(text, max(width, NARROWEST), subsequent_indent=indent, break_on_hyphens=False) or [""]

@@ -1,22 +1,35 @@
-"""What a checkpoint holds, as a tree for people and as a document for programs. Needs no torch."""
+"""What a checkpoint holds, and what transformers says of it, for people and for programs. Needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
+import msgspec
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from gammatorch.architectures.base import NormSite, Stack
+from gammatorch.architectures.base import PLACES, NormSite, Stack
 from gammatorch.architectures.config import ModelConfig
 from gammatorch.architectures.expected import expected_layers
 from gammatorch.architectures.select import base_model, is_lora
 from gammatorch.architectures.stages import outer_of_main, stages_of
 from gammatorch.checkpoints.base import Checkpoint
-from gammatorch.reports.console import cut
+from gammatorch.reports.console import Row, cut, print_table
 from gammatorch.reports.text import moved, plural, printable, size
-from gammatorch.results.inspection import InspectedSite, InspectedStack, InspectedTensor, InspectionDocument
+from gammatorch.results.documents import (
+    InspectedSite,
+    InspectedStack,
+    InspectedTensor,
+    InspectionDocument,
+    VerifiedNorm,
+)
+
+if TYPE_CHECKING:
+    from gammatorch.verify.oracle import Finding
 
 _INDENT = 8
 """Columns that the lines of a tree take before a key."""
@@ -61,14 +74,7 @@ def inspection_notes(checkpoint: Checkpoint, stacks: Sequence[Stack], config: Mo
 
 
 def print_inspection(checkpoint: Checkpoint, stacks: Sequence[Stack], config: ModelConfig, console: Console) -> None:
-    """Print the checkpoint as a tree: stack, site, keys.
-
-    Args:
-        checkpoint: An open checkpoint.
-        stacks: Its stacks.
-        config: Its configuration.
-        console: Where to.
-    """
+    """Print the checkpoint as a tree: stack, site, keys."""
     commit = f" @ {checkpoint.revision[:7]}" if checkpoint.revision else ""
     facts = [
         config.model_type and f"model type {printable(config.model_type)}",
@@ -123,3 +129,65 @@ def _site_document(site: NormSite) -> InspectedSite:
         InspectedTensor(layer, entry.key, entry.file, entry.dtype, list(entry.shape)) for layer, entry in site.rows
     ]
     return InspectedSite(site.place, site.offset, site.nbytes, tensors)
+
+
+_WIDTH = 80
+_NAME_WIDTH = 26
+_COLUMNS = ("<verdict", "<place", "offset", "observed", "<input", "<norm")
+
+
+def with_verification(
+    document: InspectionDocument, findings: Sequence[Finding], doubt: str | None
+) -> InspectionDocument:
+    """An inspection's document with what transformers says."""
+    norms = msgspec.convert(findings, list[VerifiedNorm], from_attributes=True)
+    return msgspec.structs.replace(document, verification=norms, verification_doubt=doubt)
+
+
+def print_verification(findings: Sequence[Finding], doubt: str | None, console: Console) -> None:
+    """Print a line per norm and, where the table is wrong, what to change in it."""
+    if doubt is not None:
+        console.print(f"\nVerification cannot tell: {printable(doubt, None)}")
+        return
+    console.print("\nVerified on a tiny model built by transformers")
+    for stack in dict.fromkeys(finding.stack for finding in findings):
+        rows = finding_rows([finding for finding in findings if finding.stack == stack])
+        print_table(console, printable(stack, _WIDTH) or "(top)", _COLUMNS, rows, least=("input", "offset"))
+    for finding in findings:
+        if finding.verdict == "differ":
+            said = (
+                f"{printable(finding.name)}: the table says {finding.place} with offset {finding.offset:g}; it acts "
+                f"with offset {finding.observed_offset:g}{' on the block input' if finding.on_input else ''}: "
+                "gammatorch/architectures/families.py needs an entry"
+            )
+            console.print("\n".join(wrap(said, min(_WIDTH, console.width))))
+    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in ("agree", "differ")}
+    unsure = len(findings) - sum(counts.values())
+    agree = f"{plural(counts['agree'], 'norm')} agree{'s' if counts['agree'] == 1 else ''}"
+    console.print(f"{agree}, {counts['differ']} differ, {unsure} cannot tell")
+
+
+def finding_rows(findings: Sequence[Finding]) -> Iterator[Row]:
+    """Rows of a table that is 80 columns wide: a long name goes on in rows that hold nothing else."""
+    for finding in findings:
+        first, *others = _pieces(printable(finding.name))
+        yield (
+            finding.verdict,
+            finding.place if finding.place in PLACES else "-",
+            f"{finding.offset:.4g}",
+            "-" if finding.observed_offset is None else f"{finding.observed_offset:.4g}",
+            "yes" if finding.on_input else "no",
+            first,
+        )
+        for piece in others:
+            yield ("", "", "", "", "", piece)
+
+
+def _pieces(name: str) -> list[str]:
+    """A name in lines that fit the last column, broken after a dot where there is one."""
+    pieces = [""]
+    for part in re.findall(rf"[^.]{{1,{_NAME_WIDTH - 1}}}\.?|\.", name):
+        if len(pieces[-1]) + len(part) > _NAME_WIDTH:
+            pieces.append("")
+        pieces[-1] += part
+    return pieces

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from gammatorch.reports.console import Row
-from gammatorch.reports.glossary.statistics import STATISTICS
+from gammatorch.reports.glossary import GLOSSARY, entries_of
 from gammatorch.reports.text import printable
 from gammatorch.results.base import Interval
 from gammatorch.results.statistics import Outliers, Schedule, Statistics
@@ -26,24 +26,24 @@ def says_rows(found: Statistics, layers: int, *, ranked: bool, digits: int = 4) 
     if ranked:
         yield bounded("mean rank correlation", ranks, f"chance stays within ±{plainly(ranks.null_95)}")
     yield bounded("mean pearson", mean, f"chance stays within ±{plainly(mean.null_95)}")
-    yield bounded("shared energy", found.shared_energy, STATISTICS["shared energy"].reference)
+    yield bounded("shared energy", found.shared_energy, GLOSSARY["shared energy"].reference)
     yield bounded("participation ratio", found.effective_dimension, f"of {layers}; 1: one direction")
     first = found.first_eigenvalue
     chance = "undefined" if first.value is None else f"chance stays below {plainly(first.null_95)}"
     yield ("first eigenvalue", shown(first.value), "-", "-", chance)
-    yield ("shared directions", _whole(found.shared_directions), "", "", STATISTICS["shared directions"].reference)
-    yield bounded("misfit of one direction", found.misfit, STATISTICS["misfit of one direction"].reference)
+    yield ("shared directions", _whole(found.shared_directions), "", "", GLOSSARY["shared directions"].reference)
+    yield bounded("misfit of one direction", found.misfit, GLOSSARY["misfit of one direction"].reference)
     yield bounded("loss with depth", lost, f"near {plainly(lost.near)}, far {plainly(lost.far)}")
     if lost.disattenuated is not None:
-        reference = STATISTICS["loss, noise removed"].reference
+        reference = GLOSSARY["loss, noise removed"].reference
         yield ("loss, noise removed", shown(lost.disattenuated), "", "", reference)
-    yield ("order of layers", shown(found.depth_order), "", "", STATISTICS["order of layers"].reference)
+    yield ("order of layers", shown(found.depth_order), "", "", GLOSSARY["order of layers"].reference)
     if found.correlation_length is not None:
         yield ("correlation length", f"{found.correlation_length:.1f}", "", "", "layers")
     for contrast in found.phase_contrasts:
         if contrast.value is not None:
             name = printable(contrast.name, 24)
-            yield bounded(f"phase {name}", contrast, STATISTICS["phase contrast"].reference)
+            yield bounded(f"phase {name}", contrast, GLOSSARY["phase contrast"].reference)
     starts, outlying, kinds, outliers = found.change_points, found.odd_layers, found.period, found.outliers
     turns = found.transitions
     if starts is not None:
@@ -52,9 +52,15 @@ def says_rows(found: Statistics, layers: int, *, ranked: bool, digits: int = 4) 
     if outlying:
         yield ("outlier layers", str(len(outlying)), "", "", ", ".join(map(str, outlying)))
     if kinds.period is not None:
-        yield bounded(f"every {kinds.period} layers", kinds, STATISTICS["period"].reference)
+        yield bounded(f"every {kinds.period} layers", kinds, GLOSSARY["period"].reference)
     if outliers.channels:
         yield _outlier_row(outliers)
+    for name, value in (found.more or {}).items():
+        label, references = name.replace("_", " "), [entry.reference for entry in entries_of(name).values()]
+        if isinstance(value, Interval):
+            yield bounded(label, value, "".join(references[:1]))
+        elif not isinstance(value, list):
+            yield (label, shown(value), "", "", "".join(references[:1]))
     if found.schedules:
         yield from _schedule_rows(found.schedules)
 

@@ -28,29 +28,17 @@ _BLUE, _WHITE, _ORANGE = (33, 102, 172), (247, 247, 247), (230, 97, 1)
 
 
 def has_blocks(console: Console) -> bool:
-    """Whether a console can show block characters.
-
-    Args:
-        console: Where they would go.
-    """
+    """Whether a console can show block characters."""
     return console.encoding.lower().replace("-", "") == "utf8" and not console.is_dumb_terminal
 
 
 def has_shades(console: Console) -> bool:
-    """Whether a console has colours fine enough for a map, and half blocks to put them on.
-
-    Args:
-        console: Where they would go.
-    """
+    """Whether a console has colours fine enough for a map, and half blocks to put them on."""
     return has_blocks(console) and not console.no_color and console.color_system in ("256", "truecolor")
 
 
 def mean(values: Sequence[float]) -> float:
-    """The mean of some figures.
-
-    Args:
-        values: At least one.
-    """
+    """The mean of some figures."""
     return math.fsum(values) / len(values)
 
 
@@ -90,10 +78,6 @@ def strip(
 
 def runs_of(count: int, most: int) -> list[tuple[int, int]]:
     """Runs of nearly equal length, as first and one past the last.
-
-    Args:
-        count: What is divided.
-        most: Runs at most.
 
     Example:
         >>> runs_of(5, 2), runs_of(2, 5)

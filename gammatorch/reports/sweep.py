@@ -1,4 +1,4 @@
-"""A sweep's plan and its summary, as tables for people."""
+"""A sweep's plan, its summary, its items by step and their anomalies, as tables for people."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from rich.text import Text
 
 from gammatorch.reports.console import cut, print_table
 from gammatorch.reports.text import plural, printable, size
-from gammatorch.results.sweep import Failure, PlanDocument, SweepDocument
+from gammatorch.results.sweep import Failure, Noticed, PlanDocument, SweepDocument, TimelineDocument
 
 _NAMED = 3
 """Other items that failed for the same reason which a table names."""
 
 
 def print_summary(summary: SweepDocument, console: Console) -> None:
-    """Print what a sweep did, and what failed.
-
-    Args:
-        summary: What it did.
-        console: Where to.
-    """
+    """Print what a sweep did, and what failed."""
     part = f", shard {summary.shard}" if summary.shard else ""
     console.print()
     planned = f": {plural(summary.planned, 'item')} planned{part}"
@@ -36,12 +31,7 @@ def print_summary(summary: SweepDocument, console: Console) -> None:
 
 
 def print_failures(failures: Sequence[Failure], console: Console) -> None:
-    """Print what failed and why, each reason once; the next run tries it again.
-
-    Args:
-        failures: What failed.
-        console: Where to.
-    """
+    """Print what failed and why, each reason once; the next run tries it again."""
     reasons: dict[str, list[Failure]] = {}
     for failure in failures:
         reasons.setdefault(_reason(failure), []).append(failure)
@@ -66,12 +56,7 @@ def _failed_row(reason: str, group: Sequence[Failure]) -> list[str]:
 
 
 def print_plan(plan: PlanDocument, console: Console) -> None:
-    """Print the items that a sweep would read, and how many bytes of each.
-
-    Args:
-        plan: What it would read.
-        console: Where to.
-    """
+    """Print the items that a sweep would read, and how many bytes of each."""
     rows = []
     for one in plan.items:
         shape = f"{one.layers} × {one.width}" if one.layers is not None else "-"
@@ -87,3 +72,55 @@ def print_plan(plan: PlanDocument, console: Console) -> None:
         f"{plural(len(rows), 'item')}, {plan.missing} to do{unreadable}, {size(plan.bytes_to_read)} to read "
         f"of {size(plan.checkpoint_bytes)}"
     )
+
+
+LONGEST_TABLE = 1000
+"""Lines printed; JSON holds all."""
+
+COLUMNS = {
+    "rms_gamma": "RMS γ",
+    "shared_energy": "shared",
+    "effective_dimension": "part. ratio",
+    "pearson_previous": "r previous",
+    "pearson_last": "r last",
+    "drift": "drift",
+}
+"""The figures of an item, and what they are called in a table."""
+
+
+def print_timeline(told: TimelineDocument | SweepDocument, console: Console) -> None:
+    """Print a sweep's items step by step, then what is odd about them."""
+    entries = told.timeline
+    odd = {name for finding in told.anomalies for name in finding.items}
+    rows = [
+        [
+            printable(entry.item),
+            "-" if entry.step is None else str(entry.step),
+            *(figure(name, getattr(entry, name)) for name in COLUMNS),
+            "!" if entry.item in odd else "",
+        ]
+        for entry in entries[:LONGEST_TABLE]
+    ]
+    if rows:
+        columns = ["<item", "step", *COLUMNS.values(), "<"]
+        print_table(console, "Items by step", columns, rows, least=("part. ratio", "r last", "shared", "drift"))
+    if len(entries) > LONGEST_TABLE:
+        console.print(f"… {plural(len(entries) - LONGEST_TABLE, 'item')} more: --format json gives all")
+    _print_findings("Anomalies", told.anomalies, console, "bold red")
+    _print_findings("Notes", told.notes, console, "yellow")
+
+
+def figure(name: str, value: float | None) -> str:
+    """A figure in a table, with the digits that it needs."""
+    if value is None:
+        return "-"
+    return f"{value:.2e}" if name == "drift" else f"{value:.4f}"
+
+
+def _print_findings(title: str, findings: Sequence[Noticed], console: Console, style: str) -> None:
+    if findings:
+        console.print()
+        console.print(Text(title, style="bold"))
+    for finding in findings:
+        line = Text(f"{finding.kind}: ", style=style)
+        console.print(line.append(printable(finding.text, None), style="default"))

@@ -39,10 +39,6 @@ def printable(text: str, longest: int | None = LONGEST_NAME) -> str:
 def in_html(text: str, longest: int | None = LONGEST_NAME) -> str:
     """The text as :func:`printable` shows it, escaped for HTML and its attributes.
 
-    Args:
-        text: Any text.
-        longest: Characters to keep; None for all.
-
     Example:
         >>> in_html('<b title="x">')
         '&lt;b title=&quot;x&quot;&gt;'
@@ -65,10 +61,6 @@ def size(count: int) -> str:
 
 def moved(read: int, cached: int) -> str:
     """Bytes that were read, and those that did not have to be.
-
-    Args:
-        read: Bytes moved.
-        cached: Bytes that came from the cache.
 
     Example:
         >>> moved(10_500, 1_937_408), moved(1_937_408, 0)

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from gammatorch.reports.console import print_table
 from gammatorch.reports.text import plural, printable, size
-from gammatorch.results.bench import Throughput, Times
+from gammatorch.results.documents import Throughput, Times
 
 _NAMES = {
     "open": "open, headers",
@@ -19,12 +19,7 @@ _NAMES = {
 
 
 def print_throughput(measured: Throughput, console: Console) -> None:
-    """Print the stages of one checkpoint, and what they come to.
-
-    Args:
-        measured: The measurement.
-        console: Where to.
-    """
+    """Print the stages of one checkpoint, and what they come to."""
     both = (("warm", measured.warm), ("cold", measured.cold))
     columns = [(name, times) for name, times in both if times is not None]
     rows = [[label, *(_ms(getattr(times.stages, stage)) for _, times in columns)] for stage, label in _NAMES.items()]

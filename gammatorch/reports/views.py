@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gammatorch.errors import InvalidArgument
 from gammatorch.reports.page.html import bullets, facts, page, section, table
 from gammatorch.reports.page.of_check import check_page, counted
 from gammatorch.reports.page.of_result import result_page
@@ -15,22 +16,20 @@ from gammatorch.results.comparison import letter
 from gammatorch.results.tidy import COLUMNS, figure_rows, pair_rows
 
 if TYPE_CHECKING:
+    from pandas import DataFrame  # type: ignore[import-untyped]
+
     from gammatorch.analysis.check import Audit
     from gammatorch.analysis.lineage import Comparison
     from gammatorch.analysis.result import Analysis
     from gammatorch.gains.stack import Gains
-    from gammatorch.results.gains import GainsDocument
+    from gammatorch.results.documents import GainsDocument
 
 _FEW = 12
 """Pairs or findings that a summary or a notebook's table names."""
 
 
 def analysis_view(analysis: Analysis) -> View:
-    """An analysis: its verdict, and the figures that bear on the question with their bounds.
-
-    Args:
-        analysis: The analysis.
-    """
+    """An analysis: its verdict, and the figures that bear on the question with their bounds."""
     from gammatorch.reports.says import says_rows
     from gammatorch.results.run import run_document, run_statistics
 
@@ -50,11 +49,7 @@ def analysis_view(analysis: Analysis) -> View:
 
 
 def comparison_view(comparison: Comparison) -> View:
-    """A comparison: the verdict on each pair.
-
-    Args:
-        comparison: The comparison.
-    """
+    """A comparison: the verdict on each pair."""
     from gammatorch.reports.comparison import pair_row
     from gammatorch.results.comparison import comparison_document
 
@@ -76,11 +71,7 @@ def comparison_view(comparison: Comparison) -> View:
 
 
 def audit_view(audit: Audit) -> View:
-    """What ``check`` found: how many errors, and each finding.
-
-    Args:
-        audit: The audit.
-    """
+    """What ``check`` found: how many errors, and each finding."""
     from gammatorch.results.audit import check_document
 
     document = check_document(audit, audit.against)
@@ -98,12 +89,8 @@ def audit_view(audit: Audit) -> View:
 
 
 def gains_view(gains: Gains) -> View:
-    """Gains: where they are from, and the size of each layer's.
-
-    Args:
-        gains: The gains.
-    """
-    from gammatorch.results.gains import gains_document
+    """Gains: where they are from, and the size of each layer's."""
+    from gammatorch.results.documents import gains_document
 
     layers, hidden = gains.gamma.shape
     summary = (
@@ -136,12 +123,7 @@ def _sizes(gains: Gains) -> Iterator[tuple[int, *tuple[float, ...]]]:
 
 
 def gains_page(document: GainsDocument, sizes: str) -> str:
-    """The page of gains.
-
-    Args:
-        document: The gains.
-        sizes: The table of their sizes.
-    """
+    """The page of gains."""
     shape = f"{plural(document.num_layers, 'layer')} × {document.hidden}"
     told = [
         ("site", f"{document.site}: {document.site_reason}"),
@@ -150,3 +132,21 @@ def gains_page(document: GainsDocument, sizes: str) -> str:
         ("stored", document.stored_dtype),
     ]
     return page(document.model, [facts(told), section("Notes", bullets(document.notes)), section("Layers", sizes)])
+
+
+TYPES: Mapping[str, str] = {"layer": "Int64", "step": "Int64", "value": "float64"}
+"""Columns that are not of texts; ``Int64`` holds whole numbers of which some are missing."""
+
+
+def frame(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> DataFrame:
+    """Rows as a table whose whole numbers are whole, also where some are missing.
+
+    Raises:
+        InvalidArgument: pandas is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise InvalidArgument(f"to_dataframe needs pandas ({error}): pip install pandas") from None
+    table = pandas.DataFrame(list(rows), columns=list(names), dtype=object)
+    return table.astype({name: TYPES.get(name, "str") for name in names})

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from gammatorch.results.base import Document, Figure, Number, Whole, build
-from gammatorch.results.plain import plain
+from gammatorch.results.base import Document, Figure, Number, Whole, build, plain
 
 if TYPE_CHECKING:
     from gammatorch.analysis.against import LayerVerdict

@@ -1,10 +1,11 @@
-"""What all documents have in common: their numbers, and the checks that types cannot express."""
+"""What all documents have in common: their numbers, plain values, and the checks that types cannot express."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Sized
+import math
+from collections.abc import Mapping, Sequence, Sized
 from itertools import pairwise
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from msgspec import Meta, Struct, ValidationError, convert
 
@@ -84,11 +85,6 @@ class ChanceInterval(Interval, frozen=True, kw_only=True):
 def check_length(name: str, found: Sized | None, wanted: int) -> None:
     """Check that a list is as long as another one asks for; null has any length.
 
-    Args:
-        name: Of the list.
-        found: The list.
-        wanted: Its length.
-
     Raises:
         ValueError: It is longer or shorter.
     """
@@ -98,11 +94,6 @@ def check_length(name: str, found: Sized | None, wanted: int) -> None:
 
 def check_matrix(name: str, rows: Matrix | None, wanted: int) -> None:
     """Check that a matrix is square.
-
-    Args:
-        name: Of the matrix.
-        rows: The matrix.
-        wanted: Rows and columns that it has.
 
     Raises:
         ValueError: It has another shape.
@@ -115,10 +106,6 @@ def check_matrix(name: str, rows: Matrix | None, wanted: int) -> None:
 def check_layers(layers: Sequence[int], num_layers: int | None = None) -> None:
     """Check that layer indices ascend, and that there are as many as their count says.
 
-    Args:
-        layers: Layer index of each row.
-        num_layers: Their number, where it is given beside them.
-
     Raises:
         ValueError: They do not.
     """
@@ -128,3 +115,25 @@ def check_layers(layers: Sequence[int], num_layers: int | None = None) -> None:
         raise ValueError("`layers` is not in ascending order")
     if num_layers is not None and num_layers != len(layers):
         raise ValueError(f"`num_layers` is {num_layers}, not {len(layers)}")
+
+
+def plain(value: Any) -> Any:
+    """Tensors and arrays as nested lists, NaN and infinity as None, mappings and lists likewise within.
+
+    Args:
+        value: A tensor or array, mapping, list, or what JSON holds.
+
+    Example:
+        >>> import torch
+        >>> plain({"gains": torch.tensor([1.0, float("nan")])})
+        {'gains': [1.0, None]}
+    """
+    if isinstance(value, float):  # the most by far, so they come first
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if hasattr(value, "tolist"):  # a tensor or an array, told without importing either
+        return value.tolist() if math.isfinite(value.sum()) else plain(value.tolist())
+    return value

@@ -14,8 +14,8 @@ from gammatorch.results.base import (
     build,
     check_layers,
     check_length,
+    plain,
 )
-from gammatorch.results.plain import plain
 from gammatorch.version import __version__
 
 if TYPE_CHECKING:

@@ -82,10 +82,6 @@ def encode(value: Any) -> str:
 def decode(content: bytes | str, kind: type[_Read]) -> _Read:
     """The document that a JSON text holds.
 
-    Args:
-        content: The text.
-        kind: Which document it should be.
-
     Raises:
         Misfit: It is no JSON, or another document; the message names the field.
     """

@@ -17,9 +17,9 @@ from gammatorch.results.base import (
     check_layers,
     check_length,
     check_matrix,
+    plain,
 )
-from gammatorch.results.plain import plain
-from gammatorch.results.statistics import MATRICES, AllStatistics, Statistics, check_schedules
+from gammatorch.results.statistics import MATRICES, AllStatistics, Statistics, check_schedules, with_more
 from gammatorch.version import __version__
 
 if TYPE_CHECKING:
@@ -166,14 +166,11 @@ def _check_phases(phases: Sequence[PhaseFigures], layers: Sequence[int]) -> None
 def run_document(analysis: Analysis) -> RunDocument:
     """The whole result of an analysis.
 
-    Args:
-        analysis: The analysis.
-
     Raises:
         OutputError: A number that is always defined is NaN or infinite.
     """
     fields = _fields(analysis) | {
-        "statistics": plain(analysis.statistics),
+        "statistics": with_more(plain(analysis.statistics)),
         "cosine": plain(analysis.cosine),
         "provenance": run_provenance(analysis),
     }
@@ -183,9 +180,6 @@ def run_document(analysis: Analysis) -> RunDocument:
 def run_summary(analysis: Analysis) -> Summary:
     """The result of an analysis without matrices and provenance; no matrix is turned into lists for it.
 
-    Args:
-        analysis: The analysis.
-
     Raises:
         OutputError: A number that is always defined is NaN or infinite.
     """
@@ -194,20 +188,13 @@ def run_summary(analysis: Analysis) -> Summary:
 
 
 def run_statistics(analysis: Analysis) -> Statistics:
-    """The figures of an analysis, without matrices.
-
-    Args:
-        analysis: The analysis.
-    """
+    """The figures of an analysis, without matrices."""
     figures = {name: value for name, value in analysis.statistics.items() if name not in MATRICES}
-    return build(plain(figures), Statistics)
+    return build(with_more(plain(figures)), Statistics)
 
 
 def run_provenance(analysis: Analysis) -> Provenance:
     """Where the result of an analysis comes from.
-
-    Args:
-        analysis: The analysis.
 
     Raises:
         OutputError: The time it took is NaN or infinite.

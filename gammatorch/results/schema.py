@@ -13,10 +13,8 @@ import msgspec
 
 from gammatorch.results.audit import CheckDocument, ChecksDocument
 from gammatorch.results.base import Document
-from gammatorch.results.bench import BenchDocument
 from gammatorch.results.comparison import ComparisonDocument
-from gammatorch.results.gains import GainsDocument
-from gammatorch.results.inspection import InspectionDocument
+from gammatorch.results.documents import BenchDocument, GainsDocument, InspectionDocument
 from gammatorch.results.run import Provenance, RunDocument, Summary
 from gammatorch.results.sweep import FailureRecord, ItemHeader, PlanDocument, SweepDocument
 

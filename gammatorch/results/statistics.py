@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from msgspec import UNSET, UnsetType
 
 from gammatorch.results.base import ChanceInterval, Document, Figure, Interval, Matrix, Number, Whole, check_length
-from gammatorch.results.courses import COURSES
 
 MATRICES = ("pearson", "rank_correlation")
 """Statistics that are layer × layer."""
@@ -97,6 +98,7 @@ class Statistics(Document, frozen=True, kw_only=True):
         phase_contrasts: One of each phase.
         singular_gap: Relative gap between the first two singular values.
         outliers: Massive channels.
+        more: What ``STATISTICS`` in ``analysis/statistics.py`` has beyond these, by name; absent where it has no more.
     """
 
     cos_ones: list[Figure]
@@ -121,6 +123,7 @@ class Statistics(Document, frozen=True, kw_only=True):
     phase_contrasts: list[PhaseContrast]
     singular_gap: Figure
     outliers: Outliers
+    more: dict[str, Figure | list[Figure] | Interval] | UnsetType = UNSET
 
 
 class AllStatistics(Statistics, frozen=True, kw_only=True):
@@ -128,6 +131,18 @@ class AllStatistics(Statistics, frozen=True, kw_only=True):
 
     pearson: Matrix
     rank_correlation: Matrix | None
+
+
+def with_more(figures: Mapping[str, object]) -> Mapping[str, object]:
+    """The figures of an analysis, those that have no field of their own put together as ``more``.
+
+    Example:
+        >>> with_more({"misfit": 0.1, "new": 0.2})
+        {'misfit': 0.1, 'more': {'new': 0.2}}
+    """
+    known = {name: value for name, value in figures.items() if name in AllStatistics.__struct_fields__}
+    more = {name: value for name, value in figures.items() if name not in known}
+    return {**known, "more": more} if more else known
 
 
 def check_schedules(fits: Mapping[str, Schedule] | None, depth: int) -> None:
@@ -143,13 +158,23 @@ def check_schedules(fits: Mapping[str, Schedule] | None, depth: int) -> None:
     if fits is not None and len(fits) < 2:
         raise ValueError("`statistics.schedules` has too few entries")
     for name, fit in (fits or {}).items():
-        if not _has_course(name, fit.parameters, depth):
+        if not _has_curve(name, fit.parameters, depth):
             raise ValueError(f"`statistics.schedules.{name}.parameters` are not those of the {name} schedule")
 
 
-def _has_course(name: str, parameters: Mapping[str, float], last: int) -> bool:
+def _has_curve(name: str, parameters: Mapping[str, float], last: int) -> bool:
     """Whether the curve of a schedule that can be drawn has a finite height at the last layer."""
     try:
-        return name not in COURSES or math.isfinite(COURSES[name](parameters, last))
+        return name not in CURVES or math.isfinite(CURVES[name](parameters, last))
     except (KeyError, ArithmeticError):
         return False
+
+
+CURVES: Mapping[str, Callable[[Mapping[str, float], int], float]] = {
+    "none": lambda fit, k: fit["t0"],
+    "geometric": lambda fit, k: fit["t0"] * fit["a"] ** (k - 1),
+    "linear": lambda fit, k: fit["t0"] + fit["b"] * (k - 1),
+    "logarithmic": lambda fit, k: fit["c"] / math.log1p(k),
+    "power": lambda fit, k: fit["t0"] * k ** -fit["p"],
+}
+"""By the name of a schedule of ``SCHEDULES`` in ``analysis/schedules.py``: its course, k = 1 at the first layer."""

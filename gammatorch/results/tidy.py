@@ -30,22 +30,15 @@ _OF_PAIRS = (
 
 
 def figure_rows(document: Summary) -> Iterator[Figure]:
-    """The figures of an analysis without its matrices; ``cos_adjacent`` stands at the first of its two layers.
-
-    Args:
-        document: The result.
-    """
+    """The figures of an analysis without its matrices; ``cos_adjacent`` stands at the first of its two layers."""
     found = msgspec.to_builtins(document, order="sorted")
     statistics = {name: value for name, value in found["statistics"].items() if name not in MATRICES}
+    statistics |= statistics.pop("more", {})
     return _flatten("", {name: found[name] for name in _FIGURES} | statistics, document.layers)
 
 
 def pair_rows(document: ComparisonDocument) -> Iterator[tuple[str, str, int | None, str, float | None]]:
-    """The figures of every pair of a comparison: model, against, layer of the model, statistic, value.
-
-    Args:
-        document: The comparison.
-    """
+    """The figures of every pair of a comparison: model, against, layer of the model, statistic, value."""
     for pair in document.pairs:
         found = msgspec.to_builtins(pair)
         for name in _OF_PAIRS:

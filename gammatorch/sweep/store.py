@@ -24,10 +24,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gammatorch.errors import MalformedCheckpoint, OutputError
-from gammatorch.reports.document import telling
-from gammatorch.reports.overwriting import STORE_FOLDERS
+from gammatorch.reports.document import STORE_FOLDERS, telling
+from gammatorch.results.base import plain
 from gammatorch.results.files import Misfit, decode, encode, to_plain
-from gammatorch.results.plain import plain
 from gammatorch.results.run import Provenance, Summary
 from gammatorch.results.statistics import MATRICES
 from gammatorch.results.sweep import Failure, FailureRecord, Item, ItemHeader, Settings, WeightFile

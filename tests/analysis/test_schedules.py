@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gammatorch.analysis.correlations import Correlations
 from gammatorch.analysis.moments import moments
 from gammatorch.analysis.schedules import NONE, SCHEDULES, schedules
-from gammatorch.results.courses import COURSES
+from gammatorch.results.statistics import CURVES
 
 LAYERS = (12, 24, 64)
 
@@ -68,7 +68,7 @@ def test_a_law_is_found_with_its_parameters_and_no_other_in_its_place(name, rho)
         claimed = [chosen(one) for one in fits]
         assert claimed.count(name) >= 100 * least, (layers, change)
         assert sum(claim not in (name, None) for claim in claimed) <= 10, (layers, change)
-        drawn = [COURSES[name](fits[0][name]["parameters"], k) for k in range(1, layers + 1)]
+        drawn = [CURVES[name](fits[0][name]["parameters"], k) for k in range(1, layers + 1)]
         np.testing.assert_allclose(np.log(drawn), course, atol=0.25)
 
 
@@ -112,7 +112,7 @@ def test_fits_are_those_of_generalised_least_squares(rho, kept):
         heights, inner = np.log(size)[1:-1], at[1:-1]
         n, one = len(inner), np.ones(len(inner))
         for name, fit in fits.items():
-            course = np.log([COURSES[name](fit["parameters"], 1 + step) for step in inner])
+            course = np.log([CURVES[name](fit["parameters"], 1 + step) for step in inner])
             columns = {"geometric": [one, inner], "power": [one, np.log1p(inner)]}.get(name, [one])
             offset = course - course[0] if name in ("linear", "logarithmic") else 0 * one
             m = 2 + len(columns) + (name == "linear")

@@ -180,7 +180,7 @@ def test_odd_layers_are_named_and_are_neither_a_phase_nor_a_drift(odd):
     gamma[odd] = world("layer-specific", 1, 32, 2048)[odd]
     found = gammatorch.analyze(gamma)
     assert found.statistics["odd_layers"] == odd and found.statistics["change_points"] == []
-    assert found.answer.verdict == "shared-direction" and f"{', '.join(map(str, odd))} stand" in found.answer.sentence
+    assert found.answer.verdict == "shared-direction" and f"{', '.join(map(str, odd))} " in found.answer.sentence
 
 
 def test_a_run_of_three_that_differ_is_a_phase_and_not_odd():

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 import gammatorch
 from gammatorch import errors
-from gammatorch.reports.overwriting import refuse_overwriting
+from gammatorch.reports.document import refuse_overwriting
 
 NORMS = {f"model.layers.{layer}.input_layernorm.weight": torch.arange(8.0) - layer for layer in range(3)}
 OTHERS = {key: row + 5 for key, row in NORMS.items()}

@@ -278,7 +278,9 @@ def test_a_sweep_keeps_one_site(call, swept):
     assert done.code == 2 and "a sweep keeps one site" in done.stderr
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(80, "Mean rank correlation of every pair"), (60, "Verdicts on all pairs")])
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(80, "Mean rank correlation of every pair"), (60, "Verdicts on all pairs")]
+)
 def test_many_are_a_matrix(call, swept, models, monkeypatch, columns, shown):
     monkeypatch.setattr("rich.console.Console.is_terminal", True)
     monkeypatch.setenv("COLUMNS", str(columns))

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gammatorch.cli import main
-from gammatorch.reports.glossary.table import GLOSSARY
+from gammatorch.reports.glossary import GLOSSARY
 
 
 def call(capsys, *arguments):

@@ -36,7 +36,7 @@ def test_the_demo_prints_the_four_tables_between_what_and_how_much(call):
     assert done.code == 0
     assert lines[0].startswith("SmolLM2-135M-Instruct (demo, real gains) · site input: on the block's input")
     assert lines[-1].startswith("read 65.6 kB of 269.1 MB in 1 shard")
-    for title in ("‖γ‖ per layer", "PCA of the unit γ", "Directions by phase", "Neighbouring layers"):
+    for title in ("Layers: length ‖γ‖", "Principal axes of the unit γ", "Directions by phase", "Neighbouring layers"):
         assert sum(line.startswith(title) for line in lines) == 1
     assert done.stderr == ""
 

@@ -55,8 +55,8 @@ SCREENS = {
     60: """\
 SmolLM2-135M-I…o, real gains) · site input · 30 layers × 576
 Verdict: phases, support 1.00
-Phases: the direction jumps at layer 23 and holds between
-(mean rank correlation 0.322 [0.296, 0.347] over all
+Phases: the direction jumps at layer 23 and is stable in
+between (mean rank correlation 0.322 [0.296, 0.347] over all
 layers).
 
 figure                   value    low   high
@@ -73,8 +73,8 @@ read …
     80: """\
 SmolLM2-135M-Instruct (demo, real gains) · site input · 30 layers × 576
 Verdict: phases, support 1.00
-Phases: the direction jumps at layer 23 and holds between (mean rank correlation
-0.322 [0.296, 0.347] over all layers).
+Phases: the direction jumps at layer 23 and is stable in between (mean rank
+correlation 0.322 [0.296, 0.347] over all layers).
 
 figure                   value    low   high  reference
 mean rank correlation    0.322  0.296  0.347  chance stays within ±0.0048
@@ -85,16 +85,16 @@ misfit of one direction  0.109  0.096  0.121  0: one direction explains all
 
 RMS γ                   0.04..0.42  ▂▄▅▆▆▅▅▆▆▅▅▅▆▆▇▇▆██▆▇▇▇█▇▇█▇██  :*#+*****.-.
 rank r with next layer  -0.24..0.97 ▂▇██▇▇▅▇▄▆▇▇██████▇█▇▇▂▇▆▇▁▁▄   :********.-.
-right: rank r of every two layers, the first at the top left,       +##+#@@##.-.
-- below 0, then . : + * # @ from 0 to 1                             +##+#@@@@.-.
+right: rank r between every two layers, first layer at top left;    +##+#@@##.-.
+- is below 0, and . : + * # @ go from 0 to 1                        +##+#@@@@.-.
 read …                             .::.:+++:...
                                                                     ---.-----:+.
 """,
     120: """\
 SmolLM2-135M-Instruct (demo, real gains) · site input · 30 layers × 576
 Verdict: phases, support 1.00
-Phases: the direction jumps at layer 23 and holds between (mean rank correlation 0.322 [0.296,
-0.347] over all layers).
+Phases: the direction jumps at layer 23 and is stable in between (mean rank correlation 0.322
+[0.296, 0.347] over all layers).
 """,
 }
 

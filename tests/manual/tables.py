@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import gammatorch
-from gammatorch.reports.glossary.markdown import group_table
+from gammatorch.reports.glossary import group_table
 
 PAGES = sorted((Path(gammatorch.__file__).parent / "manual").glob("*.md"))
 _PLACE = re.compile(r"<!-- glossary: (\w+) -->\n\n.*?\n?\n?<!-- end -->", re.DOTALL)

@@ -17,8 +17,8 @@ from rich.cells import cell_len
 import gammatorch
 from gammatorch.cli import cli, main
 from gammatorch.reports.console import make_console
-from gammatorch.reports.glossary.table import GLOSSARY
-from gammatorch.reports.manual import TOPICS, find_topic, page_text, print_page
+from gammatorch.reports.glossary import GLOSSARY
+from gammatorch.reports.help import TOPICS, find_topic, page_text, print_page
 from tests.manual.checkpoints import write_checkpoints
 from tests.manual.tables import with_tables
 

@@ -23,12 +23,11 @@ from gammatorch.analysis.verdict import SENTENCES
 from gammatorch.architectures.base import PLACES
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
+from gammatorch.reports import glossary
 from gammatorch.reports.console import make_console
-from gammatorch.reports.explanation import find_entries
-from gammatorch.reports.glossary import comparing, layers, reading, statistics, sweeps, verdicts
-from gammatorch.reports.glossary.entry import GROUPS, Entry
-from gammatorch.reports.glossary.table import GLOSSARY, entries_of, names_of
-from gammatorch.reports.verification import print_verification
+from gammatorch.reports.glossary import GLOSSARY, GROUPS, entries_of, names_of
+from gammatorch.reports.help import find_entries
+from gammatorch.reports.inspection import print_verification
 from gammatorch.verify.oracle import Finding
 
 PACKAGE = Path(gammatorch.__file__).parent
@@ -196,18 +195,14 @@ def calls(name):
                     yield (*texts, None)[:2]
 
 
-def test_no_title_stands_twice_and_every_group_is_known():
-    modules = (comparing, layers, reading, statistics, sweeps, verdicts)
-    tables = [value for module in modules for name, value in vars(module).items() if name.isupper()]
-    titles = [
-        title
-        for table in tables
-        if isinstance(table, dict)
-        for title, entry in table.items()
-        if isinstance(entry, Entry)
-    ]
-    assert len(titles) == len(set(titles)) == len(GLOSSARY)
+def test_every_group_has_entries_and_a_title_that_stands_twice_is_refused():
     assert {entry.group for entry in GLOSSARY.values()} == set(GROUPS)
+    with pytest.raises(ValueError, match="two entries 'a'"):
+        glossary._read("# group: Heading\n\n## a\nOne.\n\n## a\nTwo.\n")
+
+
+def test_the_entries_of_sites_say_what_the_table_of_places_says():
+    assert all(f"The norm {where}." == GLOSSARY[name].what for name, where in PLACES.items())
 
 
 def test_every_entry_is_one_sentence_and_found_by_each_of_its_names():

@@ -22,7 +22,7 @@ from gammatorch.reports.pictures.of_comparison import FIGURES as COMPARISON_FIGU
 from gammatorch.reports.pictures.of_run import FIGURES
 from gammatorch.reports.pictures.of_sweep import FIGURES as SWEEP_FIGURES
 from gammatorch.results.comparison import LETTERS
-from gammatorch.results.courses import COURSES
+from gammatorch.results.statistics import CURVES
 from tests.results.documents import as_comparison, as_run, as_sweep
 
 BY_LAYER = {
@@ -98,14 +98,14 @@ def test_schedules_are_those_that_were_fitted_and_the_best_is_solid(document):
     assert list(drawn) == ["RMS γ", *fits]
     assert [name for name, line in drawn.items() if line.get_linestyle() == "-"] == [next(iter(fits))]
     for name, fit in fits.items():
-        course = [COURSES[name](fit["parameters"], k) for k in range(1, 25)]
+        course = [CURVES[name](fit["parameters"], k) for k in range(1, 25)]
         np.testing.assert_allclose(drawn[name].get_ydata(), course)
 
 
 def test_every_schedule_has_a_course_that_is_the_one_that_was_fitted():
-    assert COURSES.keys() == SCHEDULES.keys()
+    assert CURVES.keys() == SCHEDULES.keys()
     parameters = {"t0": 1.5, "a": 0.95, "b": 0.2, "c": 2.0, "p": 0.4}
-    for name, course in COURSES.items():
+    for name, course in CURVES.items():
         size = torch.tensor([course(parameters, k) for k in range(1, 31)], dtype=torch.float64)
         if name == "none":
             size *= 1 + 0.001 * (-1) ** torch.arange(30)

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from gammatorch.reports.console import make_console
-from gammatorch.reports.verification import print_verification
+from gammatorch.reports.inspection import print_verification
 from gammatorch.verify.oracle import Finding
 
 

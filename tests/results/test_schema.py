@@ -16,19 +16,22 @@ import gammatorch
 from gammatorch.analysis.kinship import LINKED
 from gammatorch.analysis.lineage import compare
 from gammatorch.analysis.phases import Phase
+from gammatorch.analysis.statistics import STATISTICS
 from gammatorch.analysis.verdict import SENTENCES
 from gammatorch.bench.worlds import draw
 from gammatorch.errors import OutputError
+from gammatorch.reports.says import says_rows
 from gammatorch.results.base import Document
 from gammatorch.results.comparison import Lineage
-from gammatorch.results.files import to_json, to_plain
-from gammatorch.results.inspection import InspectedSite
+from gammatorch.results.documents import InspectedSite
+from gammatorch.results.files import read_result, to_json, to_plain
 from gammatorch.results.run import (
     PhaseFigures,
     Provenance,
     Summary,
     Verdict,
     run_document,
+    run_statistics,
     run_summary,
 )
 from gammatorch.results.schema import DOCUMENTS, json_schema
@@ -60,8 +63,27 @@ def test_every_reference_of_the_schema_leads_somewhere():
 
 
 def test_every_statistic_that_is_computed_has_a_field(analysis):
-    assert set(analysis.statistics) == set(AllStatistics.__struct_fields__)
+    assert {*analysis.statistics, "more"} == set(AllStatistics.__struct_fields__)
     assert set(vars(analysis.phases[0])) == set(Phase.__dataclass_fields__) == set(PhaseFigures.__struct_fields__)
+
+
+def test_a_statistic_is_one_line_of_the_table_and_is_printed_written_and_tabulated(monkeypatch, tmp_path):
+    spread = {"value": 0.25, "low": 0.2, "high": 0.3}
+    added = {
+        "largest_gain": lambda lenses: 0.5,
+        "gain_by_layer": lambda lenses: torch.ones(12),
+        "spread": lambda _: spread,
+    }
+    monkeypatch.setattr("gammatorch.analysis.statistics.STATISTICS", {**STATISTICS, **added})
+    analysis = gammatorch.analyze(torch.from_numpy(draw("phases", 0, 12, 64)))
+    analysis.save(tmp_path / "a.json")
+    read = read_result(tmp_path / "a.json")
+    assert to_plain(read)["statistics"]["more"] == {"largest_gain": 0.5, "gain_by_layer": [1.0] * 12, "spread": spread}
+    table = analysis.to_dataframe()
+    assert table[table.statistic == "largest_gain"].value.tolist() == [0.5]
+    assert table[table.statistic == "gain_by_layer"].layer.tolist() == list(range(12))
+    assert ("spread", "0.2500", "0.2000", "0.3000", "") in says_rows(run_statistics(analysis), 12, ranked=True)
+    assert "largest gain" in analysis._repr_html_()
 
 
 def test_every_verdict_has_its_name_in_the_contract():

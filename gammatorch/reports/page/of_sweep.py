@@ -8,8 +8,8 @@ from itertools import islice, takewhile
 from gammatorch.reports.page.html import bullets, folded, page, paragraph, section, table
 from gammatorch.reports.page.pictures import pictures
 from gammatorch.reports.pictures.of_sweep import FIGURES
+from gammatorch.reports.sweep import COLUMNS, LONGEST_TABLE, figure
 from gammatorch.reports.text import plural
-from gammatorch.reports.timeline import COLUMNS, LONGEST_TABLE, figure
 from gammatorch.results.comparison import letter
 from gammatorch.results.sweep import Curve, CurveFigures, CurvesDocument
 

@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from gammatorch.reports.pictures.canvas import COLOURS, MARKED, canvas, label, legend_below, numbers, whole_ticks
 from gammatorch.reports.pictures.phases import shade_phases
-from gammatorch.results.courses import COURSES
 from gammatorch.results.run import RunDocument
-from gammatorch.results.statistics import Schedule
+from gammatorch.results.statistics import CURVES, Schedule
 
 
 def norms(document: RunDocument) -> Figure:
@@ -64,9 +63,9 @@ def _draw_schedules(axes: Axes, layers: Sequence[int], fits: Mapping[str, Schedu
     said |= {name: f"{name}, +{fits[name].aicc - fits[best].aicc:.1f}" for name in others}
     dashes = cycle(_DASHES)
     for place, name in enumerate(said):
-        if name in COURSES:
+        if name in CURVES:
             look: dict[str, Any] = {"linewidth": 1.8} if name == best else {"linewidth": 1.1, "linestyle": next(dashes)}
-            course = [COURSES[name](fits[name].parameters, layer - layers[0] + 1) for layer in layers]
+            course = [CURVES[name](fits[name].parameters, layer - layers[0] + 1) for layer in layers]
             axes.plot(layers, course, color=COLOURS[place % len(COLOURS)], label=label(said[name], 40), **look)
 
 

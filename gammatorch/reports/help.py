@@ -1,20 +1,23 @@
-"""Entries of the glossary on the terminal, and as a document."""
+"""Entries of the glossary and pages of the manual, on the terminal and as documents."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
+from importlib.resources import files
 from textwrap import wrap
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.text import Text
+from rich.theme import Theme
 
 from gammatorch.errors import InvalidArgument
 from gammatorch.reports.console import reading_width
-from gammatorch.reports.glossary.entry import GROUPS, Entry, formula_label
-from gammatorch.reports.glossary.table import GLOSSARY, entries_of, names_of
+from gammatorch.reports.glossary import GLOSSARY, GROUPS, Entry, entries_of, formula_label, names_of
 from gammatorch.reports.text import printable
 
 _LABELS = {
@@ -51,11 +54,7 @@ def find_entries(name: str | None) -> Mapping[str, Entry]:
 
 
 def print_names(console: Console) -> None:
-    """Print the titles of all entries, group by group.
-
-    Args:
-        console: Where to.
-    """
+    """Print the titles of all entries, group by group."""
     width = reading_width(console)
     for group, heading in GROUPS.items():
         titles = [title.replace(" ", _GLUE) for title, entry in GLOSSARY.items() if entry.group == group]
@@ -70,12 +69,7 @@ _GLUE = "\N{NO-BREAK SPACE}"
 
 
 def print_entries(entries: Mapping[str, Entry], console: Console) -> None:
-    """Print entries in full.
-
-    Args:
-        entries: By title.
-        console: Where to.
-    """
+    """Print entries in full."""
     width = reading_width(console)
     for number, (title, entry) in enumerate(entries.items()):
         if number:
@@ -106,9 +100,74 @@ def _lines(text: str, width: int, indent: str = "", label: str = "") -> list[str
 
 
 def entries_json(entries: Mapping[str, Entry]) -> str:
-    """Entries as one JSON document.
-
-    Args:
-        entries: By title.
-    """
+    """Entries as one JSON document."""
     return json.dumps({"entries": [{"name": title, **asdict(entry)} for title, entry in entries.items()]}, indent=2)
+
+
+TOPICS = (
+    "models",
+    "statistics",
+    "compare",
+    "sweeps",
+    "hub",
+    "wide",
+    "python",
+    "files",
+    "inside",
+    "extending",
+)
+"""The pages in the order of the list; each is `gammatorch/manual/TOPIC.md`."""
+
+
+_PLAIN_CODE = Theme({"markdown.code": "bold cyan"})
+"""Without the black ground that rich gives code, which stands out on a light terminal."""
+
+_COMMENT = re.compile(r"<!--.*?-->\n*")
+
+
+def page_text(topic: str) -> str:
+    """A page as it is written, in Markdown.
+
+    Example:
+        >>> page_text("models").splitlines()[0]
+        '# Models, sites and formats'
+    """
+    return (files("gammatorch") / "manual" / f"{topic}.md").read_text(encoding="utf-8")
+
+
+def find_topic(name: str, others: Iterable[str] = ()) -> str:
+    """The page of that name.
+
+    Raises:
+        InvalidArgument: There is none; the message names the nearest.
+
+    Example:
+        >>> find_topic("Sweeps")
+        'sweeps'
+    """
+    topic = name.casefold().strip()
+    if topic in TOPICS:
+        return topic
+    close = difflib.get_close_matches(topic, [*TOPICS, *others], n=2)
+    meant = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    raise InvalidArgument(f"the manual has no page '{printable(name)}'{meant} (its pages: {', '.join(TOPICS)})")
+
+
+def print_topics(console: Console) -> None:
+    """Print the name and the heading of every page."""
+    longest = max(map(len, TOPICS))
+    console.print(Text("Pages of the manual", style="bold"))
+    for topic in TOPICS:
+        heading = page_text(topic).partition("\n")[0].removeprefix("# ")
+        console.print(Text(f"  {topic:<{longest}}  {heading}"), soft_wrap=False)
+    console.print()
+    console.print("`gammatorch help TOPIC` shows a page, `gammatorch explain NAME` what one name means.")
+
+
+def print_page(topic: str, console: Console) -> None:
+    """Print a page, no wider than the terminal."""
+    page = Markdown(_COMMENT.sub("", page_text(topic)), hyperlinks=False, code_theme="ansi_dark")
+    with console.use_theme(_PLAIN_CODE), console.capture() as captured:
+        console.print(page, width=reading_width(console))
+    for line in captured.get().splitlines():
+        console.out(line if console.is_terminal else line.rstrip(), highlight=False)

@@ -1,1 +1,0 @@
-"""What every figure, column, verdict and name that is printed or written means: data, and a way to look it up."""
