@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import torch
@@ -215,7 +214,7 @@ def unknown(layers: int) -> Across:
         layers: Number of layers.
     """
     by_layer, whole = (Interval(*np.full((3, *shape), np.nan)) for shape in ((layers,), ()))
-    figures: dict[str, Any] = dict.fromkeys(("cosine", "pearson", "drift", "drift_of_spread"), by_layer)
+    figures: dict[str, Interval] = dict.fromkeys(("cosine", "pearson", "drift", "drift_of_spread"), by_layer)
     figures |= dict.fromkeys(("mean_pearson", "total_drift", "total_drift_of_spread", "cka"), whole)
     return Across(**figures, null_95=np.nan, largest_change=np.nan)
 

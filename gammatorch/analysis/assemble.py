@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gammatorch.analysis.evidence import Lenses
-from gammatorch.analysis.figures import Statistics
+from gammatorch.analysis.figures import PhaseContrast, Statistics
 from gammatorch.analysis.host import Array
 from gammatorch.analysis.pca import unseen
 from gammatorch.analysis.phases import Phase, assign_phases, phase_contrasts, phase_statistics, shortened
@@ -29,7 +28,7 @@ CLEAR_GAP = 0.01
 """Below this relative gap between the first two singular values the first axis is not identified."""
 
 
-def undefined(explained: object | None, statistics: Mapping[str, Any], layers: Sequence[int]) -> list[str]:
+def undefined(explained: object | None, statistics: Statistics, layers: Sequence[int]) -> list[str]:
     """What could not be computed, and why.
 
     Args:
@@ -145,11 +144,10 @@ def assemble(
     started = time.perf_counter()
     lenses, axes, layers = reduced.lenses, reduced.axes, reduced.lenses.stored.layers
     lengths, cosine = lenses.stored.norms, lenses.stored.cosine
-    statistics = measure(lenses)
-    described, contrasts = _by_phase(lenses, statistics, origin, phases)
-    statistics["phase_contrasts"] = contrasts
-    statistics["singular_gap"] = axes.singular_gap
-    statistics["outliers"] = dict(reduced.massive)
+    measured = measure(lenses)
+    described, contrasts = _by_phase(lenses, measured, origin, phases)
+    beside = {"phase_contrasts": contrasts, "singular_gap": axes.singular_gap, "outliers": reduced.massive}
+    statistics = Statistics.of({**measured, **beside})
     notes = list(origin.notes) if origin else []
     notes += undefined(axes.explained_var, statistics, layers)
     notes += unseen(axes)
@@ -170,7 +168,7 @@ def assemble(
         proj_top1=None if axes.proj_top1 is None else _tensor(axes.proj_top1),
         residual_top1=None if axes.residual_top1 is None else _tensor(axes.residual_top1),
         phases=described,
-        statistics=Statistics.of(statistics),
+        statistics=statistics,
         answer=answer(statistics, layers, copies, found),
         method=axes.method,
         error_estimate=axes.error_estimate,
@@ -184,22 +182,22 @@ def assemble(
 
 
 def _by_phase(
-    lenses: Lenses, statistics: Mapping[str, Any], origin: Origin | None, phases: str
-) -> tuple[tuple[Phase, ...], list[dict[str, Any]]]:
+    lenses: Lenses, measured: Statistics, origin: Origin | None, phases: str
+) -> tuple[tuple[Phase, ...], list[PhaseContrast]]:
     """Figures and contrasts of the phases."""
-    turns = [(turn["first"], turn["last"]) for turn in statistics["transitions"]]
+    turns = [(turn.first, turn.last) for turn in measured.transitions]
     rows = assign_phases(
         phases,
         lenses.stored.layers,
         model_type=origin.model_type if origin else None,
-        starts=statistics["change_points"] or (),
+        starts=measured.change_points or (),
         turns=turns,
     )
     if not rows:
         return (), []
     figures = phase_statistics(rows, lenses.stored.layers, lenses.stored.norms, lenses.stored.cosine)
     contrasts = phase_contrasts(rows, lenses.robust.pearson, lenses.robust.without)
-    return tuple(figures), [dict(vars(contrast)) for contrast in contrasts]
+    return tuple(figures), [PhaseContrast(vars(contrast)) for contrast in contrasts]
 
 
 def _tensor(values: Array) -> Tensor:

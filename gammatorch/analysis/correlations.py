@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from gammatorch.analysis.figures import Period
 from gammatorch.analysis.host import Array, Flags, HostMoments, Rows, product, sum_of_squares
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
 from gammatorch.analysis.layer_kinds import period
@@ -136,7 +137,7 @@ class Correlations:
         return float(expected / variance) if variance * known > expected else known
 
     @cached_property
-    def period(self) -> Mapping[str, Any]:
+    def period(self) -> Period:
         """Whether kinds of layers alternate, see :func:`~gammatorch.analysis.layer_kinds.period`."""
         return period(self.filled, self.pairs, self.without)
 

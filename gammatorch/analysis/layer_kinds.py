@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from gammatorch.analysis.host import Array, Flags
+from gammatorch.analysis.figures import Period
+from gammatorch.analysis.host import Array, Flags, product
 from gammatorch.analysis.intervals import interval, student_t
 
 _LONGEST_PERIOD = 8
@@ -41,7 +40,7 @@ def lag_sums(values: Array) -> Array:
     return np.asarray(upright.reshape(layers, 2 * layers + 1)[:, :layers].sum(axis=0))
 
 
-def period(correlation: Array, pairs: Flags, without: Array) -> Mapping[str, Any]:
+def period(correlation: Array, pairs: Flags, without: Array) -> Period:
     """Whether kinds of layers alternate, as local and global or linear and softmax attention do in hybrids.
 
     With profile the mean correlation by lag, a period p shows as a comb: ``contrast(p) = mean over m of
@@ -74,25 +73,25 @@ def period(correlation: Array, pairs: Flags, without: Array) -> Mapping[str, Any
     combs = _combs(layers)
     known = ((combs == 0) | (counts > 0)).all(axis=-1)
     if not known.any():
-        return dict.fromkeys(("period", "value", "low", "high", "within", "across"))
+        return Period(dict.fromkeys(("period", "value", "low", "high", "within", "across")))
     of_lag = combs / counts.clip(min=1)  # of every pair at a lag, shape (period, lag)
     contrasts = np.where(known, of_lag @ sums, -np.inf)
     best = int(np.argmax(contrasts >= min(_TIE * contrasts.max(), contrasts.max())))
-    left = np.matmul(without.reshape(len(without), -1), _of_pairs(of_lag[best]))
+    left = product(without.reshape(len(without), -1), _of_pairs(of_lag[best]))
     found = interval(contrasts[best], left, least=-2.0, most=2.0)
     value, low, high = found.figure().values()
     multiple = np.arange(layers) % (2 + best) == 0
     blocks = len(left)
     sure = student_t(1 - 0.025 / len(combs), blocks - 1) / student_t(0.975, blocks - 1) if blocks > 1 else 1.0
     real = contrasts[best] > _LEAST_CONTRAST and contrasts[best] > sure * float(found.high - found.low) / 2
-    return {
-        "period": 2 + best if real else None,
-        "value": value,
-        "low": low,
-        "high": high,
-        "within": float(sums[multiple].sum() / counts[multiple].sum()),
-        "across": float(sums[~multiple].sum() / counts[~multiple].sum()),
-    }
+    return Period(
+        period=2 + best if real else None,
+        value=value,
+        low=low,
+        high=high,
+        within=float(sums[multiple].sum() / counts[multiple].sum()),
+        across=float(sums[~multiple].sum() / counts[~multiple].sum()),
+    )
 
 
 def _of_pairs(of_lag: Array) -> Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -71,7 +70,7 @@ class Reduced:
 
     lenses: Lenses
     axes: PrincipalAxes
-    massive: Mapping[str, Any]
+    massive: Mapping[str, object]
     fingerprint: Sketch | None
 
 
@@ -121,7 +120,7 @@ def _correlations(
 
 def _ranked(
     stack: Tensor, layers: tuple[int, ...]
-) -> tuple[Sequence[Correlations | None], Sequence[Mapping[str, Any]]]:
+) -> tuple[Sequence[Correlations | None], Sequence[Mapping[str, object]]]:
     """Correlations of normal scores, and the massive channels; of gains too wide to be put in order none are known."""
     if stack.shape[2] > RANKED_WIDTH:
         return [None] * len(stack), [none_known()] * len(stack)

@@ -11,6 +11,7 @@ import torch
 
 from gammatorch.analysis.depth import correlation_length, depth_profile
 from gammatorch.analysis.evidence import ORDERED, Lenses
+from gammatorch.analysis.figures import Statistics, Transition
 from gammatorch.analysis.host import Array
 from gammatorch.analysis.intervals import Interval, defined, interval, mean_pearson_null
 from gammatorch.analysis.schedules import schedules
@@ -107,14 +108,14 @@ def change_points(lenses: Lenses) -> list[int] | None:
     return None if found is None else [one.layer for one in found]
 
 
-def turns(lenses: Lenses) -> list[dict[str, Any]]:
+def turns(lenses: Lenses) -> list[Transition]:
     """Turns that take several layers: ``first``, the last layer before, ``last``, the first after, and the ``loss``.
 
     Args:
         lenses: Of one checkpoint.
     """
     found = sorted(lenses.evidence.transitions, key=lambda turn: turn.first)
-    return [{"first": turn.first, "last": turn.last, "loss": turn.loss} for turn in found]
+    return [Transition(first=turn.first, last=turn.last, loss=turn.loss) for turn in found]
 
 
 def _bounded(figure: Array, scale: str, factor: float = 1, least: float = -math.inf) -> Figures:
@@ -123,7 +124,7 @@ def _bounded(figure: Array, scale: str, factor: float = 1, least: float = -math.
     return {name: None if part is None else factor * max(part, least) for name, part in found.items()}
 
 
-def measure(lenses: Lenses) -> dict[str, Any]:
+def measure(lenses: Lenses) -> Statistics:
     """Every statistic of the table.
 
     Args:
@@ -139,7 +140,7 @@ def measure(lenses: Lenses) -> dict[str, Any]:
         >>> found["shared_energy"]["value"]
         0.5
     """
-    return {name: _public(statistic(lenses)) for name, statistic in STATISTICS.items()}
+    return Statistics.of({name: _public(statistic(lenses)) for name, statistic in STATISTICS.items()})
 
 
 def _public(value: Any) -> Any:

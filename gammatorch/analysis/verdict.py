@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gammatorch.analysis.evidence import ORDERED, Evidence
+from gammatorch.analysis.figures import ChanceInterval, Interval, Outliers, Statistics
 from gammatorch.analysis.host import Array
 from gammatorch.analysis.intervals import FEWEST_BLOCKS
 
@@ -177,17 +177,17 @@ class Answer:
     sentence: str
 
 
-def answer(statistics: Mapping[str, Any], layers: Sequence[int], copies: bool, found: Support | None) -> Answer:
+def answer(statistics: Statistics, layers: Sequence[int], copies: bool, found: Support | None) -> Answer:
     """The verdict of one checkpoint in words.
 
     Args:
-        statistics: Plain values by name, as in JSON.
+        statistics: All but the answer.
         layers: Layer index of each row.
         copies: Whether all layers are equal to rounding, length included.
         found: How often each verdict comes out; None where fewer than two layers vary.
 
     Example:
-        >>> answer({}, [0], copies=False, found=None).verdict
+        >>> answer(Statistics(), [0], copies=False, found=None).verdict
         'degenerate'
     """
     if len(layers) < 2:
@@ -206,14 +206,14 @@ def _degenerate(why: str) -> Answer:
     return Answer("degenerate", 1.0, None, f"Degenerate: {why}")
 
 
-def _shared(statistics: Mapping[str, Any], _: Support) -> str:
+def _shared(statistics: Statistics, _: Support) -> str:
     return (
         f"Shared direction: all layers share one direction and differ only in magnitude ({_mean(statistics)}; "
         f"{statistics['shared_energy']['value']:.1%} of the energy lies in one direction)."
     )
 
 
-def _drift(statistics: Mapping[str, Any], _: Support) -> str:
+def _drift(statistics: Statistics, _: Support) -> str:
     fall = statistics["depth_contrast"]
     without_noise = fall["disattenuated"]
     true = f" ({without_noise:.3f} without each layer's own noise)" if without_noise is not None else ""
@@ -224,7 +224,7 @@ def _drift(statistics: Mapping[str, Any], _: Support) -> str:
     )
 
 
-def _phases(statistics: Mapping[str, Any], _: Support) -> str:
+def _phases(statistics: Statistics, _: Support) -> str:
     starts, turns = statistics["change_points"] or (), statistics["transitions"]
     sharp = f"jumps at {_layers(starts)}" if starts else ""
     wide = " and ".join(f"turns from layer {turn['first']} to {turn['last']}" for turn in turns)
@@ -232,7 +232,7 @@ def _phases(statistics: Mapping[str, Any], _: Support) -> str:
     return f"Phases: the direction {where} and is stable in between ({_mean(statistics)} over all layers)."
 
 
-def _several(statistics: Mapping[str, Any], _: Support) -> str:
+def _several(statistics: Statistics, _: Support) -> str:
     return (
         f"Several directions: the layers share {statistics['shared_directions']} directions that depth does not put in "
         f"order: {_mean(statistics)}, and one direction would leave correlations of "
@@ -240,7 +240,7 @@ def _several(statistics: Mapping[str, Any], _: Support) -> str:
     )
 
 
-def _specific(statistics: Mapping[str, Any], _: Support) -> str:
+def _specific(statistics: Statistics, _: Support) -> str:
     chance = _mean_figure(statistics)["null_95"]
     return (
         f"Layer-specific: each layer has a direction of its own: {_mean(statistics)}, where unrelated layers stay "
@@ -249,7 +249,7 @@ def _specific(statistics: Mapping[str, Any], _: Support) -> str:
     )
 
 
-def _undecided(statistics: Mapping[str, Any], found: Support) -> str:
+def _undecided(statistics: Statistics, found: Support) -> str:
     (first, share), (second, other), *_ = found.shares.items()
     fall = statistics["depth_contrast"]
     lost = f", a loss of {_with_bounds(fall)} with depth" if fall["value"] is not None else ""
@@ -270,7 +270,7 @@ SENTENCES = {
 """By verdict: from the statistics to its first sentence."""
 
 
-def _reservations(statistics: Mapping[str, Any]) -> Iterator[str]:
+def _reservations(statistics: Statistics) -> Iterator[str]:
     """What the verdict alone would hide."""
     kinds, odd = statistics["period"], statistics["odd_layers"]
     if kinds["period"] is not None:
@@ -288,7 +288,7 @@ def _reservations(statistics: Mapping[str, Any]) -> Iterator[str]:
         yield f"Pearson's mean correlation is {pearson:.3f} instead: {_carriers(statistics['outliers'])}."
 
 
-def _carriers(outliers: Mapping[str, Any]) -> str:
+def _carriers(outliers: Outliers) -> str:
     """What makes Pearson's correlation another one."""
     channels, sizes = outliers["channels"], [size for size in outliers["sizes"] if size is not None]
     if not channels:
@@ -300,12 +300,12 @@ def _carriers(outliers: Mapping[str, Any]) -> str:
     return f"{len(channels)} massive {carry} it ({names}{more}{size})"
 
 
-def _mean_figure(statistics: Mapping[str, Any]) -> Mapping[str, Any]:
-    figure: Mapping[str, Any] = statistics["mean_rank_correlation"]
+def _mean_figure(statistics: Statistics) -> ChanceInterval:
+    figure: ChanceInterval = statistics["mean_rank_correlation"]
     return figure
 
 
-def _mean(statistics: Mapping[str, Any]) -> str:
+def _mean(statistics: Statistics) -> str:
     ranks = "rank " if statistics["rank_correlation"] is not None else ""
     return f"mean {ranks}correlation {_with_bounds(_mean_figure(statistics))}"
 
@@ -314,7 +314,7 @@ def _layers(found: Sequence[int]) -> str:
     return f"{'layer' if len(found) == 1 else 'layers'} {', '.join(map(str, found))}"
 
 
-def _with_bounds(figure: Mapping[str, Any]) -> str:
+def _with_bounds(figure: Interval) -> str:
     if figure["low"] is None:
         return f"{figure['value']:.3f}"
     return f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 from gammatorch.architectures.families import ONE_BLOCK_LESS, STEMMED, is_known
 from gammatorch.architectures.parts import down_to_text
-from gammatorch.checkpoints.base import Checkpoint
+from gammatorch.checkpoints.base import Checkpoint, JsonObject
 from gammatorch.checkpoints.weights import CONFIG
 from gammatorch.errors import MalformedCheckpoint
 
@@ -53,10 +53,10 @@ class ModelConfig:
     types: tuple[str, ...]
     num_layers: int | None
     hidden: int | None
-    raw: Mapping[str, Any]
-    whole: Mapping[str, Any] = field(default_factory=dict)
+    raw: JsonObject
+    whole: JsonObject = field(default_factory=dict)
     of_decoder: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
 
     @property
     def is_known(self) -> bool:
@@ -100,7 +100,7 @@ class ModelConfig:
         found = [level.get("name") for of in (self.whole, self.settings) for key, level in _parts(of) if key == part]
         return {kind for kind in found if isinstance(kind, str)}
 
-    def part_of(self, stack: str) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    def part_of(self, stack: str) -> tuple[JsonObject, tuple[str, ...]]:
         """The part of config.json that tells of a stack, and its types: the innermost whose name the stack's name
         holds (``qformer_config``), else the text model's."""
         named = self._named(stack)
@@ -144,7 +144,7 @@ class ModelConfig:
             *((_found(_LAYERS_OF_PART, part, _MOST_LAYERS), _found(_HIDDEN, part, _MOST_WIDTH)) for part in others),
         ]
 
-    def _named(self, stack: str) -> list[Mapping[str, Any]]:
+    def _named(self, stack: str) -> list[JsonObject]:
         """Configurations of other parts than the text model whose names a stack's name holds, the outer ones first."""
         return [
             part
@@ -156,7 +156,7 @@ class ModelConfig:
         ]
 
     @cached_property
-    def _levels(self) -> list[Mapping[str, Any]]:
+    def _levels(self) -> list[JsonObject]:
         return [of for told in (self.whole, self.settings) for of in (told, *(part for _, part in _parts(told)))]
 
 
@@ -173,7 +173,7 @@ def model_config(checkpoint: Checkpoint) -> ModelConfig:
     return replace(told, settings=checkpoint.settings) if checkpoint.settings else told
 
 
-def read_config(config: Mapping[str, Any] | None, where: str = "config.json") -> ModelConfig:
+def read_config(config: JsonObject | None, where: str = "config.json") -> ModelConfig:
     """Find the facts in a parsed config.json; those it does not tell are None.
 
     Raises:
@@ -202,7 +202,7 @@ def read_config(config: Mapping[str, Any] | None, where: str = "config.json") ->
     )
 
 
-def _types(levels: Sequence[tuple[Mapping[str, Any], str | None]], where: str) -> tuple[str, ...]:
+def _types(levels: Sequence[tuple[JsonObject, str | None]], where: str) -> tuple[str, ...]:
     if any(not isinstance(level.get("model_type", ""), str | None) for level, _ in levels):
         raise MalformedCheckpoint("model_type is not a text", file=where)
     return tuple(dict.fromkeys(model_type for _, model_type in levels if model_type))
@@ -215,7 +215,7 @@ def _counts(value: object) -> tuple[int, ...]:
     return tuple(value) if all(_is_count(one, _MOST_LAYERS) for one in value) else ()
 
 
-def _parts(config: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+def _parts(config: JsonObject) -> list[tuple[str, JsonObject]]:
     """The parts of a configuration and of its parts, by their names."""
     parts = [("", config)]
     for _, outer in parts:  # grows as it is gone through
@@ -227,11 +227,11 @@ def _is_count(value: object, most: int) -> TypeGuard[int]:
     return type(value) is int and 1 <= value <= most
 
 
-def _found(names: tuple[str, ...], config: Mapping[str, Any], most: int) -> int | None:
+def _found(names: tuple[str, ...], config: JsonObject, most: int) -> int | None:
     return next((config[name] for name in names if _is_count(config.get(name), most)), None)
 
 
-def _count(names: tuple[str, ...], config: Mapping[str, Any], where: str, most: int) -> int | None:
+def _count(names: tuple[str, ...], config: JsonObject, where: str, most: int) -> int | None:
     for name in names:
         value = config.get(name)
         if value is not None and not isinstance(value, Mapping):  # LXMERT counts those of three encoders

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gammatorch.architectures.families import ODD_PARTS, PARTS, USUAL_PARTS, is_known
+from gammatorch.checkpoints.base import JsonObject
 
 _TEXT = ("text_config", "llm_config", "language_config", "thinker_config", "language_model_config", "decoder")
 _IS_CONFIG = re.compile(r"(_model)?_(config|cfg)$")
@@ -28,7 +29,7 @@ _NAME_ENDS = r"(?=[._]|\d|$)(?!_\w*(?:proj|adapt|connect|merg))"
 _PREDICTS = re.compile(r"(^|\.)(mtp|nextn)")
 """Heads that predict further tokens: their blocks are the text model's."""
 
-Part = Mapping[str, Any]
+Part = JsonObject
 """A configuration within config.json, or the whole of it."""
 
 

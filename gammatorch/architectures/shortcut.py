@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from gammatorch.architectures.base import LAYER, PLACES, Selection
 from gammatorch.architectures.config import ModelConfig, model_config
@@ -17,7 +16,7 @@ from gammatorch.architectures.families import SHARED_BLOCKS, known_types
 from gammatorch.architectures.offsets import find_offsets
 from gammatorch.architectures.order import is_beside
 from gammatorch.architectures.vocabulary import HEAD_ONLY
-from gammatorch.checkpoints.base import Checkpoint, Search, TensorEntry
+from gammatorch.checkpoints.base import Checkpoint, JsonObject, Search, TensorEntry
 
 FIRST_WORDS: Mapping[str, str] = {
     "input": "input_layernorm",
@@ -62,7 +61,7 @@ def select_by_search(checkpoint: Checkpoint, site: str) -> Selection | None:
     )
 
 
-def _has_one_stack(raw: Mapping[str, Any], config: ModelConfig) -> bool:
+def _has_one_stack(raw: JsonObject, config: ModelConfig) -> bool:
     """Whether config.json tells of a decoder alone, of a known type: no towers, no encoder, one residual stream."""
     plain = not any(isinstance(value, Mapping) and "model_type" in value for value in raw.values())
     known = len(config.types) == 1 and config.types[0] in known_types() and config.types[0] not in SHARED_BLOCKS

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+Config = dict[str, Any]
+"""What goes into config.json."""
+
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 """Tensors by name and shape."""
 
-FULL_SIZE: Mapping[str, Mapping[str, Any]] = {
+FULL_SIZE: Mapping[str, Config] = {
     "Qwen3-32B": {"family": "qwen3", "layers": 64, "hidden": 5120, "shards": 17},
     "DeepSeek-V3": {"family": "deepseek_v3", "layers": 61, "hidden": 7168, "shards": 163},
     "Kimi-K2": {"family": "kimi_k2", "layers": 61, "hidden": 7168, "shards": 61},
@@ -17,7 +20,7 @@ FULL_SIZE: Mapping[str, Mapping[str, Any]] = {
 tensors."""
 
 
-def _qwen3(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+def _qwen3(layers: int, hidden: int) -> tuple[Config, Shapes]:
     query, grouped, mlp, head = 8 * hidden // 5, hidden // 5, 5 * hidden, min(128, hidden)
     vocabulary = 151_936
 
@@ -42,7 +45,7 @@ def _qwen3(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
     return {"model_type": "qwen3", "num_hidden_layers": layers, "hidden_size": hidden}, shapes()
 
 
-def _gemma2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+def _gemma2(layers: int, hidden: int) -> tuple[Config, Shapes]:
     def shapes() -> Shapes:
         yield "model.embed_tokens.weight", (256_000, hidden)
         for layer in range(layers):
@@ -58,7 +61,7 @@ def _gemma2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
     return {"model_type": "gemma2", "num_hidden_layers": layers, "hidden_size": hidden}, shapes()
 
 
-def _gpt2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+def _gpt2(layers: int, hidden: int) -> tuple[Config, Shapes]:
     def shapes() -> Shapes:
         yield "wte.weight", (50_257, hidden)
         yield "wpe.weight", (1024, hidden)
@@ -75,21 +78,21 @@ def _gpt2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
     return {"model_type": "gpt2", "n_layer": layers, "n_embd": hidden}, shapes()
 
 
-def _deepseek_v3(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+def _deepseek_v3(layers: int, hidden: int) -> tuple[Config, Shapes]:
     """DeepSeek-V3: 256 experts after three dense blocks, and a block more for multi-token prediction."""
     config = {"model_type": "deepseek_v3", "n_routed_experts": 256, "first_k_dense_replace": 3}
     return _mixture(config, layers, hidden, heads=128, vocabulary=129_280, predictors=1)
 
 
-def _kimi_k2(layers: int, hidden: int) -> tuple[dict[str, Any], Shapes]:
+def _kimi_k2(layers: int, hidden: int) -> tuple[Config, Shapes]:
     """Kimi-K2: DeepSeek-V3's names with 384 experts after one dense block."""
     config = {"model_type": "kimi_k2", "n_routed_experts": 384, "first_k_dense_replace": 1}
     return _mixture(config, layers, hidden, heads=64, vocabulary=163_840, predictors=0)
 
 
 def _mixture(
-    config: dict[str, Any], layers: int, hidden: int, heads: int, vocabulary: int, predictors: int
-) -> tuple[dict[str, Any], Shapes]:
+    config: Config, layers: int, hidden: int, heads: int, vocabulary: int, predictors: int
+) -> tuple[Config, Shapes]:
     config |= {"num_hidden_layers": layers, "hidden_size": hidden, "num_nextn_predict_layers": predictors}
     query, latent, expert, dense = max(3 * hidden // 14, 1), max(hidden // 14, 1), 2 * hidden // 7, 18 * hidden // 7
 
@@ -139,7 +142,7 @@ def _mixture(
     return config, shapes()
 
 
-LAYOUTS: Mapping[str, Callable[[int, int], tuple[dict[str, Any], Shapes]]] = {
+LAYOUTS: Mapping[str, Callable[[int, int], tuple[Config, Shapes]]] = {
     "qwen3": _qwen3,
     "gemma2": _gemma2,
     "gpt2": _gpt2,

@@ -6,17 +6,16 @@ The package carries the gains, 77 kB; ``data/SmolLM2-135M-Instruct/ORIGIN.md`` t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from importlib.resources import files
-from typing import Any
 
 from gammatorch.bench.layouts import Shapes
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.checkpoints.safetensors.headers import LENGTH_BYTES, parse_header
 from gammatorch.errors import MalformedCheckpoint, UnreadableCheckpoint
 
 NAME = "SmolLM2-135M-Instruct"
 
-CONFIG: Mapping[str, Any] = {
+CONFIG: JsonObject = {
     "architectures": ["LlamaForCausalLM"],
     "attention_bias": False,
     "bos_token_id": 1,

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gammatorch.bench.layouts import LAYOUTS
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.errors import InvalidArgument, OutputError
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1}
@@ -87,7 +88,7 @@ def write_checkpoint(
 
 def write_sparse(
     folder: str | os.PathLike[str],
-    config: Mapping[str, Any],
+    config: JsonObject,
     tensors: Mapping[str, tuple[str, tuple[int, ...]]],
     encoded: Mapping[str, bytes],
     *,

@@ -13,6 +13,10 @@ from gammatorch.errors import MalformedCheckpoint
 
 Advance = Callable[[int], None]
 
+JsonObject = Mapping[str, Any]
+"""An object of JSON as parsed, config.json say, or what other formats have in its place: whoever uses a value of it
+looks at its type first."""
+
 Search = Callable[[str, str | None], "Mapping[str, TensorEntry] | None"]
 """Gives the tensors whose keys hold a text, by key; None where only the whole table can tell. With the name of a file
 the search begins there, and ends with the first file that has such keys."""
@@ -187,11 +191,11 @@ class Checkpoint:
     source: ByteSource = field(repr=False)
     files: tuple[str, ...]
     entries: Mapping[str, TensorEntry] = field(repr=False)
-    config: Mapping[str, Any] | None = field(repr=False)
+    config: JsonObject | None = field(repr=False)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     target: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    settings: JsonObject = field(default_factory=dict, repr=False)
     missing: str | None = None
     absent: frozenset[str] = field(default=frozenset(), repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -266,9 +270,9 @@ class Contents:
 
     tables: list[dict[str, TensorEntry]]
     source: ByteSource
-    config: Mapping[str, Any] | None = None
+    config: JsonObject | None = None
     notes: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: JsonObject = field(default_factory=dict)
     missing: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.base import ByteSource, Contents, JsonObject, Read, TensorEntry
 from gammatorch.checkpoints.dtypes import GGUF_TYPES
 from gammatorch.checkpoints.foreign import what_else
 from gammatorch.errors import MalformedCheckpoint, UnsupportedFormat
@@ -65,7 +65,7 @@ def read_gguf(source: ByteSource, files: Sequence[str], extra: Sequence[Read] = 
     return Contents(tables, source, config=_config(told[0]), missing=missing)
 
 
-def _missing(files: Sequence[str], told: Sequence[Mapping[str, Any]], tensors: int, where: str) -> str | None:
+def _missing(files: Sequence[str], told: Sequence[JsonObject], tensors: int, where: str) -> str | None:
     """What the files say of other parts of the model; None where they are the whole."""
     count = told[0].get(_SPLIT_COUNT, 0)
     numbers = [metadata.get(_SPLIT_NUMBER) for metadata in told]
@@ -158,7 +158,7 @@ class _Header:
         self._next = min(4 * self._next, self._most)
 
 
-def _read_file(header: _Header) -> tuple[dict[str, TensorEntry], dict[str, Any]]:
+def _read_file(header: _Header) -> tuple[dict[str, TensorEntry], JsonObject]:
     """Entries by key, and metadata."""
     tensors, pairs = _read_counts(header)
     if tensors * _LEAST_TENSOR + pairs * _LEAST_PAIR > header.size:
@@ -203,7 +203,7 @@ def _read_counts(header: _Header) -> tuple[int, int]:
     return tensors, pairs
 
 
-def _read_metadata(header: _Header, pairs: int) -> dict[str, Any]:
+def _read_metadata(header: _Header, pairs: int) -> JsonObject:
     """The single values among the metadata; arrays are passed over."""
     metadata: dict[str, Any] = {}
     names = set()
@@ -279,7 +279,7 @@ def _check_layout(entries: Mapping[str, TensorEntry], header: _Header) -> None:
         )
 
 
-def _config(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+def _config(metadata: JsonObject) -> JsonObject:
     """The metadata in config.json's words; every architecture is also of the type ``gguf``.
 
     ``block_count`` counts the blocks that predict further tokens, config.json's number of layers does not.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
-from gammatorch.checkpoints.base import Advance, ByteSource, Checkpoint, Read, TensorEntry, Traffic
+from gammatorch.checkpoints.base import Advance, ByteSource, Checkpoint, JsonObject, Read, TensorEntry, Traffic
 from gammatorch.checkpoints.dtypes import DTENSOR, ITEM_BYTES, META, OWN_CLASS, SPARSE, TORCH_DTYPES, in_form
 from gammatorch.errors import InvalidArgument
 
@@ -101,7 +101,7 @@ def _as_bytes(tensor: Any) -> memoryview:
     return memoryview(tensor.reshape(-1).copy().view("u1"))
 
 
-def _config(model: Any) -> Mapping[str, Any] | None:
+def _config(model: Any) -> JsonObject | None:
     """What the module says of itself, as transformers writes it into config.json."""
     describe = getattr(getattr(model, "config", None), "to_dict", None)
     described = describe() if callable(describe) else None

@@ -15,6 +15,7 @@ from gammatorch.checkpoints.base import (
     ByteSource,
     Checkpoint,
     Contents,
+    JsonObject,
     Read,
     Search,
     TensorEntry,
@@ -273,7 +274,7 @@ def _json_read(source: ByteSource, file: str) -> Read:
     return Read(file, 0, memoryview(bytearray(size)))
 
 
-def _parse_config(raw: bytes, where: str) -> Mapping[str, Any]:
+def _parse_config(raw: bytes, where: str) -> JsonObject:
     try:
         config = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -283,7 +284,7 @@ def _parse_config(raw: bytes, where: str) -> Mapping[str, Any]:
     return config
 
 
-def read_yaml(raw: bytes) -> dict[str, Any]:
+def read_yaml(raw: bytes) -> JsonObject:
     """The settings in a YAML file; none where it is no plain mapping. Nothing is made of its tags.
 
     Aliases are not followed: a few of them can stand for more values than memory holds.

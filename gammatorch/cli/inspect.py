@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.cli.options import DEFAULT_MODEL, Session, format_option, loudness_options, model_options
 from gammatorch.cli.progress import Progress
 from gammatorch.errors import CannotTell
@@ -76,7 +77,7 @@ def inspect(
         print_verification(findings, doubt, console)
 
 
-def _verify(config: Mapping[str, Any] | None, stacks: Sequence[Stack]) -> tuple[list[Finding], str | None]:
+def _verify(config: JsonObject | None, stacks: Sequence[Stack]) -> tuple[list[Finding], str | None]:
     """What transformers says, or why it has nothing to say."""
     from gammatorch.verify.oracle import verify
 

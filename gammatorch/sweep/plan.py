@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TypeVar
 
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.checkpoints.hub.listing import is_commit
 from gammatorch.checkpoints.hub.retry import LONG_RETRIES
 from gammatorch.checkpoints.locate import importing_hub
@@ -176,7 +177,7 @@ def _hub_items(
     return items
 
 
-def _local_item(path: str, tags: Mapping[str, Any], settings: Settings) -> Item:
+def _local_item(path: str, tags: JsonObject, settings: Settings) -> Item:
     folder, name = (path, "") if os.path.isdir(path) else os.path.split(path)
     source = os.path.join(os.path.realpath(folder), name).rstrip(
         "/"
@@ -192,7 +193,7 @@ def _local_item(path: str, tags: Mapping[str, Any], settings: Settings) -> Item:
     )
 
 
-def _step(name: str, tags: Mapping[str, Any]) -> int | None:
+def _step(name: str, tags: JsonObject) -> int | None:
     step = tags.get("step")
     return step if is_step(step) else step_of(name)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from gammatorch.checkpoints.base import JsonObject
 
 _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 _ROPE_BY_KIND = {"rope_parameters": {"full_attention": _ROPE, "sliding_attention": _ROPE}}
@@ -18,7 +19,7 @@ _INDEXER = {
 }
 _VQ = {"base_channels": 32, "channel_multiplier": [1, 1], "attn_resolutions": [], "num_embeddings": 64, "embed_dim": 64}
 
-NEEDED: Mapping[str, Mapping[str, Any]] = {
+NEEDED: Mapping[str, JsonObject] = {
     # what their defaults leave out
     "xmod": {"default_language": "en_XX"},
     "informer": {"prediction_length": 8},

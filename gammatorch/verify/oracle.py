@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gammatorch.architectures.base import NormSite, Stack
 from gammatorch.architectures.stacks import find_stacks
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.checkpoints.opening import open_checkpoint
 from gammatorch.errors import CannotTell
 from gammatorch.verify.behaviour import Observation, ObservedNorm, draw_norms, observe
@@ -57,7 +58,7 @@ class Finding:
     verdict: str
 
 
-def verify(config: Mapping[str, Any], stacks: Sequence[Stack] = ()) -> list[Finding]:
+def verify(config: JsonObject, stacks: Sequence[Stack] = ()) -> list[Finding]:
     """Ask transformers whether places and offsets are right for a configuration.
 
     The class that it names is built tiny, without weights and without code from any repository; its norms are drawn,
@@ -153,7 +154,7 @@ def _judge(stack: str, site: NormSite, observed: float, norm: ObservedNorm, firs
     return Finding(stack, norm_name(site), site.place, site.offset, observed, norm.on_input, norm.side, verdict)
 
 
-def build_tiny(config: Mapping[str, Any], auto_class: str | None = None) -> tuple[Any, Callable[[], object]]:
+def build_tiny(config: JsonObject, auto_class: str | None = None) -> tuple[Any, Callable[[], object]]:
     """The tiny model and a function that runs it once.
 
     Args:
@@ -205,8 +206,8 @@ def _check_size(build: Callable[[Any], Any], tiny: Any) -> None:
 
 
 def settings_to_try(
-    auto_config: Any, model_type: str, given: Mapping[str, Any], failures: list[Exception]
-) -> Iterator[dict[str, Any]]:
+    auto_config: Any, model_type: str, given: JsonObject, failures: list[Exception]
+) -> Iterator[JsonObject]:
     """Settings to try: the configuration's own, shrunk; then the type's defaults, shrunk.
 
     Args:
@@ -226,7 +227,7 @@ def settings_to_try(
             yield _merged(_merged(base, settings), NEEDED.get(model_type, {}))
 
 
-def _merged(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: JsonObject, settings: JsonObject) -> JsonObject:
     """The settings over the base, level by level."""
     merged = dict(base)
     for name, value in settings.items():
@@ -235,9 +236,7 @@ def _merged(base: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _model_class(
-    transformers: Any, tiny: Any, config: Mapping[str, Any], auto_class: str | None
-) -> Callable[[Any], Any]:
+def _model_class(transformers: Any, tiny: Any, config: JsonObject, auto_class: str | None) -> Callable[[Any], Any]:
     if auto_class is not None:
         return getattr(transformers, auto_class).from_config  # type: ignore[no-any-return]
     for name in config.get("architectures") or ():

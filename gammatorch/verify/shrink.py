@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
+
+from gammatorch.checkpoints.base import JsonObject
+
+Keywords = dict[str, Any]
+"""Keyword arguments of a configuration's class."""
 
 WIDTH = 64
 HEADS = 4
@@ -71,7 +76,7 @@ _OFTEN_NONE = {
 }
 
 
-def tiny_settings(config: Any) -> Iterator[dict[str, Any]]:
+def tiny_settings(config: Any) -> Iterator[Keywords]:
     """Sets of settings that make a configuration's model tiny, the plainest first; the first that builds will do.
 
     Args:
@@ -93,7 +98,7 @@ def tiny_settings(config: Any) -> Iterator[dict[str, Any]]:
     yield from _with_widths(config)
 
 
-def _with_widths(config: Any) -> Iterator[dict[str, Any]]:
+def _with_widths(config: Any) -> Iterator[Keywords]:
     """Settings that leave the widths as they are, which may depend on each other in ways that no rule knows."""
     few = _with(_cut(config, _COUNTS), config, _stages_given)
     yield _with(few, config, _cut_lists)
@@ -106,8 +111,8 @@ def _nested(config: Any) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _cut(config: Any, rules: Sequence[tuple[str, int]] = _RULES) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
+def _cut(config: Any, rules: Sequence[tuple[str, int]] = _RULES) -> Keywords:
+    settings: Keywords = {}
     for name, value in vars(config).items():
         if type(value) is int and value > 0 and not (name == "num_layers" and hasattr(config, "depths")):  # stages
             size = next((size for pattern, size in rules if re.fullmatch(pattern, name)), None)
@@ -135,7 +140,7 @@ def _levels(config: Any) -> Iterator[Any]:
         yield from _levels(value)
 
 
-def _divide(config: Any, divisor: int) -> dict[str, Any]:
+def _divide(config: Any, divisor: int) -> Keywords:
     """All widths and counts of heads divided by one number, widths of heads kept: what fitted together still fits."""
     settings = _cut(config)
     for name, value in vars(config).items():
@@ -152,7 +157,7 @@ def _divide(config: Any, divisor: int) -> dict[str, Any]:
     return settings
 
 
-def _with(settings: Mapping[str, Any], config: Any, more: Any) -> dict[str, Any]:
+def _with(settings: JsonObject, config: Any, more: Any) -> Keywords:
     """The settings with what a function adds to each level of the configuration."""
     result = {**settings, **more(config, settings)}
     for name, value in _nested(config):
@@ -160,9 +165,9 @@ def _with(settings: Mapping[str, Any], config: Any, more: Any) -> dict[str, Any]
     return result
 
 
-def _cut_lists(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _cut_lists(config: Any, settings: JsonObject) -> Keywords:
     """Lists with an entry per layer, cut to as many layers, every kind of layer kept."""
-    cut: dict[str, Any] = {}
+    cut: Keywords = {}
     counts = {name: value for name, value in vars(config).items() if name in settings and type(value) is int}
     for name, value in vars(config).items():
         if isinstance(value, (list, tuple)) and len(value) > 1:
@@ -172,7 +177,7 @@ def _cut_lists(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
     return cut
 
 
-def _stages_given(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _stages_given(config: Any, settings: JsonObject) -> Keywords:
     """The stages that a backbone gives, which its model chooses: by itself its type would give the last one alone."""
     given = getattr(config, "out_features", None)
     return {"out_features": given} if given else {}
@@ -184,11 +189,11 @@ def _representatives(values: Sequence[Any], count: int) -> list[int]:
     return sorted([*firsts, *[index for index in range(len(values)) if index not in firsts][: count - len(firsts)]])
 
 
-def _fill(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _fill(config: Any, settings: JsonObject) -> Keywords:
     return {name: value for name, value in _OFTEN_NONE.items() if vars(config).get(name, 0) is None}
 
 
-def _cut_sections(sections: Sequence[int], config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _cut_sections(sections: Sequence[int], config: Any, settings: JsonObject) -> Keywords:
     """Sections of a multimodal rotary embedding that sum to half a cut head, or to half of its rotary half."""
     return {
         name: {**value, "mrope_section": list(sections)}
@@ -197,5 +202,5 @@ def _cut_sections(sections: Sequence[int], config: Any, settings: Mapping[str, A
     }
 
 
-def _all_heads(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _all_heads(config: Any, settings: JsonObject) -> Keywords:
     return {name: HEADS for name in settings if "key_value_heads" in name or name == "num_kv_heads"}

@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.checkpoints.weights import FOLDER_SUFFIXES
 from gammatorch.errors import UnreadableCheckpoint
 
@@ -81,7 +81,7 @@ def dump_listing(listing: Listing) -> bytes:
     return json.dumps({"sha": listing.commit, "siblings": siblings + nested}).encode()
 
 
-def _sibling(sibling: Mapping[str, Any]) -> tuple[str, int | None, str | None]:
+def _sibling(sibling: JsonObject) -> tuple[str, int | None, str | None]:
     name, size = sibling["rfilename"], sibling.get("size")
     if not isinstance(name, str) or not (size is None or (type(size) is int and size >= 0)):
         raise ValueError("no file")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.base import ByteSource, Contents, JsonObject, Read, TensorEntry
 from gammatorch.checkpoints.dtypes import in_form
 from gammatorch.checkpoints.foreign import what_else
 from gammatorch.checkpoints.pieces import Pieces
@@ -65,7 +65,7 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
     archives = dict(zip(new, read_archives(pieces, new), strict=True))
     opened: Mapping[str, Archive | _Legacy] = {**old, **archives}
     tables, notes = [], []
-    settings: dict[str, Any] = {}
+    settings: JsonObject = {}
     for file in files:
         table, found = _table(opened[file], file, _where(source, file))
         tables.append(table)
@@ -75,7 +75,7 @@ def read_torch(source: ByteSource, files: Sequence[str], extra: Sequence[Read] =
     return Contents(tables, checked, notes=tuple(dict.fromkeys(notes)), settings=settings)
 
 
-def read_settings(source: ByteSource, file: str) -> dict[str, Any]:
+def read_settings(source: ByteSource, file: str) -> JsonObject:
     """The settings that a trainer has kept in a file that holds no model; none where it cannot be read."""
     pieces = Pieces(source)
     try:

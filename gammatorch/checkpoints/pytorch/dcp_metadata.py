@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple
 
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.checkpoints.dtypes import TORCH_DTYPES
 from gammatorch.checkpoints.pytorch.tensors import as_shape, as_size
 from gammatorch.checkpoints.pytorch.unpickler import OPAQUE, Broken, Machine, Name, Record, as_type
@@ -102,7 +103,7 @@ def read_metadata(raw: bytes, where: str) -> list[DistributedTensor]:
         raise MalformedCheckpoint("lacks a part of its table: copy the checkpoint again", file=where) from None
 
 
-def _tensors(metadata: Mapping[str, Any], most_chunks: int, where: str) -> Iterator[DistributedTensor]:
+def _tensors(metadata: JsonObject, most_chunks: int, where: str) -> Iterator[DistributedTensor]:
     places = _places(metadata, where)
     paths = metadata.get("planner_data")
     told_of = 0
@@ -130,7 +131,7 @@ def _tensors(metadata: Mapping[str, Any], most_chunks: int, where: str) -> Itera
         )
 
 
-def _places(metadata: Mapping[str, Any], where: str) -> dict[tuple[str, tuple[int, ...] | None], tuple[str, int, int]]:
+def _places(metadata: JsonObject, where: str) -> dict[tuple[str, tuple[int, ...] | None], tuple[str, int, int]]:
     """File, first byte and length of each chunk, by the name of its tensor and where in that it begins."""
     places = {}
     for index, told in as_type(dict, metadata["storage_data"]).items():
@@ -159,10 +160,10 @@ def _path(key: str, paths: Any) -> tuple[str, ...]:
     return (as_type(str, key),)
 
 
-def _state(record: Any, kind: str) -> Mapping[str, Any]:
+def _state(record: Any, kind: str) -> JsonObject:
     if as_type(Record, record).kind != kind:
         raise Broken(f"a {record.kind} where a {kind} belongs")
-    state: Mapping[str, Any] = as_type(dict, record.state)
+    state: JsonObject = as_type(dict, record.state)
     return state
 
 

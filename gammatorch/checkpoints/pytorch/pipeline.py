@@ -11,9 +11,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.base import ByteSource, Contents, JsonObject, Read, TensorEntry
 from gammatorch.checkpoints.pytorch.archive import read_torch
 from gammatorch.checkpoints.pytorch.state_dict import setting
 from gammatorch.errors import IncompleteCheckpoint, MalformedCheckpoint
@@ -145,7 +144,7 @@ def read_rank_folders(source: ByteSource, files: Sequence[str], extra: Sequence[
     return replace(contents, tables=tables, notes=(*contents.notes, note))
 
 
-def missing_stages(settings: Mapping[str, Any], file: str) -> str | None:
+def missing_stages(settings: JsonObject, file: str) -> str | None:
     """What the settings in a stage's file say of other stages; None if it is the whole model.
 
     Example:

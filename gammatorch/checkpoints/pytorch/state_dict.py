@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from gammatorch.checkpoints.base import JsonObject
 from gammatorch.checkpoints.pytorch.unpickler import Held
 from gammatorch.errors import UnsupportedFormat
 
@@ -120,7 +121,7 @@ class _Tree:
                 found.setdefault(id(value), (name, value))
         return dict(found.values())
 
-    def only(self, branches: Mapping[str, Any]) -> str | None:
+    def only(self, branches: JsonObject) -> str | None:
         """The one branch that is a state dict; None if there is none, or if all of them together are the model."""
         models = [name for name in branches if not _NOT_THE_MODEL.fullmatch(name)]
         own = [name for name in models if not _EMA.search(name)] or models
@@ -178,7 +179,7 @@ def _members(node: Any) -> Mapping[Any, Any]:
     return {name: value for part in parts if isinstance(part, dict) for name, value in part.items()}
 
 
-def find_settings(described: Any) -> dict[str, Any]:
+def find_settings(described: Any) -> JsonObject:
     """The settings in a trainer's file: numbers, texts and truth values, in dicts by the names that lead to them.
 
     Returns:
@@ -215,7 +216,7 @@ def _plain(value: Any, left: list[int], depth: int = 0) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else None
 
 
-def setting(settings: Mapping[str, Any], name: str) -> Any:
+def setting(settings: JsonObject, name: str) -> Any:
     """A setting by its name, wherever among the settings it stands; None if it is nowhere, or has several values.
 
     Example:

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gammatorch.checkpoints.base import ByteSource, Contents, Read, TensorEntry
+from gammatorch.checkpoints.base import ByteSource, Contents, JsonObject, Read, TensorEntry
 from gammatorch.checkpoints.dtypes import TILED, in_form
 from gammatorch.checkpoints.pieces import SEVERAL, JoinedSource, Part
 from gammatorch.checkpoints.safetensors.headers import LENGTH_BYTES, RawHeader, look_through, read_headers
@@ -73,7 +73,7 @@ def is_part(metadata: Mapping[str, str]) -> bool:
         return True  # it says that it is one, and not where
 
 
-def _offsets(of_key: Mapping[str, Any]) -> Iterable[Any]:
+def _offsets(of_key: JsonObject) -> Iterable[Any]:
     offsets: Iterable[Any] = of_key.get("saved_offsets", ())
     return offsets
 
