@@ -80,7 +80,8 @@ def product(left: Array, right: Array) -> Array:
         >>> product(np.ones((2, 3)), np.ones(3))
         array([3., 3.])
     """
-    found: Array = torch.matmul(torch.from_numpy(left), torch.from_numpy(right)).numpy()
+    one, other = (torch.from_numpy(np.require(values, requirements="W")) for values in (left, right))
+    found: Array = torch.matmul(one, other).numpy()
     return found
 
 
