@@ -96,7 +96,7 @@ def test_a_comparison_becomes_a_page(call, tmp_path):
 def test_no_page_is_written_to_a_terminal(call, result, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     done = call("report", result)
-    assert (done.code, done.stdout) == (2, "") and "pass --out F, or redirect stdout" in done.stderr
+    assert (done.code, done.stdout) == (2, "") and "pass --out page.html, or redirect stdout" in done.stderr
 
 
 def test_options_can_come_from_the_environment_and_quiet_is_quiet(call, result, tmp_path, monkeypatch):

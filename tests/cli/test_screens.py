@@ -119,6 +119,27 @@ def test_colours_tell_below_zero_from_above_in_a_map_of_half_blocks(terminal):
     assert max(map(cell_len, plain)) <= 80
 
 
+COLOURED = {
+    "run": (("run", "base", "--device", "cpu"), {("1", "Verdict: phases, support 1.00"), ("1", "reference")}),
+    "compare": (("compare", "base", "instruct", "--device", "cpu"), {("1", "A  base · BF16"), ("1", "verdict")}),
+    "check": (
+        ("check", "converted", "--against", "base"),
+        {("31", "error: input, pre_mlp, final: shifted: γ of all layers stands 1 above the"), ("1", "below zero")},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+def test_heads_and_verdicts_are_bold_and_errors_red(terminal, folder, monkeypatch, name):
+    monkeypatch.chdir(folder)
+    arguments, wanted = COLOURED[name]
+    lines = terminal(80, *arguments, "-q", colour=True)
+    styled = {
+        (style, text.strip()) for line in lines for style, text in re.findall(r"\x1b\[([\d;]+)m([^\x1b]+)\x1b", line)
+    }
+    assert wanted <= styled, styled
+
+
 @pytest.mark.parametrize("surroundings", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_without_colours_the_map_is_ascii(terminal, surroundings):
     lines = terminal(80, "run", "--demo", "--device", "cpu", colour=True, **surroundings)

@@ -195,3 +195,13 @@ def test_links_in_readme_lead_somewhere():
 def test_readme_names_every_room_of_the_house():
     rooms = {path.name for path in Path(gammatorch.__file__).parent.iterdir() if path.is_dir() and path.name[0] != "_"}
     assert set(re.findall(r"^\| `(\w+)/` \|", PAGES["README"], re.MULTILINE)) == rooms
+
+
+def test_the_functions_on_the_way_from_header_to_json_are_where_the_page_says():
+    steps = re.findall(r"^\d+\. .*$", PAGES["inside"], re.MULTILINE)
+    named = [(name, place) for step in steps for name, place in re.findall(r"`(\w+)` \(([\w/]+/[\w]+\.py)\)", step)]
+    assert len(steps) == 10 and len(named) >= 7
+    package = Path(gammatorch.__file__).parent
+    assert [
+        name for name, place in named if f"\ndef {name}(" not in (package / place).read_text(encoding="utf-8")
+    ] == []
