@@ -208,7 +208,8 @@ def _degenerate(why: str) -> Answer:
 
 def _shared(statistics: Statistics, _: Support) -> str:
     return (
-        f"Shared direction: all layers share one direction and differ only in magnitude ({_mean(statistics)}; "
+        "Shared direction: all layers share one direction and differ only in magnitude, the isotropic case of the "
+        f"original study ({_mean(statistics)}; "
         f"{statistics['shared_energy']['value']:.1%} of the energy lies in one direction)."
     )
 
