@@ -11,7 +11,7 @@ import gammatorch
 from gammatorch.bench.layouts import FULL_SIZE
 from gammatorch.bench.synthetic import write_checkpoint
 from tests.hub_client import point_client_at
-from tests.hub_server import FakeHub, serve
+from benchmarks.hub_server import FakeHub, serve
 
 REPO, TUNED = "org/model", "b" * 40
 
