@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from gammatorch.cli.options import (
     memory_option,
     out_option,
     show,
+    start_device,
     tensor_options,
 )
 from gammatorch.cli.progress import Progress
@@ -75,14 +75,12 @@ def compare(
     gammatorch compare ./swept-a ./swept-b --format json
     """
     check_selection(site, stack, pattern)
-    from gammatorch.checkpoints.locate import is_hub_id
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports.document import check_writable
 
     if out is not None:
         check_writable(out, models)
-    if any(map(is_hub_id, models)):  # the Hub's round trips are time in which torch can be imported
-        threading.Thread(target=__import__, args=("torch",), name="gammatorch-import").start()
+    start_device(models, device)
     with Progress(session) as progress, contextlib.ExitStack() as opened:
 
         def opener(model: str, revision: str | None) -> Checkpoint:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ import click
 
 from gammatorch.architectures.base import PLACES
 from gammatorch.checkpoints.opening import DEFAULT_MODEL
-from gammatorch.errors import InvalidArgument
+from gammatorch.errors import GammatorchError, InvalidArgument
 from gammatorch.gains.memory import parse_bytes
 
 if TYPE_CHECKING:
@@ -242,6 +244,25 @@ __all__ = [
     "sites_option",
     "tensor_options",
 ]
+
+
+def start_device(models: Sequence[str], device: str) -> None:
+    """Import PyTorch and make the device ready beside what comes next, where that is round trips to the Hub.
+
+    Args:
+        models: What is opened next.
+        device: Name of the device.
+    """
+    from gammatorch.checkpoints.locate import is_hub_id
+
+    def start() -> None:
+        from gammatorch.gains.device import choose_device
+
+        with contextlib.suppress(GammatorchError):  # what is wrong with it is told where it is needed
+            choose_device(device)
+
+    if any(map(is_hub_id, models)):
+        threading.Thread(target=start, name="gammatorch-start").start()
 
 
 def show(

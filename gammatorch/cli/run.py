@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,10 +22,11 @@ from gammatorch.cli.options import (
     out_option,
     show,
     sites_option,
+    start_device,
     tensor_options,
 )
 from gammatorch.cli.progress import Progress
-from gammatorch.errors import GammatorchError, SelectionError
+from gammatorch.errors import SelectionError
 
 if TYPE_CHECKING:
     from gammatorch.analysis.result import Analysis
@@ -195,17 +195,8 @@ def _open(
         with demo_checkpoint() as checkpoint:
             yield checkpoint
         return
-    from gammatorch.checkpoints.locate import is_hub_id
     from gammatorch.checkpoints.opening import open_checkpoint
 
-    if is_hub_id(name):  # the Hub's round trips are time in which torch can be imported, and a GPU be made ready
-        threading.Thread(target=_start, args=(device,), name="gammatorch-start").start()
+    start_device([name], device)
     with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:
         yield checkpoint
-
-
-def _start(device: str) -> None:
-    from gammatorch.gains.device import choose_device
-
-    with contextlib.suppress(GammatorchError):  # what is wrong with it is told where it is needed
-        choose_device(device)

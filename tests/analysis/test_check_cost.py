@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import gammatorch
+from benchmarks.hub_server import FakeHub, serve
 from gammatorch.bench.layouts import FULL_SIZE
 from gammatorch.bench.synthetic import write_checkpoint
 from tests.hub_client import point_client_at
-from benchmarks.hub_server import FakeHub, serve
 
 REPO, TUNED = "org/model", "b" * 40
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import gammatorch
 from gammatorch import errors
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
+from gammatorch.cli.options import start_device
 from gammatorch.gains import device, staging, wide
 from gammatorch.gains.device import default_numerics
 from gammatorch.sweep import workers
@@ -78,7 +78,8 @@ def test_who_only_passes_a_gpu_on_takes_nothing_of_it(broken, monkeypatch):
     assert workers._devices(replace(task, device="cuda:1", workers=2), items=9) == ["cuda:1", "cuda:1"]
 
 
-def test_a_gpu_is_made_ready_while_the_hub_answers(monkeypatch):
+@pytest.mark.parametrize(("models", "expected"), [(["./here", "org/name"], ["cuda:1"]), (["./here", "x.json"], [])])
+def test_a_gpu_is_made_ready_while_the_hub_answers(monkeypatch, models, expected):
     asked = []
 
     def choose(name):
@@ -86,12 +87,11 @@ def test_a_gpu_is_made_ready_while_the_hub_answers(monkeypatch):
         raise errors.DeviceError("told where it is needed")
 
     monkeypatch.setattr(device, "choose_device", choose)
-    monkeypatch.setattr("gammatorch.checkpoints.opening.open_checkpoint", lambda *_, **__: contextlib.nullcontext())
-    with import_module("gammatorch.cli.run")._open("org/name", None, None, True, False, "cuda:1"):
-        for thread in threading.enumerate():
-            if thread.name == "gammatorch-start":
-                thread.join()
-    assert asked == ["cuda:1"]
+    start_device(models, "cuda:1")
+    for thread in threading.enumerate():
+        if thread.name == "gammatorch-start":
+            thread.join()
+    assert asked == expected
 
 
 def test_it_is_asked_once_whether_it_can_be_used(monkeypatch):
