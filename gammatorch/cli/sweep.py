@@ -167,10 +167,10 @@ def sweep(
         raise
     with Progress(session) as progress:
         progress.stage("comparing items")
-        from gammatorch.sweep.timeline import make_timeline
+        from gammatorch.sweep.told import tell
 
-        told = make_timeline(out, [item.key for item in plan.items], summary.failures, plan.aliases)
-    return _show(summary.document(told.document()), format)
+        told = tell(out, [item.key for item in plan.items], summary.failures, plan.aliases)
+    return _show(summary.document(told), format)
 
 
 def _check_follow(follow: bool, command: str | None, *, dry_run: bool) -> None:

@@ -23,7 +23,7 @@ from gammatorch.sweep.plan import make_plan
 from gammatorch.sweep.run import run_sweep
 from gammatorch.sweep.store import SUFFIX, StoredItem, kept_failures, read_item, read_items
 from gammatorch.sweep.task import Task
-from gammatorch.sweep.timeline import Timeline, make_timeline
+from gammatorch.sweep.told import tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,10 +104,6 @@ class Sweep(Sequence[SweepItem], Result):
     def __len__(self) -> int:
         return len(self._items)
 
-    @cached_property
-    def _told(self) -> Timeline:
-        return make_timeline(self.folder, [one.key for one in self._items], self.failures)
-
     @property
     def timeline(self) -> list[Entry]:
         """The figures of each item, those that hold it against its neighbours among them; reads all gains once."""
@@ -124,7 +120,11 @@ class Sweep(Sequence[SweepItem], Result):
         return self._document().notes
 
     def _document(self) -> TimelineDocument:
-        return self._told.document()
+        return self._told
+
+    @cached_property
+    def _told(self) -> TimelineDocument:
+        return tell(self.folder, [one.key for one in self._items], self.failures)
 
     def _view(self) -> View:
         runs = len({one.run for one in self._items if one.run is not None})

@@ -12,7 +12,7 @@ from gammatorch.errors import ResultError
 from gammatorch.results.sweep import Curve, CurveFigures, CurvesDocument, Entry
 from gammatorch.sweep.labels import settings_text
 from gammatorch.sweep.store import StoredItem, kept_failures, read_items
-from gammatorch.sweep.timeline import make_timeline
+from gammatorch.sweep.told import tell
 
 FIGURES = ("rms_gamma", "shared_energy", "effective_dimension", "pearson_previous", "pearson_last", "drift")
 """The timeline's figures, each a list over the items of a curve."""
@@ -33,7 +33,7 @@ def sweep_document(folder: Path) -> CurvesDocument:
     failures = list(kept_failures(folder))
     if not stored:
         raise ResultError("keeps no items that are done: run the sweep first", file=str(folder))
-    told = make_timeline(folder, stored, failures).document()
+    told = tell(folder, stored, failures)
     runs: dict[tuple[Hashable, ...], list[Entry]] = defaultdict(list)
     for entry in told.timeline:
         one = stored[entry.key]

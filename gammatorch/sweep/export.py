@@ -14,6 +14,7 @@ from gammatorch.sweep.item import natural
 from gammatorch.sweep.labels import settings_text
 from gammatorch.sweep.store import SUFFIX, StoredItem, is_sweep, kept_failures, read_item, read_items
 from gammatorch.sweep.table_files import Table
+from gammatorch.sweep.told import tell
 
 TIMELINE = ("rms_gamma", "pearson_previous", "pearson_last", "drift")
 """Figures of the timeline that an item's own result does not hold."""
@@ -111,9 +112,7 @@ class _Told:
     def __init__(self, folder: Path) -> None:
         if not is_sweep(folder):
             next(read_items(folder))  # says so
-        from gammatorch.sweep.timeline import make_timeline  # and torch with it, which a wrong folder does not need
-
-        document = make_timeline(folder, None, list(kept_failures(folder))).document()
+        document = tell(folder, None, list(kept_failures(folder)))
         self._folder = folder
         self._entries = sorted(document.timeline, key=lambda entry: natural(entry.item))
         self.found: dict[str, list[tuple[str, Noticed]]] = defaultdict(list)

@@ -21,7 +21,7 @@ from gammatorch.sweep.run import Summary, run_sweep
 from gammatorch.sweep.shard import Shard
 from gammatorch.sweep.store import done_keys
 from gammatorch.sweep.task import Task
-from gammatorch.sweep.timeline import make_timeline
+from gammatorch.sweep.told import tell
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Follower:
     def timeline(self) -> TimelineDocument:
         """What the items tell that have been done so far; those whose checkpoints were deleted since are among them."""
         keys = [item.key for item in self._tried.values()]
-        return make_timeline(self._task.folder, keys, list(self._failures.values())).document()
+        return tell(self._task.folder, keys, list(self._failures.values()))
 
     def document(self) -> SweepDocument:
         """What has been done so far, as the sweep's result."""

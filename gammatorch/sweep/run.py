@@ -104,8 +104,9 @@ def run_sweep(
     begin(len(items), len(items) - len(missing))
     counts = {"done": 0, "present": len(items) - len(missing)}
     failures, bytes_read = list(plan.failures), 0
-    with contextlib.closing(ENGINES[engine](task, missing)) as outcomes:  # an interrupt ends its workers at once
-        for outcome in outcomes if missing else ():
+    work = contextlib.closing(ENGINES[engine](task, missing)) if missing else contextlib.nullcontext(())
+    with work as outcomes:  # an interrupt ends its workers at once
+        for outcome in outcomes:
             bytes_read += outcome.bytes_read
             if outcome.failure is not None:
                 failures.append(outcome.failure)
