@@ -1,4 +1,4 @@
-"""The picture in README: correlations between the layers of the demo's trained gains, out of its page.
+"""The picture in README: correlations between the layers of the demo's trained gains; needs kaleido.
 
 python benchmarks/picture.py [--out benchmarks/results/demo_rank_correlation.svg]
 """
@@ -6,15 +6,12 @@ python benchmarks/picture.py [--out benchmarks/results/demo_rank_correlation.svg
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 OUT = Path(__file__).parent / "results" / "demo_rank_correlation.svg"
-TITLE = "Rank correlation between layers"
-NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 
 
 def main() -> None:
@@ -22,13 +19,9 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=OUT)
     out = options.parse_args().out
     with tempfile.TemporaryDirectory() as folder:
-        result, page = Path(folder) / "demo.json", Path(folder) / "demo.html"
-        gammatorch("run", "--demo", "--device", "cpu", "--out", str(result))
-        gammatorch("report", str(result), "--out", str(page))
-        drawn = re.search(rf"<h3>{TITLE}</h3>\n<svg (.*?</svg>)", page.read_text(encoding="utf-8"), re.DOTALL)
-    if drawn is None:
-        sys.exit(f"the page has no picture {TITLE!r}")
-    out.write_text(f'<svg {NAMESPACES} width="480" {drawn[1]}\n', encoding="utf-8")
+        result = str(Path(folder) / "demo.json")
+        gammatorch("run", "--demo", "--device", "cpu", "--out", result)
+        gammatorch("report", result, "--figure", "rank_correlation", "--out", str(out))
     print(f"saved {out}")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import os
 
     from pandas import DataFrame  # type: ignore[import-untyped]
+    from plotly.graph_objects import Figure  # type: ignore[import-untyped]
 
     from gammatorch.results.base import Document
 
@@ -29,6 +30,7 @@ class View:
         names: Columns of the tidy table.
         figures: Makes its rows.
         page: Makes the HTML page.
+        drawn: Makes the document that figures are drawn from, where that is another than the one that is written.
     """
 
     summary: str
@@ -38,6 +40,7 @@ class View:
     names: Sequence[str]
     figures: Callable[[], Iterable[Sequence[Any]]]
     page: Callable[[], str]
+    drawn: Callable[[], Document] | None = None
 
 
 class Result:
@@ -73,6 +76,23 @@ class Result:
         view = self._view()
         return frame(view.names, view.figures())
 
+    def plot(self, name: str, gains: Any = None) -> Figure:
+        """A figure of the result, as Plotly's object: a notebook shows it, ``write_image`` and ``write_html`` save it.
+
+        Args:
+            name: A figure of the manual's page on reports, as ``"rank_correlation"``; a wrong name lists all.
+            gains: For the figures that show γ itself (``"gamma"``, ``"distribution"``, ``"massive"``), the gains that
+                were analysed: an analysis keeps none, so that it stays small.
+
+        Raises:
+            InvalidArgument: There is no such figure, nothing to draw in it, or plotly is not installed.
+        """
+        from gammatorch.reports.figures.table import plot
+        from gammatorch.results.documents import held_gains
+
+        view = self._view()
+        return plot((view.drawn or view.document)(), name, None if gains is None else held_gains(gains))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file that ``--out`` of the command writes, whole or not at all.
 
@@ -80,7 +100,7 @@ class Result:
             path: Its suffix decides: ``.json``, or ``.html`` for the page of ``gammatorch report``.
 
         Raises:
-            InvalidArgument: The suffix is neither, or the page's pictures need matplotlib, which is not installed.
+            InvalidArgument: The suffix is neither, or the page's figures need plotly, which is not installed.
             OutputError: It could not be written; an existing file is as it was.
         """
         from gammatorch.reports.document import check_writable, write_atomically

@@ -71,7 +71,7 @@ CONFINED = {
     },
     "pyarrow": {"sweep/table_files.py"},
     "ray": {"sweep/on_ray.py"},
-    "matplotlib": {"reports/pictures"},
+    "plotly": {"reports/figures", "result.py"},
     "pandas": {"result.py", "reports/views.py"},
 }
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 from pathlib import Path
 
@@ -21,20 +20,26 @@ from gammatorch.cli.progress import Progress
     metavar="F",
     help="Write the page to this file; by default it goes to stdout, unless that is a terminal.",
 )
+@click.option("--figure", "name", metavar="NAME", help="Write this figure alone to F, a .png, .svg or .pdf.")
 @loudness_options
 @click.pass_obj
-def report(session: Session, path: str, out: Path | None) -> None:
+def report(session: Session, path: str, out: Path | None, name: str | None) -> None:
     """Draw a result file, a sweep or a model as one HTML page.
 
     PATH is a file that `run --out`, `compare --out` or `check --out` wrote, or the folder of a sweep; their models are
-    not needed any more. PATH can also be a MODEL as in `run`, which is then analysed first. The page needs no network
-    and no other file. Pictures need matplotlib: pip install 'gammatorch[report]'.
+    not needed any more. PATH can also be a MODEL as in `run`, which is then analysed first, and shows γ itself as well.
+    The page needs no network and no other file. Figures need plotly: pip install 'gammatorch[report]'. With --figure, F
+    is one figure as .png, .svg or .pdf, which needs kaleido as well.
 
     \b
     gammatorch report step1000.json --out step1000.html
     gammatorch report ./pythia --out pythia.html
     gammatorch report Qwen/Qwen3-0.6B --out qwen3.html
+    gammatorch report step1000.json --figure rank_correlation --out step1000.svg
     """
+    if name is not None:
+        _save_figure(session, path, out, name)
+        return
     from gammatorch.pages import page_of
     from gammatorch.reports.document import check_writable, write_atomically
 
@@ -42,8 +47,6 @@ def report(session: Session, path: str, out: Path | None) -> None:
         raise click.UsageError(
             "the page is HTML, which a terminal cannot show: pass --out page.html, or redirect stdout to a file"
         )
-    if session.verbose:  # else matplotlib is kept from telling of its fonts and caches
-        logging.getLogger("matplotlib").setLevel(logging.INFO)
     if out is not None:
         check_writable(out, [path])
     with Progress(session) as progress:
@@ -56,3 +59,21 @@ def report(session: Session, path: str, out: Path | None) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="")  # the bytes that a file would get
     click.echo(page, nl=False)
+
+
+_IMAGES = (".png", ".svg", ".pdf")
+
+
+def _save_figure(session: Session, path: str, out: Path | None, name: str) -> None:
+    """One figure as a picture file, by Plotly's own export."""
+    from gammatorch.pages import figure_of
+    from gammatorch.reports.document import check_writable
+    from gammatorch.reports.figures.table import save_image
+
+    if out is None or out.suffix not in _IMAGES:
+        raise click.UsageError(
+            f"a figure is written to a file: pass --out with a name that ends in {', '.join(_IMAGES)}"
+        )
+    check_writable(out, [path])
+    save_image(figure_of(path, name), out)
+    session.notice(f"saved {out}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -56,6 +56,31 @@ def gains_document(gains: Gains) -> GainsDocument:
     layers, hidden = gains.gamma.shape
     fields = {name: getattr(gains, name) for name in _NAMES}
     return build({**fields, "num_layers": layers, "hidden": hidden, "gamma": plain(gains.gamma)}, GainsDocument)
+
+
+LARGEST_HELD = 1_000_000
+"""Numbers up to which gains are drawn."""
+
+
+def held_gains(gains: Any) -> GainsDocument | None:
+    """Gains for a figure: of a checkpoint, or a tensor of shape (layer, hidden).
+
+    Args:
+        gains: What was analysed.
+
+    Returns:
+        The gains; None where they are read in blocks or are more than a page can show.
+    """
+    from gammatorch.gains.stack import Gains
+
+    gamma = gains.gamma if isinstance(gains, Gains) else gains
+    if len(getattr(gamma, "shape", ())) != 2 or gamma.shape[0] * gamma.shape[1] > LARGEST_HELD:
+        return None
+    if isinstance(gains, Gains):
+        return gains_document(gains)
+    layers, hidden = gamma.shape
+    fields = dict.fromkeys(_NAMES, "") | {"layers": list(range(layers)), "keys": [], "offset": 0.0, "notes": []}
+    return build({**fields, "num_layers": layers, "hidden": hidden, "gamma": plain(gamma)}, GainsDocument)
 
 
 class InspectedTensor(Document, frozen=True):

@@ -16,6 +16,7 @@ from gammatorch.reports.text import plural, printable
 from gammatorch.result import Result, View
 from gammatorch.results.sweep import Entry, Failure, Noticed, TimelineDocument
 from gammatorch.results.tidy import COLUMNS, figure_rows
+from gammatorch.sweep.curves import sweep_document
 from gammatorch.sweep.item import Settings, natural, run_of
 from gammatorch.sweep.labels import label_items
 from gammatorch.sweep.place import check_place
@@ -138,6 +139,7 @@ class Sweep(Sequence[SweepItem], Result):
             names=("item", "step", *COLUMNS),
             figures=self._figures,
             page=self._page,
+            drawn=lambda: sweep_document(self.folder),
         )
 
     def _figures(self) -> Iterator[Sequence[Any]]:

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gammatorch.bench.worlds import draw
-from gammatorch.reports.pictures.of_comparison import FIGURES as COMPARISON_FIGURES
-from gammatorch.reports.pictures.of_run import FIGURES
-from gammatorch.reports.pictures.of_sweep import FIGURES as SWEEP_FIGURES
+from gammatorch.reports.figures.comparison import FIGURES as COMPARISON_FIGURES
+from gammatorch.reports.figures.run import FIGURES
+from gammatorch.reports.figures.sweep import FIGURES as SWEEP_FIGURES
 
 
 def checkpoint(folder, gamma):
@@ -52,7 +52,9 @@ def test_a_result_becomes_a_page_without_its_model(call, result, tmp_path):
     done = call("report", result, "--out", tmp_path / "page.html")
     assert (done.code, done.stdout, done.stderr) == (0, "", f"gammatorch: saved {tmp_path / 'page.html'}\n")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("<figure>") == len(FIGURES) and json.loads(result.read_text())["answer"]["sentence"] in page
+    assert (
+        page.count("<div data-figure=") == len(FIGURES) and json.loads(result.read_text())["answer"]["sentence"] in page
+    )
 
 
 def test_without_out_the_same_page_goes_to_stdout(call, result, tmp_path):
@@ -80,7 +82,10 @@ def test_the_same_result_gives_the_same_bytes_in_any_process_and_locale(result):
 def test_a_sweep_becomes_a_page_that_names_its_anomalies(call, swept, tmp_path):
     before = sorted(path for path in swept.rglob("*"))
     page = call("report", swept).stdout
-    assert page.count("<figure>") == len(SWEEP_FIGURES) and "1 training run, 2 items without a step; 1 anomaly." in page
+    assert (
+        page.count("<div data-figure=") == len(SWEEP_FIGURES) + 1
+        and "1 training run, 2 items without a step; 1 anomaly." in page
+    )
     assert f"step3000 holds the gains of {tmp_path}/runs/step7000" in page
     assert sorted(path for path in swept.rglob("*")) == before
 
@@ -90,7 +95,7 @@ def test_a_comparison_becomes_a_page(call, tmp_path):
     models = [checkpoint(tmp_path / name, gamma * scale) for name, scale in (("a", 1.0), ("b", 1.0), ("c", 1.1))]
     assert call("compare", *models, "--out", tmp_path / "compared.json", "-q").code == 0
     page = call("report", tmp_path / "compared.json").stdout
-    assert page.count("<figure>") == len(COMPARISON_FIGURES) and "identical" in page
+    assert page.count("<div data-figure=") == len(COMPARISON_FIGURES) and "identical" in page
 
 
 def test_no_page_is_written_to_a_terminal(call, result, monkeypatch):
@@ -164,19 +169,12 @@ def test_what_cannot_be_drawn_is_one_line_and_an_existing_page_is_kept(call, res
     assert (tmp_path / "page.html").read_text() == "kept" and sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["model", "model/model.safetensors"])
-def test_a_model_is_analysed_first(call, result, tmp_path, name):
-    assert call("report", tmp_path / name, "--out", tmp_path / "page.html").code == 0
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert page.count("<figure>") == len(FIGURES) and json.loads(result.read_text())["answer"]["sentence"] in page
-
-
 def test_an_audit_becomes_a_page_of_its_findings(call, tmp_path):
     checkpoint(tmp_path / "model", torch.zeros(2, 8))
     assert call("check", tmp_path / "model", "--out", tmp_path / "check.json", "-q").code == 3
     assert call("report", tmp_path / "check.json", "--out", tmp_path / "page.html").code == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "is zero in all channels" in page and "1 error," in page
+    assert "is zero in all channels" in page and "1 error," in page and "<table" in page
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(call, tmp_path):
@@ -185,28 +183,31 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_read(call,
 
 
 @pytest.mark.parametrize("kind", ["result", "swept"])
-def test_a_missing_matplotlib_says_what_to_install(call, tmp_path, monkeypatch, kind, request):
+def test_a_missing_plotly_says_what_to_install(call, tmp_path, monkeypatch, kind, request):
     path = request.getfixturevalue(kind)
-    for name in [
-        name
-        for name in sys.modules
-        if name.startswith(("matplotlib", "gammatorch.reports.pi", "gammatorch.reports.pa"))
-    ]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "plotly", None)
     done = call("report", path, "--out", tmp_path / "page.html")
     assert done.code == 1 and done.stderr.count("\n") == 1 and "pip install 'gammatorch[report]'" in done.stderr
     assert not (tmp_path / "page.html").exists()
 
 
-def test_the_extra_that_is_named_holds_matplotlib():
+def test_a_figure_without_kaleido_says_what_to_install(call, result, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    done = call("report", result, "--figure", "norms", "--out", tmp_path / "norms.svg")
+    assert done.code == 1 and done.stderr.count("\n") == 1 and "pip install kaleido" in done.stderr
+    assert call("report", result, "--figure", "norms", "--out", tmp_path / "norms.gif").code == 2
+    done = call("report", result, "--figure", "norm", "--out", tmp_path / "norms.svg")
+    assert done.code == 1 and "did you mean 'norms'?" in done.stderr
+
+
+def test_the_extra_that_is_named_holds_plotly():
     import configparser
     from pathlib import Path
 
     setup = configparser.ConfigParser()
     setup.read(Path(__file__).parents[2] / "setup.cfg")
     extras = setup["options.extras_require"]
-    assert extras["report"].split() == ["matplotlib"] and "matplotlib" in extras["test"].split()
+    assert extras["report"].split() == ["plotly"] and "plotly" in extras["test"].split()
 
 
 def test_an_item_of_a_sweep_that_was_changed_is_one_line(call, swept, tmp_path):

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from gammatorch.errors import MalformedCheckpoint
-from gammatorch.reports.pictures.of_sweep import FIGURES
+from gammatorch.reports.figures.sweep import FIGURES
 from gammatorch.sweep.curves import sweep_document
 from gammatorch.sweep.export import long_table
 from gammatorch.sweep.store import kept_failures, read_item
@@ -47,8 +47,8 @@ def test_any_value_of_a_header_that_was_changed_is_told_or_named(kept, part):
         if repr(told) not in drawn:
             drawn.add(repr(told))
             for picture in FIGURES.values():
-                if picture.has_figures(told):
-                    picture.figure(told)
+                if picture.why_left_out(told) is None:
+                    picture.draw(told)
     assert refused >= {"item": 200, "analysis": 700, "provenance": 0}[part]
 
 

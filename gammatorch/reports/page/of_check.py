@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gammatorch.reports.page.html import bullets, facts, page, paragraph, section, table
+from collections.abc import Iterator
+
+from gammatorch.reports.page.html import facts, page, paragraph, section, table
 from gammatorch.reports.text import plural
 from gammatorch.results.audit import CheckDocument
 
@@ -19,12 +21,31 @@ def check_page(document: CheckDocument) -> str:
         [
             paragraph(f"{counted(document)}.", "answer"),
             facts([("stack", document.stack), ("reference", document.against or "")]),
-            section(
-                "Findings", bullets(f"{one.level}: {one.site}: {one.what}: {one.text}" for one in document.findings)
-            ),
+            section("Findings, worst first", table(_FINDING_COLUMNS, _finding_rows(document))),
+            section("Layers against the reference", table(_LAYER_COLUMNS, _layer_rows(document))),
             section("Sites", table(("<site", "layers × hidden", "offset"), sites)),
         ],
     )
+
+
+_FINDING_COLUMNS = ("<level", "<site", "<finding", "<layers", "<text")
+
+
+def _finding_rows(document: CheckDocument) -> Iterator[list[str]]:
+    for one in document.findings:
+        yield [one.level, one.site, one.what, ", ".join(map(str, one.layers)) or "all", one.text]
+
+
+_LAYER_COLUMNS = ("<site", "layer", "<verdict", "drift", "<detail")
+
+
+def _layer_rows(document: CheckDocument) -> list[list[str]]:
+    """Layers that are not the reference's first, those that are farthest from it above."""
+    ordered = sorted(document.verdicts, key=lambda one: (one.verdict == "same", -(one.drift or 0.0)))
+    return [
+        [one.site, str(one.layer), one.verdict, "-" if one.drift is None else f"{one.drift:.3g}", one.detail or "-"]
+        for one in ordered
+    ]
 
 
 def counted(document: CheckDocument) -> str:

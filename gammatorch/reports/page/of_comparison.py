@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 
+from gammatorch.reports.figures.comparison import FIGURES
 from gammatorch.reports.mapping import named_mapping
 from gammatorch.reports.page.html import bullets, facts, page, section, table
-from gammatorch.reports.page.pictures import pictures
-from gammatorch.reports.pictures.of_comparison import FIGURES
+from gammatorch.reports.page.pictures import pictures, saved
 from gammatorch.reports.text import moved, plural, size
 from gammatorch.results.comparison import ComparisonDocument, letter
 
@@ -34,9 +34,9 @@ def comparison_page(document: ComparisonDocument) -> str:
             table(["<", "<checkpoint", "<commit", "<stored", "<gain"], _model_rows(document)),
             section("What it says", bullets(sentences), facts(_families(document))),
             section("Notes", bullets(document.notes)),
-            section("Pictures", pictures(FIGURES, document)),
+            section("Figures", pictures(FIGURES, document)),
             section("Every pair, with 95 % bounds over channels", table(_PAIR_COLUMNS, _pair_rows(document))),
-            section("Where it comes from", facts(_provenance(document))),
+            section("Where it comes from", facts(_provenance(document)), saved(document)),
         ],
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gammatorch.reports.needed import need_matplotlib
+from gammatorch.reports.needed import need_plotly
 from gammatorch.reports.page.of_check import check_page
 from gammatorch.results.audit import CheckDocument
 from gammatorch.results.run import RunDocument
@@ -16,11 +16,11 @@ def result_page(document: Drawn) -> str:
         document: What a command wrote.
 
     Raises:
-        InvalidArgument: It has pictures, and matplotlib is not installed.
+        InvalidArgument: It has pictures, and plotly is not installed.
     """
     if isinstance(document, CheckDocument):
         return check_page(document)
-    need_matplotlib()
+    need_plotly()
     from gammatorch.reports.page.of_comparison import comparison_page
     from gammatorch.reports.page.of_run import run_page
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gammatorch.reports.figures.gains import FIGURES as OF_GAINS
+from gammatorch.reports.figures.gains import GainsOf
+from gammatorch.reports.figures.run import FIGURES
 from gammatorch.reports.page.html import bullets, facts, page, paragraph, section, table
-from gammatorch.reports.page.pictures import pictures
-from gammatorch.reports.pictures.of_run import FIGURES
+from gammatorch.reports.page.pictures import pictures, saved
 from gammatorch.reports.says import says_rows
 from gammatorch.reports.text import moved, plural, size
+from gammatorch.results.documents import GainsDocument
 from gammatorch.results.run import RunDocument
 
 
-def run_page(document: RunDocument) -> str:
+def run_page(document: RunDocument, gains: GainsDocument | None = None) -> str:
     """The page of a result file.
 
     Args:
         document: What ``gammatorch run --out`` wrote.
+        gains: The gains, which result files do not hold; without them γ itself is not drawn.
     """
+    of_gains = pictures(OF_GAINS, GainsOf(gains, document.statistics.outliers)) if gains else ""
     statistics = says_rows(
         document.statistics, document.num_layers, ranked=document.statistics.rank_correlation is not None
     )
@@ -27,15 +32,21 @@ def run_page(document: RunDocument) -> str:
             paragraph(f"{document.answer.sentence} Support {document.answer.support:.2f}.", "answer"),
             facts(_head(document)),
             section("Notes", bullets(document.notes)),
-            section("Pictures", pictures(FIGURES, document)),
+            section("The gains", of_gains or paragraph(_NO_GAINS)),
+            section("Figures", pictures(FIGURES, document)),
             section(
                 "What it says, with 95 % bounds over channels",
                 table(["<figure", "value", "low", "high", "<reference"], statistics),
             ),
             section("Directions by phase", table(_PHASE_COLUMNS, _phase_rows(document))),
-            section("Where it comes from", facts(_provenance(document))),
+            section("Where it comes from", facts(_provenance(document)), saved(document)),
         ],
     )
+
+
+_NO_GAINS = (
+    "A result file holds no gains: `gammatorch report MODEL` and `report(gains, out)` in Python draw γ itself as well."
+)
 
 
 def _head(document: RunDocument) -> Iterator[tuple[str, str]]:
