@@ -12,6 +12,7 @@ from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.errors import ResultError
 from gammatorch.reports.figures.sweep import FIGURES as PICTURES
 from gammatorch.results.files import to_plain
+from gammatorch.sweep.api import read_sweep
 from gammatorch.sweep.curves import FIGURES, sweep_document
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.store import Store, read_items
@@ -139,3 +140,8 @@ def test_items_without_a_step_stand_in_order_and_runs_may_be_none(swept):
     assert [name for name, picture in PICTURES.items() if picture.why_left_out(as_sweep(document)) is None] == [
         "by_item"
     ]
+
+
+def test_a_sweep_plots_its_figures(swept):
+    figure = read_sweep(swept).plot("rms_gamma")
+    assert [list(trace.y) for trace in figure.data] == [curve.rms_gamma for curve in sweep_document(swept).curves]

@@ -184,7 +184,9 @@ def by_item(document: CurvesDocument) -> Spec:
         more = {"text": names, "mode": "markers", "marker": line, "xaxis": f"x{number}"}
         drawn.append(curve(place, title, getattr(found, name), rows, hover, **more))
         span = [place / 3 + 0.03, (place + 1) / 3 - 0.03]
-        layout[f"xaxis{number}"] = axis(title, domain=span, nticks=4)
+        layout[f"xaxis{number}"] = axis(
+            title.replace(" ", "<br>"), domain=span, nticks=4
+        )  # on two lines, since panels are narrow
     down = counted("item") | {"autorange": "reversed"}
     if len(rows) <= 40:
         short = [label(item.rpartition("/")[2] or item, 20) for item in found.item]
