@@ -152,7 +152,9 @@ def scree(document: RunDocument) -> Spec:
     told = ""
     if first.value is not None and first.null_95 is not None:
         more = "" if found is None else f"; {found} above chance"
-        told = f"first eigenvalue of rank correlations {first.value:.3g}, by chance up to {first.null_95:.3g}{more}"
+        told = (
+            f"first eigenvalue of<br>rank correlations {first.value:.3g},<br>by chance up to {first.null_95:.3g}{more}"
+        )
     note = {
         "text": told,
         "showarrow": False,
