@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from gammatorch.results.base import Document
 
+KINDS = {"layer": int, "step": int, "value": float}
+"""What columns of tidy tables hold that are no texts."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -97,20 +100,33 @@ class Result:
         """Write the file that ``--out`` of the command writes, whole or not at all.
 
         Args:
-            path: Its suffix decides: ``.json``, or ``.html`` for the page of ``gammatorch report``.
+            path: Its suffix decides: ``.json``; ``.html`` for the page of ``gammatorch report``; ``.png``, ``.svg`` or
+                ``.pdf`` for the first figure of that page; ``.csv``, ``.jsonl``, ``.parquet`` or ``.sqlite`` for the
+                table of :meth:`to_dataframe`.
 
         Raises:
-            InvalidArgument: The suffix is neither, or the page's figures need plotly, which is not installed.
+            InvalidArgument: The suffix is none of these, or what it takes is not installed.
             OutputError: It could not be written; an existing file is as it was.
         """
-        from gammatorch.reports.document import check_writable, write_atomically
+        from gammatorch.reports.document import SUFFIXES, check_writable, write_atomically
         from gammatorch.results.files import to_json
 
-        target = Path(path)
-        if target.suffix not in (".json", ".html"):
+        target, view = Path(path), self._view()
+        suffix = target.suffix.lower()
+        if suffix not in SUFFIXES:
             raise InvalidArgument(
-                f"{target}: a result is saved as .json or .html, not {target.suffix or 'a name without suffix'}"
+                f"{target}: a result is saved as {', '.join(SUFFIXES)}, not {suffix or 'a name without suffix'}"
             )
         check_writable(target)
-        view = self._view()
-        write_atomically(target, to_json(view.document()) if target.suffix == ".json" else view.page())
+        if suffix == ".json":
+            write_atomically(target, to_json(view.document()))
+        elif suffix == ".html":
+            write_atomically(target, view.page())
+        elif suffix in (".png", ".svg", ".pdf"):
+            from gammatorch.reports.figures.table import first_figure, save_image
+
+            save_image(first_figure((view.drawn or view.document)()), target)
+        else:
+            from gammatorch.reports.table_files import Table, write_table
+
+            write_table(Table("figures", {name: KINDS.get(name, str) for name in view.names}, view.figures()), target)

@@ -69,7 +69,7 @@ CONFINED = {
         "bench/training_runs.py",
         "cli/run.py",
     },
-    "pyarrow": {"sweep/table_files.py"},
+    "pyarrow": {"reports/table_files.py"},
     "ray": {"sweep/on_ray.py"},
     "plotly": {"reports/figures", "result.py"},
     "pandas": {"result.py", "reports/views.py"},

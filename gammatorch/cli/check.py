@@ -14,6 +14,7 @@ import click
 from gammatorch.cli.options import (
     DEFAULT_MODEL,
     Session,
+    check_suffix,
     hub_options,
     loudness_options,
     out_option,
@@ -98,6 +99,7 @@ def check(
         raise click.UsageError("--revision applies to one model: for several, write org/name@revision")
     if exact and against is None:
         raise click.UsageError("--exact needs --against")
+    check_suffix(out, "table" if format == "junit" else format, len(names))
     from gammatorch.reports.document import check_writable
 
     if out is not None:
@@ -106,7 +108,7 @@ def check(
     from gammatorch.results.audit import check_document
 
     documents = [check_document(audited, against) for audited in audits]
-    _show(session, format, out, documents, against)
+    _show(session, format, out, documents, audits, against)
     return EXIT_FOUND if any(document.errors for document in documents) else 0
 
 
@@ -150,18 +152,25 @@ def _audit(
 
 
 def _show(
-    session: Session, form: str, out: Path | None, documents: Sequence[CheckDocument], against: str | None
+    session: Session,
+    form: str,
+    out: Path | None,
+    documents: Sequence[CheckDocument],
+    audits: Sequence[Audited],
+    against: str | None,
 ) -> None:
     """Print and write the result of one audit, or of several as one."""
+    from gammatorch.analysis.check import Audit
     from gammatorch.reports.audit import print_audit, print_audits
     from gammatorch.reports.junit import to_junit
     from gammatorch.results.audit import checks_document
 
     several = checks_document(documents, against)
     whole = documents[0] if len(documents) == 1 else several
+    results = [Audit(**vars(one), against=against) for one in audits]
     if form == "junit":
-        show(session, form, out, lambda: whole, lambda _: click.echo(to_junit(documents), nl=False))
+        show(session, form, out, lambda: whole, lambda _: click.echo(to_junit(documents), nl=False), results)
     elif len(documents) == 1:
-        show(session, form, out, lambda: whole, partial(print_audit, documents[0]))
+        show(session, form, out, lambda: whole, partial(print_audit, documents[0]), results)
     else:
         show(session, form, out, lambda: whole, partial(print_audits, several))

@@ -14,6 +14,7 @@ from gammatorch.cli.options import (
     ALL,
     Session,
     check_selection,
+    check_suffix,
     compared_site_option,
     device_options,
     format_option,
@@ -75,6 +76,7 @@ def compare(
     gammatorch compare ./swept-a ./swept-b --format json
     """
     check_selection(site, stack, pattern)
+    check_suffix(out, format, 2 if site == ALL else 1)
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports.document import check_writable
 
@@ -100,7 +102,7 @@ def compare(
     from gammatorch.results.comparison import comparison_document
 
     documents = [partial(comparison_document, one) for one in found]
-    show(session, format, out, documents, partial(print_comparisons, found))
+    show(session, format, out, documents, partial(print_comparisons, found), found)
 
 
 def _open(models: Sequence[str], opener: Callable[[str, str | None], Checkpoint]) -> tuple[list[Compared], list[str]]:

@@ -37,9 +37,9 @@ def export(session: Session, folder: Path, format: str | None, wide: bool, out: 
     gammatorch export pythia --out pythia.parquet
     gammatorch export pythia --wide --out pythia.csv
     """
-    from gammatorch.reports.document import check_writable, replacing
+    from gammatorch.reports.document import check_writable
+    from gammatorch.reports.table_files import FILE_FORMATS, TEXT_FORMATS, write_table
     from gammatorch.sweep.export import long_table, wide_table
-    from gammatorch.sweep.table_files import FILE_FORMATS, TEXT_FORMATS
 
     if out is not None:
         check_writable(out, [folder])
@@ -52,13 +52,7 @@ def export(session: Session, folder: Path, format: str | None, wide: bool, out: 
             sys.stdout.reconfigure(encoding="utf-8", newline="")  # the bytes that a file would get
         TEXT_FORMATS[form](make(folder), sys.stdout)
         return
-    table = make(folder)
-    with replacing(out) as temporary:
-        if form in FILE_FORMATS:
-            FILE_FORMATS[form](table, temporary)
-        else:
-            with open(temporary, "w", encoding="utf-8", newline="") as file:
-                TEXT_FORMATS[form](table, file)
+    write_table(make(folder), out, form)
     session.notice(f"saved {out}")
 
 

@@ -18,6 +18,7 @@ from gammatorch.errors import GammatorchError, InvalidArgument
 from gammatorch.gains.memory import parse_bytes
 
 if TYPE_CHECKING:
+    from gammatorch.result import Result
     from gammatorch.results.base import Document
 
 _JSON = "gammatorch.json"
@@ -186,7 +187,12 @@ analysis_options = _all(
         help="Runs of layers to compare: found in the data (auto), a preset, or bounds like 'early=0-9,late=10-'.",
     ),
 )
-out_option = click.option("--out", type=click.Path(path_type=Path), help="Write the result as JSON to this file.")
+out_option = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the result to this file; the suffix tells the format: .json, .html, .png, .svg, .csv, .jsonl, "
+    ".parquet, .sqlite.",
+)
 
 
 def _format_options(*forms: str) -> Callable[[Command], Command]:
@@ -271,6 +277,7 @@ def show(
     out: Path | None,
     document: Callable[[], Document] | Sequence[Callable[[], Document]],
     print_tables: Callable[[Any], None],
+    results: Sequence[Result] = (),
 ) -> None:
     """Print the result and write it; a reader that closes the pipe early does not cost the file.
 
@@ -280,11 +287,18 @@ def show(
         out: File to write, if any.
         document: Makes the document; several make an array of them, unless it is one alone.
         print_tables: Prints the tables to a console.
+        results: The results themselves, of which one alone is written in the format that the file's suffix tells.
+
+    Raises:
+        UsageError: There are several results, and the format holds one.
     """
     from gammatorch.reports.console import make_console
     from gammatorch.reports.document import write_atomically
 
-    text = _as_json(document) if form == "json" or out is not None else ""
+    if other := is_other(out):
+        text = _as_json(document) if form == "json" else ""
+    else:
+        text = _as_json(document) if form == "json" or out is not None else ""
     try:
         if form == "json":
             click.echo(text, nl=False)
@@ -292,8 +306,34 @@ def show(
             print_tables(make_console())
     finally:
         if out is not None:
-            write_atomically(out, text)
+            if other:
+                results[0].save(out)
+            else:
+                write_atomically(out, text)
             session.notice(f"saved {out}")
+
+
+def is_other(out: Path | None) -> bool:
+    """Whether the name of a file tells another format than JSON."""
+    from gammatorch.reports.document import SUFFIXES
+
+    return out is not None and out.suffix.lower() in SUFFIXES and out.suffix.lower() != ".json"
+
+
+def check_suffix(out: Path | None, form: str, count: int) -> None:
+    """Refuse a name that contradicts the format that was asked for, or that cannot hold what there is to write.
+
+    Args:
+        out: File to write, if any.
+        form: What --format says.
+        count: How many results there are.
+    """
+    if not is_other(out):
+        return
+    if form == "json":
+        raise click.UsageError(f"--format json does not fit the name {out}: pass a name that ends in .json")
+    if count > 1:
+        raise click.UsageError(f"{out} holds one result, and there are several: pass a name that ends in .json")
 
 
 def _as_json(document: Callable[[], Document] | Sequence[Callable[[], Document]]) -> str:

@@ -41,7 +41,7 @@ def report(session: Session, path: str, out: Path | None, name: str | None) -> N
         _save_figure(session, path, out, name)
         return
     from gammatorch.pages import page_of
-    from gammatorch.reports.document import check_writable, write_atomically
+    from gammatorch.reports.document import SUFFIXES, check_writable, write_atomically
 
     if out is None and sys.stdout.isatty():
         raise click.UsageError(
@@ -49,6 +49,11 @@ def report(session: Session, path: str, out: Path | None, name: str | None) -> N
         )
     if out is not None:
         check_writable(out, [path])
+    if out is not None and out.suffix.lower() in SUFFIXES and out.suffix.lower() != ".html":
+        raise click.UsageError(
+            f"a page is HTML, which does not fit the name {out}: pass a name that ends in .html, or --figure NAME for "
+            f"a picture ({', '.join(_IMAGES)})"
+        )
     with Progress(session) as progress:
         progress.stage("reading")
         page = page_of(path)

@@ -15,6 +15,7 @@ from gammatorch.cli.options import (
     Session,
     analysis_options,
     check_selection,
+    check_suffix,
     device_options,
     format_option,
     loudness_options,
@@ -91,6 +92,7 @@ def run(
     if demo and (model is not None or revision is not None):
         raise click.UsageError("--demo makes its own checkpoint: leave MODEL and --revision out")
     check_selection("auto" if site == ("auto",) else site[0], stack, pattern)
+    check_suffix(out, format, 2 if "all" in site else len(site))
     from gammatorch.reports.document import check_writable
 
     name = model if model is not None else DEFAULT_MODEL
@@ -113,7 +115,7 @@ def run(
     from gammatorch.results.run import run_document
 
     documents = [partial(run_document, one) for one in analyses]
-    show(session, format, out, documents, partial(_print, analyses, full))
+    show(session, format, out, documents, partial(_print, analyses, full), analyses)
 
 
 def _selections(

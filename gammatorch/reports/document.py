@@ -38,6 +38,10 @@ def check_writable(path: Path, inputs: Sequence[str | os.PathLike[str]] = ()) ->
     refuse_overwriting(path, inputs)
 
 
+SUFFIXES = (".json", ".html", ".png", ".svg", ".pdf", ".csv", ".jsonl", ".parquet", ".sqlite")
+"""How the name of a result's file may end, which tells its format."""
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that at every moment it is the old one or the new one, whole.
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gammatorch.reports.table_files import Table
 from gammatorch.results.run import Summary
 from gammatorch.results.sweep import Entry, Noticed
 from gammatorch.results.tidy import figure_rows
 from gammatorch.sweep.item import natural
 from gammatorch.sweep.labels import settings_text
 from gammatorch.sweep.store import SUFFIX, StoredItem, is_sweep, kept_failures, read_item, read_items
-from gammatorch.sweep.table_files import Table
 from gammatorch.sweep.told import tell
 
 TIMELINE = ("rms_gamma", "pearson_previous", "pearson_last", "drift")

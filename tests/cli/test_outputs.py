@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import pickle
+import sqlite3
 import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 
 import gammatorch
@@ -385,3 +388,60 @@ def test_a_sweep_removes_old_temporary_files_of_its_own_only(call, tmp_path):
         os.utime(path, (0, 0))
     assert call("sweep", run, "--out", tmp_path / "out", "--device", "cpu", "-q").code == 0
     assert theirs.exists() and not ours.exists()
+
+
+TABLES = [".csv", ".jsonl", ".parquet", ".sqlite"]
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+def test_the_suffix_of_out_makes_a_table_of_the_result(call, tmp_path, suffix):
+    write_checkpoint(tmp_path, layers=6, hidden=64, shards=1)
+    done = call("run", tmp_path, "--out", tmp_path / f"out{suffix}", "--format", "table")
+    assert done.code == 0, done.stderr
+    truth = gammatorch.analyze(str(tmp_path)).to_dataframe()
+    path = tmp_path / f"out{suffix}"
+    read = {
+        ".csv": pandas.read_csv,
+        ".jsonl": lambda path: pandas.read_json(path, lines=True),
+        ".parquet": pandas.read_parquet,
+        ".sqlite": lambda path: pandas.read_sql("select * from figures", sqlite3.connect(path)),
+    }[suffix](path)
+    assert list(read.columns) == ["layer", "statistic", "value"]
+    assert list(read["statistic"]) == list(truth["statistic"])
+    np.testing.assert_allclose(read["value"].astype(float), truth["value"].astype(float), rtol=1e-12)
+    assert read.loc[read["statistic"] == "norms", "layer"].tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "check"])
+def test_the_suffix_html_makes_the_page(call, tmp_path, command):
+    write_checkpoint(tmp_path, layers=6, hidden=64, shards=1)
+    models = [tmp_path, tmp_path] if command == "compare" else [tmp_path]
+    assert call(command, *models, "--out", tmp_path / "out.html").code == 0
+    assert (tmp_path / "out.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "--format", "json", "--out", "x.csv"),
+        ("run", "--site", "all", "--out", "x.html"),
+        ("compare", ".", "--json", "--out", "x.svg"),
+        ("report", "--out", "x.json"),
+        ("report", "--out", "x.png"),
+    ],
+)
+def test_a_suffix_that_contradicts_is_wrong_usage(call, tmp_path, monkeypatch, arguments):
+    write_checkpoint(tmp_path, layers=6, hidden=64, shards=1)
+    monkeypatch.chdir(tmp_path)
+    command, *rest = arguments
+    done = call(command, ".", *rest)
+    assert done.code == 2 and rest[-1] in done.stderr
+    assert not (tmp_path / rest[-1]).exists()
+
+
+def test_a_picture_without_what_draws_it_is_one_line(call, tmp_path, monkeypatch):
+    write_checkpoint(tmp_path, layers=6, hidden=64, shards=1)
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    done = call("run", tmp_path, "--out", tmp_path / "x.svg")
+    assert done.code == 1 and done.stderr.count("\n") == 1 and "kaleido" in done.stderr
+    assert not (tmp_path / "x.svg").exists()

@@ -14,10 +14,10 @@ import pytest
 
 from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.cli import main
+from gammatorch.reports.table_files import FILE_FORMATS, TEXT_FORMATS
 from gammatorch.sweep.export import LONG, WIDE, long_table, wide_table
 from gammatorch.sweep.item import Settings
 from gammatorch.sweep.store import read_items
-from gammatorch.sweep.table_files import FILE_FORMATS, TEXT_FORMATS
 from tests.sweep.conftest import sweep
 
 COLUMNS = ["item", "step", "layer", "statistic", "value", "text", "run"]

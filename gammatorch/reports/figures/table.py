@@ -62,6 +62,22 @@ def plot(document: object, name: str, held: GainsDocument | None = None) -> go.F
     return go.Figure(figure.draw(source)).update_layout(title=figure.title, margin={"t": 90})
 
 
+def first_figure(document: object) -> go.Figure:
+    """The figure that stands for a result where there is room for one.
+
+    Args:
+        document: The result.
+
+    Raises:
+        InvalidArgument: As :func:`plot`; there is no figure of such a result.
+    """
+    of_gains = isinstance(document, GainsDocument)
+    names = FIGURES.get(GainsOf if of_gains else type(document))
+    if not names:
+        raise InvalidArgument("an audit has no figures: pass .json, .html or a table's suffix")
+    return plot(document, next(iter(names)))
+
+
 def save_image(figure: go.Figure, out: Path) -> None:
     """Write a figure as a picture, whole or not at all.
 
@@ -74,6 +90,6 @@ def save_image(figure: go.Figure, out: Path) -> None:
         OutputError: It could not be written.
     """
     need_kaleido()
-    image = figure.to_image(format=out.suffix[1:], width=900, height=600)
+    image = figure.to_image(format=out.suffix[1:].lower(), width=900, height=600)
     with replacing(out) as part:
         part.write_bytes(image)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from gammatorch.errors import InvalidArgument
+from gammatorch.reports.document import replacing
 
 _BATCH_ROWS = 50_000
 
@@ -69,7 +70,8 @@ def write_sqlite(table: Table, path: Path) -> None:
         places = ", ".join("?" * len(table.columns))
         database.executemany(f"INSERT INTO {table.name} VALUES ({places})", table.rows)
         if "statistic" in table.columns:
-            database.execute(f"CREATE INDEX {table.name}_statistic ON {table.name} (statistic, item, layer)")
+            keys = ", ".join(name for name in ("statistic", "item", "layer") if name in table.columns)
+            database.execute(f"CREATE INDEX {table.name}_statistic ON {table.name} ({keys})")
     database.close()
 
 
@@ -119,3 +121,24 @@ def _for_pandas(table: Table) -> str:
 TEXT_FORMATS: Mapping[str, Callable[[Table, IO[str]], None]] = {"csv": write_csv, "jsonl": write_jsonl}
 FILE_FORMATS: Mapping[str, Callable[[Table, Path], None]] = {"parquet": write_parquet, "sqlite": write_sqlite}
 """By the name of ``--format``: what can go to stdout, and what needs a file."""
+
+
+def write_table(table: Table, path: Path, form: str | None = None) -> None:
+    """Write a table, whole or not at all.
+
+    Args:
+        table: The table.
+        path: The file.
+        form: The format; what the file's suffix tells if None.
+
+    Raises:
+        InvalidArgument: The format needs a package that is not installed.
+        OutputError: It could not be written; an existing file is as it was.
+    """
+    form = form or path.suffix[1:].lower()
+    with replacing(path) as part:
+        if form in FILE_FORMATS:
+            FILE_FORMATS[form](table, part)
+        else:
+            with part.open("w", encoding="utf-8", newline="") as file:
+                TEXT_FORMATS[form](table, file)
