@@ -90,6 +90,7 @@ def hold_against(ours: Mapping[str, StoredWeights], theirs: Mapping[str, StoredW
         >>> [(one.verdict, one.other) for one in hold_against(stored(changed), stored(gamma))]
         [('shifted', None), ('other-layer', ('input', 2)), ('other-layer', ('input', 1))]
     """
+    theirs = {site: _at_its_place(stored, ours.get(site)) for site, stored in theirs.items()}
     told: dict[Place, LayerVerdict] = {}
     widths = {(stored.weights.shape[1], is_rotary(stored)) for stored in theirs.values()}
     for width in sorted(widths):
@@ -103,6 +104,13 @@ def hold_against(ours: Mapping[str, StoredWeights], theirs: Mapping[str, StoredW
             told[place] = _unpaired(place, ours, theirs, place in places)
     order = [*theirs, *ours]
     return [told[place] for place in sorted(told, key=lambda place: (order.index(place[0]), place[1]))]
+
+
+def _at_its_place(reference: StoredWeights, own: StoredWeights | None) -> StoredWeights:
+    """The reference's weights; a norm that stands once, as the final one, stands at the same place in any depth."""
+    if own is None or len(own.layers) != 1 or len(reference.layers) != 1:
+        return reference
+    return replace(reference, layers=own.layers)
 
 
 def _places(of: Mapping[str, StoredWeights]) -> dict[Place, None]:

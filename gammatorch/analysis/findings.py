@@ -78,7 +78,8 @@ def _permuted(run: _Run) -> str:
 
 
 def _other_layer(run: _Run) -> str:
-    return f"{_moves(run.verdicts)}; renumber the layers in the order of the reference"
+    remedy = "renumber the layers in the order of the reference, unless the model was pruned or grown"
+    return f"{_moves(run.verdicts)}; {remedy}"
 
 
 def _other_site(run: _Run) -> str:

@@ -95,7 +95,8 @@ def kinship(figures: Across, evidence: Grounds, one: Origin, other: Origin, shuf
         same = f"equal {how}, but " if copies else ""
         return Kinship("undetermined", f"{same}the gains are constant over channels and tell nothing of lineage")
     if copies:
-        return Kinship("identical", f"a copy at this site, all gains of its {len(one.layers)} layers are equal {how}")
+        which = f"all gains of its {len(one.layers)} layers are" if len(one.layers) > 1 else "its one gain is"
+        return Kinship("identical", f"a copy at this site, {which} equal {how}")
     if shuffled:
         return Kinship("permuted", "the same gains in another order of channels: a copy whose channels were permuted")
     if math.isnan(mean):

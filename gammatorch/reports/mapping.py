@@ -19,7 +19,8 @@ def named_mapping(pair: PairFigures, against: str) -> str | None:
         for layer, other, foreign in zip(pair.layers, pair.mapping, pair.foreign, strict=True)
         if other is not None and not foreign
     ]
-    if pair.verdict in _STRANGERS or all(layer == other for layer, other in pairs):
+    alike = len(pair.layers) == 1 or all(layer == other for layer, other in pairs)  # one alone has no order
+    if pair.verdict in _STRANGERS or alike:
         return None
     runs: list[list[tuple[int, int]]] = []
     for layer, other in pairs:

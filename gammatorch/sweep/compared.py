@@ -126,6 +126,8 @@ def _chosen(sweeps: dict[str, list[SweepItem]]) -> tuple[dict[str, list[SweepIte
     notes = []
     steps = [{item.step for item in items if item.step is not None} for items in sweeps.values()]
     common = set.intersection(*steps) if len(steps) > 1 else set()
+    if len(steps) > 1 and all(steps) and not common:
+        notes.append("the sweeps have no step in common: items of different steps are compared")
     found = {}
     for name, items in sweeps.items():
         shared = [item for item in items if item.step in common] or items

@@ -347,3 +347,23 @@ def test_a_folder_of_unlike_models_is_no_run(tmp_path: Path, call) -> None:
     done = call("check", tmp_path)
     assert done.code == 1
     assert "pass one of them" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("layers", "changed", "expected"), [(8, False, "same"), (4, False, "same"), (4, True, "shifted")]
+)
+def test_the_final_norm_is_held_against_the_references_whatever_the_depth(
+    call, folder, tmp_path, layers, changed, expected
+):
+    """It stands after the last block, whose number it bears."""
+    reference = folder()
+    (tmp_path / "other").mkdir()
+    write_checkpoint(tmp_path / "other", "qwen3", layers=layers, hidden=64, shards=1, dtype="F32")
+    (path,), (source,) = (tuple(one.glob("*.safetensors")) for one in (tmp_path / "other", reference))
+    weights = load_file(path)
+    weights["model.norm.weight"] = load_file(source)["model.norm.weight"] + changed
+    save_file(weights, path, {"format": "pt"})
+    document = json.loads(call("check", tmp_path / "other", "--against", reference, "--json").stdout)
+    assert [(one["layer"], one["verdict"]) for one in document["verdicts"] if one["site"] == "final"] == [
+        (layers - 1, expected)
+    ]

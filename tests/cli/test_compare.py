@@ -290,3 +290,24 @@ def test_many_are_a_matrix(call, swept, models, monkeypatch, columns, shown):
     assert [row.split()[0] for row in rows[-11:]] == list("ABCDEFGHIJK")
     assert len(rows[-1].split()) == 11
     assert max(map(len, rows)) <= columns
+
+
+def test_the_final_norm_of_another_depth_has_no_order_of_layers(call, models):
+    for name, layers in (("deep", 12), ("pruned-too", 8)):
+        (models / name).mkdir()
+        rows = load_file(models / "parent" / "model.safetensors")
+        kept = {key: row for key, row in rows.items() if int(key.split(".")[2]) < layers}
+        kept["model.norm.weight"] = rows["model.layers.0.input_layernorm.weight"].clone()
+        save_file(kept, models / name / "model.safetensors")
+    text = call("compare", models / "deep", models / "pruned-too", "--site", "final").stdout
+    assert "a copy at this site, its one gain is equal bit for bit" in text
+    assert "B's layer" not in text
+
+
+def test_sweeps_without_a_common_step_are_told(call, swept, models, monkeypatch):
+    for step in range(6):
+        (models / "run-b" / f"step{100 * step + (50 if step == 5 else 0)}").rename(
+            models / "run-b" / f"step{100 * step + 7}"
+        )
+    assert call("sweep", models / "run-b", "--out", models / "swept-c", "-q").code == 0
+    assert "no step in common" in call("compare", swept[0], models / "swept-c", "--json").stderr
