@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gammatorch.reports.table_files import Table
 from gammatorch.results.run import Summary
-from gammatorch.results.sweep import Entry, Noticed
+from gammatorch.results.sweep import Entry, Failure, Noticed
 from gammatorch.results.tidy import figure_rows
-from gammatorch.sweep.item import natural
+from gammatorch.sweep.item import natural, step_of
 from gammatorch.sweep.labels import settings_text
 from gammatorch.sweep.store import SUFFIX, StoredItem, is_sweep, kept_failures, read_item, read_items
 from gammatorch.sweep.told import tell
@@ -44,7 +45,7 @@ class Row(NamedTuple):
         layer: Index of the layer; of the first of two for ``cos_adjacent``; None for figures of the whole item.
         statistic: Name of the figure; parts are joined by dots, places in other lists counted from 0.
             ``answer.verdict`` and ``answer.sentence`` are texts, and so are anomalies and notes (``anomalies.copy``),
-            one row for each of their layers.
+            one row for each of their layers; ``failure`` says why an item could not be done.
         value: The figure, None where it is undefined.
         text: What is a text and no figure.
         run: The training run that the item is a step of.
@@ -73,7 +74,7 @@ WIDE: Mapping[str, type] = {
         for statistic, parts in _WIDE.items()
         for name in (f"{statistic}.{part}".rstrip(".") for part in parts)
     },
-    **{"anomalies": str, "notes": str},
+    **{"anomalies": str, "notes": str, "failure": str},
 }
 """Columns of the wide table."""
 
@@ -89,7 +90,9 @@ def long_table(folder: Path) -> Table:
         MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
     told = _Told(folder)
-    return Table("figures", LONG, (row for one, entry in told.items() for row in _long_rows(one, entry, told)))
+    rows = (row for one, entry in told.items() for row in _long_rows(one, entry, told))
+    failed = (Row(one.name, step_of(one.name), None, "failure", None, _why(one), None) for one in told.failures)
+    return Table("figures", LONG, chain(rows, failed))
 
 
 def wide_table(folder: Path) -> Table:
@@ -103,7 +106,17 @@ def wide_table(folder: Path) -> Table:
         MalformedCheckpoint: A file in it is not what a sweep wrote.
     """
     told = _Told(folder)
-    return Table("items", WIDE, (_wide_row(one, entry, told) for one, entry in told.items()))
+    rows = (_wide_row(one, entry, told) for one, entry in told.items())
+    failed = (
+        [{"item": one.name, "step": step_of(one.name), "failure": _why(one)}.get(name) for name in WIDE]
+        for one in told.failures
+    )
+    return Table("items", WIDE, chain(rows, failed))
+
+
+def _why(failure: Failure) -> str:
+    """The kind of error and what it says."""
+    return f"{failure.kind}: {failure.message}"
 
 
 class _Told:
@@ -112,7 +125,8 @@ class _Told:
     def __init__(self, folder: Path) -> None:
         if not is_sweep(folder):
             next(read_items(folder))  # says so
-        document = tell(folder, None, list(kept_failures(folder)))
+        self.failures = sorted(kept_failures(folder), key=lambda one: natural(one.name))
+        document = tell(folder, None, self.failures)
         self._folder = folder
         self._entries = sorted(document.timeline, key=lambda entry: natural(entry.item))
         self.found: dict[str, list[tuple[str, Noticed]]] = defaultdict(list)
@@ -150,6 +164,7 @@ def _wide_row(stored: StoredItem, entry: Entry, told: _Told) -> Sequence[Any]:
         **{name: getattr(analysis.answer, name) for name in ("verdict", "support", "sentence")},
         **_statistics(analysis),
         "site": stored.site,
+        "failure": None,
     }
     for table in ("anomalies", "notes"):
         texts = [f"{one.kind}: {one.text}" for of, one in told.found.get(entry.item, ()) if of == table]

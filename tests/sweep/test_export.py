@@ -179,3 +179,22 @@ def test_the_suffix_tells_the_format_and_a_contradiction_is_refused(swept, tmp_p
     done = call("export", swept, "--out", tmp_path / "a.xlsx")
     assert done.code == 2 and "no table is written as .xlsx" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "out", "runs"]
+
+
+def test_items_that_could_not_be_done_are_told(checkpoints, tmp_path):
+    run = checkpoints(10, 20)
+    broken = run / "step20"
+    path = min(broken.glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:100])
+    sweep(run, out=tmp_path / "out")
+    told = [row for row in long_table(tmp_path / "out").rows if row.statistic == "failure"]
+    assert [(row.item, row.step, row.layer, row.value) for row in told] == [(str(broken), 20, None, None)]
+    assert told[0].text.startswith("MalformedCheckpoint: ")
+    rows = [dict(zip(WIDE, row, strict=True)) for row in wide_table(tmp_path / "out").rows]
+    assert [(row["item"], row["verdict"]) for row in rows if row["failure"] == told[0].text] == [(str(broken), None)]
+    assert all(row["failure"] is None for row in rows if row["item"] != str(broken))
+    for form in FILE_FORMATS | TEXT_FORMATS:
+        export(tmp_path / "out", form, tmp_path / f"out.{form}")
+        assert [row[3:] for row in read(form, tmp_path / f"out.{form}") if row[3] == "failure"] == [
+            ("failure", None, told[0].text, None)
+        ]
