@@ -109,7 +109,7 @@ def test_names_from_a_checkpoint_are_escaped_wherever_they_are_shown():
 
 
 def test_another_suffix_is_refused_and_nothing_is_written(results, tmp_path):
-    with pytest.raises(gammatorch.GammatorchError, match=r"saved as \.json or \.html"):
+    with pytest.raises(gammatorch.GammatorchError, match=r"saved as \.json, \.html"):
         results["Analysis"].save(tmp_path / "saved.yaml")
     assert list(tmp_path.iterdir()) == []
 
