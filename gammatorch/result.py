@@ -83,7 +83,7 @@ class Result:
         """A figure of the result, as Plotly's object: a notebook shows it, ``write_image`` and ``write_html`` save it.
 
         Args:
-            name: A figure of the manual's page on reports, as ``"rank_correlation"``; a wrong name lists all.
+            name: The figure, as ``"rank_correlation"``; a wrong name lists those of this kind of result.
             gains: For the figures that show γ itself (``"gamma"``, ``"distribution"``, ``"massive"``), the gains that
                 were analysed: an analysis keeps none, so that it stays small.
 

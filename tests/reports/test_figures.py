@@ -69,6 +69,8 @@ def test_schedules_are_those_that_were_fitted_the_best_widest(document):
     best = next(iter(fits))
     assert [line["line"]["width"] for line in lines] == [2.5] + [1.3] * (len(fits) - 1)
     assert lines[0]["y"] == [CURVES[best](fits[best]["parameters"], k) for k in range(1, 25)]
+    for line, fit in zip(lines, fits.values(), strict=True):
+        assert f"AICc {fit['aicc'] - fits[best]['aicc']:+.1f} above the lowest" in line["hovertemplate"]
 
 
 def test_undefined_figures_are_gaps_and_figures_without_any_are_left_out(document):

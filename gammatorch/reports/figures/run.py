@@ -45,8 +45,9 @@ FIGURES: Mapping[str, Figure[RunDocument]] = {
     "rms": Figure(
         "RMS γ and the schedules fitted to it",
         "RMS γ of each layer (dots) and the annealing schedules fitted to it with errors that persist from layer to "
-        "layer, the lowest AICc solid; the legend says by how much that of the others is higher. A law is chosen only "
-        "where it is clear of none and of the next. From eight layers on the first and the last are left out.",
+        "layer. The widest line has the lowest AICc; the pointer on another tells by how much its AICc is higher. "
+        "A law is chosen only where it is clear of none and of the next. From eight layers on the first and the last "
+        "are left out.",
         layers.rms,
         lambda run: [fit.aicc for fit in (run.statistics.schedules or {}).values()],
     ),
