@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,7 @@ def compare(
     check_suffix(out, format, 2 if site == ALL else 1)
     from gammatorch.checkpoints.opening import open_checkpoint
     from gammatorch.reports.document import check_writable
+    from gammatorch.sweep.compared import open_compared
 
     if out is not None:
         check_writable(out, models)
@@ -89,7 +90,7 @@ def compare(
             progress.stage(f"opening {model}")
             return opened.enter_context(open_checkpoint(model, revision, token=token, cache=not no_cache))
 
-        compared, notes = _open(models, opener)
+        compared, notes = open_compared(models, opener)
         for note in notes:
             session.notice(note)
         if len(compared) < 2:
@@ -103,13 +104,6 @@ def compare(
 
     documents = [partial(comparison_document, one) for one in found]
     show(session, format, out, documents, partial(print_comparisons, found), found)
-
-
-def _open(models: Sequence[str], opener: Callable[[str, str | None], Checkpoint]) -> tuple[list[Compared], list[str]]:
-    """Open all that is compared, without torch where all are checkpoints."""
-    from gammatorch.sweep.compared import open_compared
-
-    return open_compared(models, opener)
 
 
 def _sites(compared: Sequence[Compared], stack: str | None, session: Session) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gammatorch.checkpoints.locate import is_hub_id
 from gammatorch.errors import NotComparable, OutputError, ResultError
 
 if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: checkpoints are opened without it
@@ -20,9 +21,9 @@ if TYPE_CHECKING:  # what needs PyTorch is imported where it is used: checkpoint
 MOST_ITEMS = 32
 """Items of sweeps that are compared at once: 496 pairs."""
 
-_ALIKE = 1e-9
-"""Relative difference of norms from which a checkpoint is not the one that a result file was made from; a result of
-float32 is held against float32's digits."""
+_ALIKE = {"float64": 1e-9, "float32": 1e-5}
+"""Relative difference of norms from which a checkpoint is not the one that a result file was made from, by the
+precision of the result."""
 
 Open = Callable[[str, str | None], "Checkpoint"]
 
@@ -60,10 +61,14 @@ class Compared:
         if self.result is None or gains.site != self.result.site or not hasattr(gains, "gamma"):
             return
         norms = gains.gamma.double().norm(dim=-1).tolist()
-        slack = _ALIKE if self.result.provenance.dtype == "float64" else 1e-5
+        slack = _ALIKE[self.result.provenance.dtype]
         told = [math.nan if norm is None else norm for norm in self.result.norms]
         if gains.offset != self.result.offset or len(norms) != len(told):
-            raise ResultError(f"{gains.model} is read otherwise now: make the file again", file=self.path)
+            raise ResultError(
+                f"{gains.model} is read as {len(norms)} layers with offset {gains.offset:g}, and this was written of "
+                f"{len(told)} with {self.result.offset:g}: pass --raw if `run` had it, or make the file again",
+                file=self.path,
+            )
         for layer, norm, was in zip(gains.layers, norms, told, strict=True):
             if not math.isclose(norm, was, rel_tol=slack):
                 raise ResultError(
@@ -115,9 +120,11 @@ def _of_result(path: str, opened: Open) -> Compared:
     result = read_result(Path(path))
     if not isinstance(result, RunDocument) or result.model is None or result.site is None:
         raise ResultError("is no result of `run` on a checkpoint: pass such a result, or a checkpoint", file=path)
-    model, _, revision = result.model.partition("@")
-    commit = result.provenance.commit or revision or None
-    name = result.model if commit is None else model
+    name, commit = result.model, result.provenance.commit
+    if commit is not None and is_hub_id(name):
+        name = name.partition("@")[0]
+    else:
+        commit = None
     return Compared(opened(name, commit), result=result, path=path)
 
 

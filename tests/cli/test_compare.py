@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from gammatorch.bench.synthetic import write_checkpoint
 from gammatorch.bench.worlds import draw
 
 
@@ -222,6 +223,21 @@ def test_a_result_file_whose_checkpoint_has_changed_is_refused(call, models):
     done = call("compare", models / "parent", models / "child.json")
     assert done.code == 1
     assert "child.json: " in done.stderr and "has changed since this was written (the norm of layer 3" in done.stderr
+
+
+def test_a_result_of_raw_weights_asks_for_raw(call, models):
+    (models / "gemma").mkdir()
+    write_checkpoint(models / "gemma", "gemma2", layers=12, hidden=256, shards=1)
+    call("run", models / "gemma", "--raw", "--out", models / "raw.json")
+    done = call("compare", models / "raw.json", models / "gemma")
+    assert done.code == 1 and "pass --raw if `run` had it" in done.stderr
+    assert call("compare", models / "raw.json", models / "gemma", "--raw").code == 0
+
+
+def test_a_result_of_a_folder_whose_name_holds_an_at_sign_is_opened(call, models):
+    (models / "parent").rename(models / "parent@v2")
+    call("run", models / "parent@v2", "--out", models / "parent.json")
+    assert call("compare", models / "parent.json", models / "child").code == 0
 
 
 @pytest.mark.parametrize("command", ["compare", "check"])
