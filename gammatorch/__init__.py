@@ -16,7 +16,8 @@ from gammatorch.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from gammatorch.analysis.analyze import analyze
-    from gammatorch.analysis.check import Audit, check
+    from gammatorch.analysis.check import check
+    from gammatorch.analysis.checkup import Audit
     from gammatorch.analysis.figures import Statistics
     from gammatorch.analysis.lineage import Comparison, compare
     from gammatorch.analysis.projection import Sketch, sketch
@@ -63,7 +64,7 @@ __all__ = [
 
 _HOMES = {
     "Analysis": "gammatorch.analysis.result",
-    "Audit": "gammatorch.analysis.check",
+    "Audit": "gammatorch.analysis.checkup",
     "Checkpoint": "gammatorch.checkpoints.base",
     "Comparison": "gammatorch.analysis.lineage",
     "Gains": "gammatorch.gains.stack",

@@ -44,7 +44,7 @@ DOORS = {
     "result.py": {"reports", "results"},
     "sweep/api.py": {"pages"},
     "gains/stack.py": {"reports"},
-    "analysis/check.py": {"reports"},
+    "analysis/checkup.py": {"reports"},
     "analysis/lineage.py": {"reports"},
     "analysis/result.py": {"reports"},
 }

@@ -4,34 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-from gammatorch.analysis.checkup import Audited, audit_checkpoint, read_sites
-from gammatorch.analysis.findings import Finding
+from gammatorch.analysis.checkup import Audit, audit_checkpoint, read_sites
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.checkpoints.opening import Model, open_checkpoint
-from gammatorch.result import Result, View
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Audit(Result, Audited):
-    """What is wrong with the gains of a checkpoint, or may be: what ``gammatorch check`` tells.
-
-    Attributes:
-        against: Name of the reference, None without one.
-    """
-
-    against: str | None = None
-
-    @property
-    def errors(self) -> tuple[Finding, ...]:
-        """The findings that are errors; ``gammatorch check`` ends with 3 where there are any."""
-        return tuple(finding for finding in self.findings if finding.level == "error")
-
-    def _view(self) -> View:
-        from gammatorch.reports.views import audit_view  # a later stage, for the convenience of callers
-
-        return audit_view(self)
 
 
 def check(
@@ -76,8 +52,8 @@ def check(
         checkpoint = opened.enter_context(_opened(model))
         source = None if against is None else opened.enter_context(_opened(against))
         reference = None if source is None else read_sites(source, stack)
-        found = audit_checkpoint(checkpoint, reference, stack=stack, exact=exact, ignore=ignore)
-        return Audit(**vars(found), against=None if source is None else source.model)
+        name = None if source is None else source.model
+        return audit_checkpoint(checkpoint, reference, against=name, stack=stack, exact=exact, ignore=ignore)
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from gammatorch.errors import CheckpointError, IncompleteCheckpoint, SelectionEr
 from gammatorch.gains.stack import StoredWeights
 from gammatorch.gains.stored import STORED_DTYPES
 from gammatorch.gains.stream import stored_sites
+from gammatorch.result import Result, View
 
 Stage = Callable[[str, int], Advance | None]
 """Called with what is read next and its bytes; gives what is called with the bytes that have arrived."""
@@ -57,9 +58,9 @@ class ReadSites:
     findings: tuple[Finding, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Audited:
-    """The result of an audit.
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit(Result):
+    """What is wrong with the gains of a checkpoint, or may be: what ``gammatorch check`` tells.
 
     Attributes:
         model: What was audited.
@@ -68,6 +69,7 @@ class Audited:
             their own.
         findings: What was found, worst first.
         verdicts: What each layer of each site is to the reference's; none without a reference.
+        against: Name of the reference, None without one.
     """
 
     model: str
@@ -75,23 +77,36 @@ class Audited:
     sites: tuple[StoredWeights, ...] = field(repr=False)
     findings: tuple[Finding, ...]
     verdicts: tuple[LayerVerdict, ...] = ()
+    against: str | None = None
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that are errors; ``gammatorch check`` ends with 3 where there are any."""
+        return tuple(finding for finding in self.findings if finding.level == "error")
+
+    def _view(self) -> View:
+        from gammatorch.reports.views import audit_view  # a later stage, for the convenience of callers
+
+        return audit_view(self)
 
 
 def audit_checkpoint(
     checkpoint: Checkpoint,
     reference: Sequence[ReadSites] | None = None,
     *,
+    against: str | None = None,
     stack: str | None = None,
     exact: bool = False,
     ignore: Iterable[str] = (),
     stage: Stage = _unseen,
-) -> Audited:
+) -> Audit:
     """Audit the gains of every site of a stack, against a reference layer by layer where there is one.
 
     Args:
         checkpoint: An open checkpoint.
         reference: What :func:`read_sites` read of the checkpoint that it should equal or descend from. Layers are
             matched by stack, site and index, not by the names of tensors, so it may be of another format.
+        against: Name of the reference.
         stack: Name of the stack, or ``"all"``; the main one if None.
         exact: Whether gains that were trained on are an error.
         ignore: Kinds of findings that do not count, from :data:`~gammatorch.analysis.findings.KINDS`.
@@ -110,12 +125,13 @@ def audit_checkpoint(
         text = f"made from {base}: --against {base} tells what became of each layer"
         findings.append(Finding("note", "base", "all", text))
     ignored = set(ignore)
-    return Audited(
+    return Audit(
         model=checkpoint.model,
         stack=", ".join(part.stack for part in parts),
         sites=tuple(stored for sites, _, _ in audits for stored in sites),
         findings=tuple(worst_first([found for found in findings if found.what not in ignored])),
         verdicts=tuple(one for _, _, verdicts in audits for one in verdicts),
+        against=against,
     )
 
 

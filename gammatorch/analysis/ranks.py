@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,10 @@ from torch import Tensor
 from gammatorch.analysis.findings import Finding, layer_runs
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.gains.stack import StoredWeights
-from gammatorch.gains.staging import stage, unpack
-from gammatorch.gains.stored import STORED_DTYPES, check_dtypes
+from gammatorch.gains.stored import STORED_DTYPES
+from gammatorch.gains.stream import stored_rows
+
+_NUMBER = re.compile(r"[0-9]+")
 
 _CUT = 0.5
 """Share of a layer's spread by which ranks differ that hold parts of a norm rather than copies of it."""
@@ -66,20 +69,15 @@ def rank_findings(checkpoint: Checkpoint, sites: Mapping[str, StoredWeights]) ->
     found = []
     for rank in others:
         with checkpoint.ranks[rank]() as other:
+            entries = {}
             for site, stored in sites.items():
-                lacking = [key for key in stored.keys if key not in other.entries]
-                differing = [
-                    key
-                    for key in stored.keys
-                    if key in other.entries and other.entries[key].width != stored.weights.shape[1]
-                ]
-                if lacking or differing:
-                    what = f"has no {lacking[0]}" if lacking else f"holds {differing[0]} in another width"
-                    found.append(
-                        Finding("error", "ranks", site, f"rank {rank} {what}; save or copy the checkpoint again")
-                    )
+                if (lack := _lack(other, stored)) is None:
+                    entries[site] = [other.entries[key] for key in stored.keys]
                 else:
-                    copies[site][rank] = _weights(other, stored.keys)
+                    text = f"rank {rank} {lack}; save or copy the checkpoint again"
+                    found.append(Finding("error", "ranks", site, text))
+            for site, weights in stored_rows(other, entries).items():
+                copies[site][rank] = weights
     for site, stored in sites.items():
         found += _told(stored, copies[site])
     if not found:
@@ -88,12 +86,14 @@ def rank_findings(checkpoint: Checkpoint, sites: Mapping[str, StoredWeights]) ->
     return found
 
 
-def _weights(checkpoint: Checkpoint, keys: Sequence[str]) -> Tensor:
-    """Stored weights by their keys, shape (layer, hidden), float64."""
-    entries = [checkpoint.entries[key] for key in keys]
-    check_dtypes(checkpoint, entries)
-    cpu = torch.device("cpu")
-    return unpack(stage(checkpoint, entries, cpu), entries, cpu, torch.float64)
+def _lack(rank: Checkpoint, stored: StoredWeights) -> str | None:
+    """What keeps a rank's copy of a site from being compared; None if nothing does."""
+    for key in stored.keys:
+        if key not in rank.entries:
+            return f"has no {key}"
+        if rank.entries[key].width != stored.weights.shape[1]:
+            return f"holds {key} in another width"
+    return None
 
 
 def _told(stored: StoredWeights, copies: Mapping[str, Tensor]) -> list[Finding]:
@@ -162,29 +162,38 @@ def _ranks(ranks: Sequence[str]) -> str:
 
 
 def since(audits: Sequence[tuple[str, Sequence[Finding]]]) -> list[list[Finding]]:
-    """The findings of checkpoints of one run in the order of their steps, where the copies differ with since when.
+    """The findings of several checkpoints, where copies differ with the step of the run at which they first do.
 
     Args:
-        audits: Name and findings of each.
+        audits: Name and findings of each; names that differ in their numbers alone are steps of one run.
 
     Example:
+        >>> equal = Finding("note", "ranks", "all", "the copies of ranks 0 and 1 are equal bit by bit")
         >>> apart = Finding("error", "ranks", "input", "layer 3: rank 1 differs from rank 0", (3,))
-        >>> _, last = since([("step 1", []), ("step 2", [apart])])
-        >>> last[0].text
-        'layer 3: rank 1 differs from rank 0; since step 2, where step 1 has equal copies'
+        >>> first, _ = since([("step20", [apart]), ("step3", [equal])])
+        >>> first[0].text
+        'layer 3: rank 1 differs from rank 0; since step20, where step3 has equal copies'
     """
-    first: dict[tuple[str, int], int] = {}
-    found = []
-    for number, (_, findings) in enumerate(audits):
-        told = []
-        for one in findings:
-            if one.what == "ranks" and one.layers:
-                starts = {first.setdefault((one.site, layer), number) for layer in one.layers}
-                one = replace(one, text=f"{one.text}; {_since(min(starts), [name for name, _ in audits])}")
-            told.append(one)
-        found.append(told)
+    found = [list(findings) for _, findings in audits]
+    runs = defaultdict[str, list[int]](list)
+    for number, (name, _) in enumerate(audits):
+        runs[_NUMBER.sub("#", name)].append(number)
+    for steps in runs.values():
+        steps.sort(key=lambda number: [int(digits) for digits in _NUMBER.findall(audits[number][0])])
+        if len(steps) > 1:
+            _add_first([audits[number][0] for number in steps], [found[number] for number in steps])
     return found
 
 
-def _since(start: int, names: Sequence[str]) -> str:
-    return f"since {names[start]}, where {names[start - 1]} has equal copies" if start else "since the first of these"
+def _add_first(names: Sequence[str], steps: Sequence[list[Finding]]) -> None:
+    """Add to the findings of a run's steps, in order, since when each layer's copies differ."""
+    first: dict[tuple[str, int], tuple[int, str]] = {}
+    before = ""
+    for number, (name, findings) in enumerate(zip(names, steps, strict=True)):
+        is_compared = any(one.what == "ranks" for one in findings)
+        for place, one in enumerate(findings):
+            if one.what == "ranks" and one.layers:
+                here = (number, f"since {name}{before}")
+                _, earliest = min(first.setdefault((one.site, layer), here) for layer in one.layers)
+                findings[place] = replace(one, text=f"{one.text}; {earliest}")
+        before = f", where {name} has equal copies" if is_compared else ""

@@ -24,7 +24,7 @@ from gammatorch.cli.options import (
 from gammatorch.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from gammatorch.analysis.checkup import Audited
+    from gammatorch.analysis.checkup import Audit
     from gammatorch.checkpoints.base import Advance
     from gammatorch.results.audit import CheckDocument
 
@@ -107,7 +107,7 @@ def check(
     audits = _audit(session, names, revision, token, not no_cache, against, stack, exact, ignore)
     from gammatorch.results.audit import check_document
 
-    documents = [check_document(audited, against) for audited in audits]
+    documents = [check_document(audited) for audited in audits]
     _show(session, format, out, documents, audits, against)
     return EXIT_FOUND if any(document.errors for document in documents) else 0
 
@@ -122,12 +122,13 @@ def _audit(
     stack: str | None,
     exact: bool,
     ignore: Sequence[str],
-) -> list[Audited]:
+) -> list[Audit]:
     """Audit one model after the other against the reference, which is read once."""
     from gammatorch.analysis.checkup import audit_checkpoint, read_sites
     from gammatorch.analysis.ranks import since
     from gammatorch.checkpoints.opening import open_checkpoint
 
+    audit = partial(audit_checkpoint, against=against, stack=stack, exact=exact, ignore=ignore)
     reference, audits = None, []
     with Progress(session) as progress, contextlib.ExitStack() as opened:
 
@@ -142,11 +143,7 @@ def _audit(
         for name in names:
             progress.stage(f"opening {name}")
             with open_checkpoint(name, revision, token=token, cache=cache) as checkpoint:
-                audits.append(
-                    audit_checkpoint(checkpoint, reference, stack=stack, exact=exact, ignore=ignore, stage=stage)
-                )
-    if len(audits) == 1:
-        return audits
+                audits.append(audit(checkpoint, reference, stage=stage))
     told = since([(one.model, one.findings) for one in audits])
     return [replace(one, findings=tuple(findings)) for one, findings in zip(audits, told, strict=True)]
 
@@ -156,21 +153,19 @@ def _show(
     form: str,
     out: Path | None,
     documents: Sequence[CheckDocument],
-    audits: Sequence[Audited],
+    audits: Sequence[Audit],
     against: str | None,
 ) -> None:
     """Print and write the result of one audit, or of several as one."""
-    from gammatorch.analysis.check import Audit
     from gammatorch.reports.audit import print_audit, print_audits
     from gammatorch.reports.junit import to_junit
     from gammatorch.results.audit import checks_document
 
     several = checks_document(documents, against)
     whole = documents[0] if len(documents) == 1 else several
-    results = [Audit(**vars(one), against=against) for one in audits]
     if form == "junit":
-        show(session, form, out, lambda: whole, lambda _: click.echo(to_junit(documents), nl=False), results)
+        show(session, form, out, lambda: whole, lambda _: click.echo(to_junit(documents), nl=False), audits)
     elif len(documents) == 1:
-        show(session, form, out, lambda: whole, partial(print_audit, documents[0]), results)
+        show(session, form, out, lambda: whole, partial(print_audit, documents[0]), audits)
     else:
         show(session, form, out, lambda: whole, partial(print_audits, several))

@@ -146,13 +146,30 @@ def stored_sites(
     Raises:
         UnsupportedFormat: An entry is stored in a type that holds no gains.
     """
-    for selection in selections.values():
-        check_dtypes(checkpoint, selection.entries)
+    weights = stored_rows(checkpoint, {site: selection.entries for site, selection in selections.items()}, advance)
+    return {site: _as_stored(site, selection, weights[site]) for site, selection in selections.items()}
+
+
+def stored_rows(
+    checkpoint: Checkpoint, entries: Mapping[str, Sequence[TensorEntry]], advance: Advance | None = None
+) -> dict[str, Tensor]:
+    """Groups of tensors as stored, read in one round, each of shape (row, value), float64, on the CPU.
+
+    Args:
+        checkpoint: An open checkpoint.
+        entries: Its tensors in each group, all of one width.
+        advance: Called with the bytes that have arrived since its last call.
+
+    Raises:
+        UnsupportedFormat: An entry is stored in a type that holds no gains.
+    """
+    for group in entries.values():
+        check_dtypes(checkpoint, group)
     device = torch.device("cpu")
-    stagings = stage_together(checkpoint, [one.entries for one in selections.values()], device, advance)
+    stagings = stage_together(checkpoint, list(entries.values()), device, advance)
     return {
-        site: _as_stored(site, selection, unpack(staging, selection.entries, device, torch.float64))
-        for (site, selection), staging in zip(selections.items(), stagings, strict=True)
+        name: unpack(staging, group, device, torch.float64)
+        for (name, group), staging in zip(entries.items(), stagings, strict=True)
     }
 
 

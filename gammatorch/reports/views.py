@@ -18,7 +18,7 @@ from gammatorch.results.tidy import COLUMNS, figure_rows, pair_rows
 if TYPE_CHECKING:
     from pandas import DataFrame  # type: ignore[import-untyped]
 
-    from gammatorch.analysis.check import Audit
+    from gammatorch.analysis.checkup import Audit
     from gammatorch.analysis.lineage import Comparison
     from gammatorch.analysis.result import Analysis
     from gammatorch.gains.stack import Gains
@@ -74,7 +74,7 @@ def audit_view(audit: Audit) -> View:
     """What ``check`` found: how many errors, and each finding."""
     from gammatorch.results.audit import check_document
 
-    document = check_document(audit, audit.against)
+    document = check_document(audit)
     found = ("level", "what", "site", "text")
     return View(
         summary=f"Audit of {printable(audit.model)}, {plural(len(audit.sites), 'site')} of stack "

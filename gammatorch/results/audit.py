@@ -9,7 +9,7 @@ from gammatorch.results.base import Document, Figure, Number, Whole, build, plai
 
 if TYPE_CHECKING:
     from gammatorch.analysis.against import LayerVerdict
-    from gammatorch.analysis.checkup import Audited
+    from gammatorch.analysis.checkup import Audit
 
 
 class AuditedSite(Document, frozen=True, kw_only=True):
@@ -96,16 +96,11 @@ class ChecksDocument(Document, frozen=True, kw_only=True):
     errors: Whole
 
 
-def check_document(audited: Audited, against: str | None) -> CheckDocument:
-    """The whole result of an audit.
-
-    Args:
-        audited: What was found.
-        against: The reference, if there was one.
-    """
+def check_document(audited: Audit) -> CheckDocument:
+    """The whole result of an audit."""
     fields = {
         "model": audited.model,
-        "against": against,
+        "against": audited.against,
         "stack": audited.stack,
         "sites": [
             {

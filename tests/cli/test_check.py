@@ -341,6 +341,28 @@ def test_the_steps_of_a_run_tell_since_when(tmp_path: Path, call) -> None:
     assert [one["level"] for one in by_model["iter_0000900"] if one["what"] == "ranks"] == ["note"]
 
 
+def test_steps_that_a_shell_has_put_in_its_own_order_tell_since_when(tmp_path: Path, call) -> None:
+    folders = [tmp_path / f"step{step}" for step in (1000, 200, 30)]
+    for folder, is_apart in zip(folders, (True, True, False), strict=True):
+        gains = drawn()
+        if is_apart:
+            next_up(gains[2], 3, 17)
+        deepspeed(folder, gains)
+    told = call("check", *folders).stdout
+    assert told.count(f"since {folders[1]}, where {folders[2]} has equal copies") == 2
+
+
+def test_nothing_is_said_of_copies_that_were_not_compared(tmp_path: Path, call) -> None:
+    """A step of one rank, and another model, are no proof that copies were equal."""
+    apart = drawn()
+    next_up(apart[2], 3, 17)
+    for name, gains in (("step1", {0: drawn()[0]}), ("step2", apart), ("other", drawn())):
+        deepspeed(tmp_path / name, gains)
+    told = call("check", tmp_path / "other", tmp_path / "step1", tmp_path / "step2").stdout
+    assert f"since {tmp_path / 'step2'}\n" in told
+    assert "has equal copies" not in told
+
+
 def test_a_folder_of_unlike_models_is_no_run(tmp_path: Path, call) -> None:
     for name in ("0_Transformer", "1_Dense"):
         deepspeed(tmp_path / name, {0: drawn()[0]})
