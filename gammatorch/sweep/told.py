@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 
 from gammatorch.errors import OutputError
 from gammatorch.reports.document import write_atomically
 from gammatorch.results.files import Misfit, decode, encode
 from gammatorch.results.sweep import Failure, Item, TimelineDocument
-from gammatorch.sweep.item import SCHEMA_VERSION
 from gammatorch.sweep.store import SUFFIX, done_keys
 from gammatorch.version import __version__
 
@@ -21,9 +21,6 @@ FOLDER = "told"
 
 _KEPT = 4
 """How many are kept: those of the whole sweep, of one command's items, of a part."""
-
-_EDITION = 1
-"""Changes whenever the same items would be told otherwise by the same version of the package."""
 
 
 def tell(
@@ -71,8 +68,18 @@ def _stamp(folder: Path, keys: Sequence[str], failures: Sequence[Failure], alias
         ]
     failed = [(one.name, one.kind) for one in failures]
     names = [(one.name, one.step, other.name, other.step) for one, other in aliases]
-    made_from = [__version__, SCHEMA_VERSION, _EDITION, sorted(items), sorted(failed), sorted(map(str, names))]
+    made_from = [_code(), sorted(items), sorted(failed), sorted(map(str, names))]
     return hashlib.sha256(encode(made_from).encode()).hexdigest()[:32]
+
+
+@cache
+def _code() -> str:
+    """A hash of the code that tells, so that another version never shows what this one found."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256(__version__.encode())
+    for path in sorted([*(package / "trajectory").glob("*.py"), *(package / "sweep").glob("*.py")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _forget(folder: Path) -> None:

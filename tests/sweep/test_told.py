@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,23 @@ def test_what_was_kept_and_is_damaged_is_made_anew(swept: Path, made: list[int],
     assert made == [5]
 
 
-def test_another_version_tells_anew(swept: Path, made: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_tells_anew(swept: Path, made: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tell(swept)
     made.clear()
-    monkeypatch.setattr(told, "__version__", "999")
+    package = Path(told.__file__).parents[1]
+    for room in ("trajectory", "sweep"):
+        shutil.copytree(package / room, tmp_path / "package" / room)
+    monkeypatch.setattr(told, "__file__", str(tmp_path / "package" / "sweep" / "told.py"))
+    told._code.cache_clear()
+    tell(swept)
+    assert made == []
+    with (tmp_path / "package" / "trajectory" / "jumps.py").open("a") as file:
+        file.write("# another threshold\n")
+    told._code.cache_clear()
     tell(swept)
     assert made == [5]
+    monkeypatch.undo()
+    told._code.cache_clear()
 
 
 def test_only_the_last_few_are_kept(swept: Path) -> None:
