@@ -28,7 +28,7 @@ class View:
     Attributes:
         summary: One line, safe to print.
         columns: Heads of the small table of a notebook; one that starts with ``<`` is of names.
-        rows: Its cells.
+        rows: Makes its cells.
         document: Makes the document that ``--out`` writes.
         names: Columns of the tidy table.
         figures: Makes its rows.
@@ -38,7 +38,7 @@ class View:
 
     summary: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Callable[[], Sequence[Sequence[str]]]
     document: Callable[[], Document]
     names: Sequence[str]
     figures: Callable[[], Iterable[Sequence[Any]]]
@@ -60,7 +60,7 @@ class Result:
         from gammatorch.reports.page.html import paragraph, table
 
         view = self._view()
-        return paragraph(view.summary) + table(view.columns, view.rows)
+        return paragraph(view.summary) + table(view.columns, view.rows())
 
     def to_dict(self) -> dict[str, Any]:
         """The result as plain Python values, ready for JSON: undefined numbers are None, never NaN."""

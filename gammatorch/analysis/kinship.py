@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.across import Across
+from gammatorch.analysis.findings import layer_runs
 from gammatorch.analysis.intervals import Interval
 from gammatorch.analysis.matching import BEYOND, DISTINCT, SURE, Match
 from gammatorch.gains.stack import Origin
@@ -168,14 +169,8 @@ def _aside(figures: Across, evidence: Grounds) -> str:
 
 
 def _named(one: Origin, rows: Tensor) -> str:
-    """Layers as runs: ``layers 0, 3-5``."""
-    runs: list[list[int]] = []
-    for layer in (one.layers[row] for row in rows.nonzero()[:, 0].tolist()):
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return "layers " + ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    """The layers of some rows in words."""
+    return layer_runs([one.layers[row] for row in rows.nonzero()[:, 0].tolist()])
 
 
 def same_gains_sorted(gains: Tensor, others: Tensor, step: float) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from gammatorch.errors import InvalidArgument
@@ -40,7 +40,7 @@ def analysis_view(analysis: Analysis) -> View:
         summary=f"Analysis of {of}, {plural(layers, 'layer')} × {analysis.hidden}: "
         f"{answer.verdict}, support {answer.support:.2f}",
         columns=("<figure", "value", "low", "high", "<reference"),
-        rows=list(says_rows(run_statistics(analysis), layers, ranked=ranked)),
+        rows=lambda: list(says_rows(run_statistics(analysis), layers, ranked=ranked)),
         document=partial(run_document, analysis),
         names=COLUMNS,
         figures=lambda: figure_rows(run_document(analysis)),
@@ -56,17 +56,17 @@ def comparison_view(comparison: Comparison) -> View:
     names = [f"{letter(pair.model)}-{letter(pair.against)}" for pair in comparison.pairs]
     told = [f"{name} {pair.kinship.verdict}" for name, pair in zip(names, comparison.pairs, strict=True)]
     more = f" and {len(told) - _FEW} more" if len(told) > _FEW else ""
-    document = comparison_document(comparison)
+    document = cache(partial(comparison_document, comparison))
     first = comparison.gains[0]
     return View(
         summary=f"Comparison of {plural(len(comparison.gains), 'checkpoint')}, site {first.site}, "
         f"{plural(len(first.layers), 'layer')} × {comparison.hidden}: {', '.join(told[:_FEW])}{more}",
         columns=("<pair", "pearson", "rank r", "low", "high", "chance", "‖Δ‖/‖γ‖", "‖Δ‖/spread", "CKA", "<verdict"),
-        rows=[pair_row(name, pair) for name, pair in zip(names, document.pairs, strict=True)],
-        document=lambda: document,
+        rows=lambda: [pair_row(name, pair) for name, pair in zip(names, document().pairs, strict=True)],
+        document=document,
         names=("model", "against", *COLUMNS),
-        figures=lambda: pair_rows(document),
-        page=lambda: result_page(document),
+        figures=lambda: pair_rows(document()),
+        page=lambda: result_page(document()),
     )
 
 
@@ -80,7 +80,7 @@ def audit_view(audit: Audit) -> View:
         summary=f"Audit of {printable(audit.model)}, {plural(len(audit.sites), 'site')} of stack "
         f"{printable(audit.stack)}: {counted(document)}",
         columns=("<level", "<site", "<finding"),
-        rows=[(one.level, one.site, f"{one.what}: {one.text}") for one in audit.findings],
+        rows=lambda: [(one.level, one.site, f"{one.what}: {one.text}") for one in audit.findings],
         document=lambda: document,
         names=found,
         figures=lambda: [[getattr(one, name) for name in found] for one in audit.findings],
@@ -97,16 +97,19 @@ def gains_view(gains: Gains) -> View:
         f"Gains of {printable(gains.model)}, site {gains.site}, {plural(layers, 'layer')} × {hidden}, "
         f"{str(gains.gamma.dtype).removeprefix('torch.')} on {gains.gamma.device}"
     )
-    columns, rows = ("layer", *(f"{name} γ" for name in SIZES)), list(_sizes(gains))
-    cells = [(str(layer), *(f"{value:.4f}" for value in values)) for layer, *values in rows]
+    columns, sizes = ("layer", *(f"{name} γ" for name in SIZES)), cache(lambda: list(_sizes(gains)))
+
+    def cells() -> list[tuple[str, ...]]:
+        return [(str(layer), *(f"{value:.4f}" for value in values)) for layer, *values in sizes()]
+
     return View(
         summary=summary,
         columns=columns,
         rows=cells,
         document=partial(gains_document, gains),
         names=COLUMNS,
-        figures=lambda: [(layer, *one) for layer, *values in rows for one in zip(SIZES, values, strict=True)],
-        page=lambda: gains_page(gains_document(gains), table(columns, cells)),
+        figures=lambda: [(layer, *one) for layer, *values in sizes() for one in zip(SIZES, values, strict=True)],
+        page=lambda: gains_page(gains_document(gains), table(columns, cells())),
     )
 
 

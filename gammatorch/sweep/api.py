@@ -134,7 +134,9 @@ class Sweep(Sequence[SweepItem], Result):
             summary=f"Sweep {printable(str(self.folder))}: {plural(len(self), 'item')} of "
             f"{plural(runs, 'training run')}{failed}",
             columns=("<item", "step", "<site", "<verdict"),
-            rows=[(one.name, "-" if one.step is None else str(one.step), one.site, one.verdict) for one in self._items],
+            rows=lambda: [
+                (one.name, "-" if one.step is None else str(one.step), one.site, one.verdict) for one in self._items
+            ],
             document=self._document,
             names=("item", "step", *COLUMNS),
             figures=self._figures,

@@ -122,6 +122,9 @@ def test_colours_tell_below_zero_from_above_in_a_map_of_half_blocks(terminal):
 COLOURED = {
     "run": (("run", "base", "--device", "cpu"), {("1", "Verdict: phases, support 1.00"), ("1", "reference")}),
     "compare": (("compare", "base", "instruct", "--device", "cpu"), {("1", "A  base · BF16"), ("1", "verdict")}),
+    "sweep": (("sweep", "runs/small", "--out", "OUT"), {("1", "step"), ("1", "drift")}),
+    "inspect": (("inspect", "base"), {("1", "base"), ("1", "model.layers: 30 layers, main stack, pre-norm")}),
+    "explain": (("explain", "rank correlation"), {("1", "rank correlation")}),
     "check": (
         ("check", "converted", "--against", "base"),
         {("31", "error: input, pre_mlp, final: shifted: γ of all layers stands 1 above the"), ("1", "below zero")},
@@ -130,9 +133,10 @@ COLOURED = {
 
 
 @pytest.mark.parametrize("name", COLOURED)
-def test_heads_and_verdicts_are_bold_and_errors_red(terminal, folder, monkeypatch, name):
+def test_heads_and_verdicts_are_bold_and_errors_red(terminal, folder, tmp_path, monkeypatch, name):
     monkeypatch.chdir(folder)
     arguments, wanted = COLOURED[name]
+    arguments = [str(tmp_path / "out") if one == "OUT" else one for one in arguments]
     lines = terminal(80, *arguments, "-q", colour=True)
     styled = {
         (style, text.strip()) for line in lines for style, text in re.findall(r"\x1b\[([\d;]+)m([^\x1b]+)\x1b", line)
@@ -191,7 +195,10 @@ COMMANDS = {
     "run --site all": ("run", "base", "--site", "all"),
     "run, one layer": ("run", "base", "--site", "final"),
     "compare": ("compare", "base", "instruct", "other"),
+    "compare --site all": ("compare", "base", "instruct", "--site", "all"),
+    "compare, many": ("compare", "base", "instruct", "other", "merged", "converted"),
     "check": ("check", "converted", "--against", "base"),
+    "check, many": ("check", "megatron-run"),
     "inspect": ("inspect", "base"),
     "explain": ("explain",),
     "explain NAME": ("explain", "rank correlation"),
@@ -203,10 +210,11 @@ COMMANDS = {
 
 @pytest.mark.parametrize("width", [60, 80, 100, 120])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_no_line_is_wider_than_the_terminal(terminal, folder, tmp_path, monkeypatch, name, width):
+@pytest.mark.parametrize("colour", [False, True], ids=["plain", "coloured"])
+def test_no_line_is_wider_than_the_terminal(terminal, folder, tmp_path, monkeypatch, name, width, colour):
     monkeypatch.chdir(folder)
     arguments = [str(tmp_path / "out") if one == "OUT" else one for one in COMMANDS[name]]
-    lines = terminal(width, *arguments, "-q")
+    lines = [_STYLE.sub("", line) for line in terminal(width, *arguments, "-q", colour=colour)]
     assert lines and [line for line in lines if cell_len(line) > width] == []
 
 
