@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from gammatorch.analysis.findings import Finding, layer_runs
+from gammatorch.analysis.findings import Finding
 from gammatorch.analysis.outliers import massive_channels
+from gammatorch.architectures.expected import named_layers
 from gammatorch.gains.stack import StoredWeights
 from gammatorch.gains.stored import looks_zero_centred
 
@@ -96,7 +97,7 @@ def _identical(stored: StoredWeights, sound: Tensor) -> list[Finding]:
     same = [layers for layers in groups.values() if len(layers) > 1]
     if not same:
         return []
-    spelt = "; ".join(layer_runs(layers) for layers in same[:_NAMED])
+    spelt = "; ".join(named_layers(layers, None) for layers in same[:_NAMED])
     more = f"; and {len(same) - _NAMED} groups more" if len(same) > _NAMED else ""
     text = f"{spelt}{more} hold the same gains bit for bit: copied, or one tensor written in the place of another"
     every = tuple(sorted(layer for layers in same for layer in layers))
@@ -109,7 +110,8 @@ def _untouched(stored: StoredWeights, sound: Tensor) -> list[Finding]:
     layers = tuple(layer for layer, is_so in zip(stored.layers, as_begun.tolist(), strict=True) if is_so)
     if not layers or not bool((sound & ~as_begun).any()):
         return []
-    text = f"{layer_runs(layers)}: γ is 1 in all channels, as before training, while other layers have been trained"
+    which = named_layers(layers, None)
+    text = f"{which}: γ is 1 in all channels, as before training, while other layers have been trained"
     return [Finding("warning", "untouched", stored.site, text, layers)]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
 from gammatorch.analysis.against import LayerVerdict
+from gammatorch.architectures.expected import named_layers
 
 _NAMED = 8
 """Pairs of layers that a sentence names one by one."""
@@ -173,7 +173,7 @@ convert again with the norm's own convention"
     merged = defaultdict[tuple[str, str, str], list[list[LayerVerdict]]](list)
     for (site, verdict, detail), run in by_site.items():
         is_whole = len(run) == len(depth[site])
-        named = "all" if is_whole else layer_runs([one.layer for one in run])
+        named = "all" if is_whole else named_layers([one.layer for one in run], None)
         merged[verdict, detail + _moves(run), named].append(run)
     return [_finding(verdict, named, runs, exact) for (verdict, _, named), runs in merged.items()]
 
@@ -202,22 +202,6 @@ def _moves(run: Sequence[LayerVerdict]) -> str:
     return _mapping([(one.layer, one.other[1]) for one in run if one.other is not None])
 
 
-def layer_runs(layers: Sequence[int]) -> str:
-    """Layer indices in words, runs of them by their ends.
-
-    Args:
-        layers: Ascending.
-
-    Example:
-        >>> layer_runs([0, 1, 2, 5]), layer_runs([7])
-        ('layers 0-2, 5', 'layer 7')
-    """
-    starts = [layers[0], *(later for one, later in pairwise(layers) if later != one + 1)]
-    ends = [*(one for one, later in pairwise(layers) if later != one + 1), layers[-1]]
-    spelt = ", ".join(f"{one}-{last}" if last > one else f"{one}" for one, last in zip(starts, ends, strict=True))
-    return f"{'layer' if len(layers) == 1 else 'layers'} {spelt}"
-
-
 def _mapping(moved: Sequence[tuple[int, int]]) -> str:
     """Which layers are which of the reference's, runs with the same distance together."""
     runs: list[list[tuple[int, int]]] = []
@@ -227,8 +211,8 @@ def _mapping(moved: Sequence[tuple[int, int]]) -> str:
         else:
             runs.append([pair])
     spelt = [
-        f"{layer_runs([one for one, _ in run])} {'is' if len(run) == 1 else 'are'} the reference's "
-        + layer_runs([of for _, of in run])
+        f"{named_layers([one for one, _ in run], None)} {'is' if len(run) == 1 else 'are'} the reference's "
+        + named_layers([of for _, of in run], None)
         for run in runs[:_NAMED]
     ]
     return "; ".join(spelt) + (f"; and {len(runs) - _NAMED} more" if len(runs) > _NAMED else "")

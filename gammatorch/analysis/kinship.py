@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from gammatorch.analysis.across import Across
-from gammatorch.analysis.findings import layer_runs
 from gammatorch.analysis.intervals import Interval
 from gammatorch.analysis.matching import BEYOND, DISTINCT, SURE, Match
+from gammatorch.architectures.expected import named_layers
 from gammatorch.gains.stack import Origin
 from gammatorch.gains.stored import STORED_DTYPES
 
@@ -139,7 +139,10 @@ def _told_kinship(figures: Across, evidence: Grounds, one: Origin, order: str) -
     moved += f" and {float(figures.total_drift_of_spread.value):.2%} of its spread{_aside(figures, evidence)}"
     origin = "one descends from the other, or both from one parent" if mean >= FINE_TUNED else "a common origin"
     if not match.complete:
-        shared, foreign = (_named(one, rows) for rows in (match.found, match.foreign))
+        shared, foreign = (
+            named_layers([one.layers[row] for row in rows.nonzero()[:, 0].tolist()], None)
+            for rows in (match.found, match.foreign)
+        )
         return Kinship("partly", f"{origin} in part: {shared} have it, {foreign} are foreign: {moved}")
     if mean >= FINE_TUNED:
         return Kinship("fine-tuned", f"{origin}{order}: {moved}")
@@ -166,11 +169,6 @@ def _aside(figures: Across, evidence: Grounds) -> str:
         "the profile decides" if evidence.basis == "scores beyond the profile" else "few channels of large gains decide"
     )
     return f" (Pearson's is {pearson:.2f}: {by} it)"
-
-
-def _named(one: Origin, rows: Tensor) -> str:
-    """The layers of some rows in words."""
-    return layer_runs([one.layers[row] for row in rows.nonzero()[:, 0].tolist()])
 
 
 def same_gains_sorted(gains: Tensor, others: Tensor, step: float) -> bool:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from gammatorch.analysis.findings import Finding, layer_runs
+from gammatorch.analysis.findings import Finding
+from gammatorch.architectures.expected import named_layers
 from gammatorch.checkpoints.base import Checkpoint
 from gammatorch.gains.stack import StoredWeights
 from gammatorch.gains.stored import STORED_DTYPES
@@ -135,7 +136,7 @@ def _finding(
 ) -> Finding:
     worst = max(layers, key=lambda one: one.most)
     is_whole = len(layers) == len(stored.layers) > 1
-    named = f"all {len(layers)} layers" if is_whole else layer_runs([one.layer for one in layers])
+    named = f"all {len(layers)} layers" if is_whole else named_layers([one.layer for one in layers], None)
     usual = [rank for rank in copies if rank not in odd]
     how = "differ" if len(odd) > 1 else "differs"
     from_whom = f"{_ranks(usual)}, which agree" if len(usual) > 1 else f"{_ranks(usual)}"

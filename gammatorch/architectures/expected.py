@@ -239,16 +239,26 @@ def _without(layers: Sequence[int]) -> str:
     return f"{named_layers(layers)} {'has' if len(layers) == 1 else 'have'}"
 
 
-def named_layers(numbers: Sequence[int]) -> str:
-    """A few layers as text, runs as ranges: ``layers 3, 5-9``."""
+def named_layers(layers: Sequence[int], most: int | None = 8) -> str:
+    """Layer indices in words, runs of them by their ends.
+
+    Args:
+        layers: Ascending.
+        most: Runs that are named one by one; None for all.
+
+    Example:
+        >>> named_layers([0, 1, 2, 5]), named_layers([7]), named_layers([1, 3, 5], 2)
+        ('layers 0-2, 5', 'layer 7', 'layers 1, 3 …')
+    """
     runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
         else:
-            runs.append([number])
+            runs.append([layer])
     texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"layer{'' if len(numbers) == 1 else 's'} " + ", ".join(texts[:8]) + (" …" if len(texts) > 8 else "")
+    more = " …" if most is not None and len(texts) > most else ""
+    return f"layer{'' if len(layers) == 1 else 's'} {', '.join(texts[:most])}{more}"
 
 
 def _without_entrance(
