@@ -116,6 +116,11 @@ def test_a_wrong_name_lists_the_right_ones_and_gamma_asks_for_the_gains():
 def test_figures_of_a_comparison_are_the_documents(comparison):
     found = as_comparison(comparison)
     image = OF_COMPARISON["mean_pearson"].draw(found)["data"][0]
+    assert [
+        OF_COMPARISON[name].draw(found)["data"][0][end]
+        for name in ("mean_pearson", "mean_rank_correlation")
+        for end in ("zmin", "zmax")
+    ] == [-1, 1, -1, 1]
     assert image["z"][2][0] == comparison["pairs"][1]["mean_pearson"]["value"] and image["z"][1][1] is None
     lines = [one for one in OF_COMPARISON["pearson"].draw(found)["data"] if "name" in one]
     assert lines[1]["y"] == comparison["pairs"][1]["pearson"]["value"]

@@ -12,15 +12,18 @@ from gammatorch.results.comparison import ComparisonDocument, letter
 _WRITTEN = 8
 """Checkpoints up to which numbers stand in the cells of a matrix."""
 
+_CORRELATIONS = (-1.0, 1.0)
+"""Ends of the colours of correlations, so that those of gains and of ranks look alike where they are."""
+
 
 def mean_pearson(document: ComparisonDocument) -> Spec:
     """Mean correlation of every pair of checkpoints."""
-    return _between_models(document, "mean_pearson", "mean Pearson r", ".2f")
+    return _between_models(document, "mean_pearson", "mean Pearson r", ".2f", _CORRELATIONS)
 
 
 def mean_rank_correlation(document: ComparisonDocument) -> Spec:
     """Mean rank correlation of every pair of checkpoints."""
-    return _between_models(document, "mean_rank_correlation", "mean rank r", ".2f")
+    return _between_models(document, "mean_rank_correlation", "mean rank r", ".2f", _CORRELATIONS)
 
 
 def total_drift(document: ComparisonDocument) -> Spec:
@@ -53,12 +56,14 @@ def mapping(document: ComparisonDocument) -> Spec:
     return spec(drawn, counted("layer of the other checkpoint"), counted("layer of A"))
 
 
-def _between_models(document: ComparisonDocument, name: str, quantity: str, form: str) -> Spec:
+def _between_models(
+    document: ComparisonDocument, name: str, quantity: str, form: str, bounds: tuple[float, float] | None = None
+) -> Spec:
     count = len(document.models)
     values: list[list[float | None]] = [[None] * count for _ in range(count)]
     for (one, other), pair in zip(combinations(range(count), 2), document.pairs, strict=True):
         values[one][other] = values[other][one] = getattr(pair, name).value
-    bounds = ends(value for row in values for value in row if value is not None)
+    bounds = bounds or ends(value for row in values for value in row if value is not None)
     names = [letter(place) for place in range(count)]
     image = heat_map(values, names, names, quantity, bounds, f"%{{y}} and %{{x}}<br>{quantity} %{{z:{form}}}")
     if count <= _WRITTEN:

@@ -41,7 +41,7 @@ def _by_step(document: CurvesDocument, *, name: str, quantity: str, log: bool) -
     ]
     if ring := _rings(document, name):
         drawn.append(ring)
-    up = axis(quantity, **({"type": "log", "exponentformat": "power"} if log else {}))
+    up = axis(quantity, **({"type": "log", "exponentformat": "power", "dtick": "D2"} if log else {}))
     return spec(drawn, _step_axis(document), up)
 
 
